@@ -1,0 +1,61 @@
+"""What an operator is: one declaration that shape inference, the reference, autodiff and C emission all read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from microtune.ir.graph import Node
+from microtune.ir.tensor import Tensor
+
+Shape = tuple[int, ...]
+Attributes = Mapping[str, Any]
+
+
+class Tape(Protocol):
+    """What a gradient rule may use to write the backward graph (see ``compiler.autodiff``)."""
+
+    def wants(self, name: str) -> bool:
+        """Whether the gradient with respect to this tensor is needed."""
+
+    def tensor(self, name: str) -> Tensor: ...
+
+    def emit(self, op: str, inputs: Sequence[str], wish: str, attributes: Attributes | None = None) -> str:
+        """Append a node to the backward graph and return the name of its output."""
+
+
+GradientRule = Callable[[Tape, Node, str], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """A call of a C kernel. Arguments: a ``str`` names a tensor, numbers are compile-time constants."""
+
+    function: str
+    arguments: tuple[str | int | float, ...]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator.
+
+    ``shape`` infers output shapes and raises ValueError with a sentence when the inputs do not fit.
+    ``reference`` computes it in numpy in the precision of its inputs. ``gradient`` maps
+    (tape, node, gradient of the output) to {input: gradient} for the wanted inputs only; None means the
+    operator is not differentiable. ``kernel`` gives the C call, and ``header`` the file that holds it.
+    ``in_place`` lists the inputs (by position) whose memory the first output may take over.
+    ``multiply_adds`` counts multiply-accumulate operations, for the benchmarks.
+    """
+
+    name: str
+    summary: str
+    shape: Callable[[Sequence[Tensor], Attributes], tuple[Shape, ...]]
+    reference: Callable[[Sequence[np.ndarray], Attributes], tuple[np.ndarray, ...]]
+    kernel: Callable[[Node, Mapping[str, Tensor]], KernelCall | None]
+    header: str
+    gradient: GradientRule | None = None
+    in_place: tuple[int, ...] = ()
+    multiply_adds: Callable[[Sequence[Tensor]], int] = lambda inputs: 0
