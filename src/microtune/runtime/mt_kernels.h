@@ -1,0 +1,30 @@
+/*
+ * mt_kernels.h: what all kernels share.
+ *
+ * Every kernel is a small inline function whose sizes are arguments: generated code passes constants, so
+ * the compiler sees fixed loops. Sums run in a fixed order, in four lanes that a compiler may keep in one
+ * vector register, and so give the same bits on every target.
+ */
+#ifndef MT_KERNELS_H
+#define MT_KERNELS_H
+
+#include "mt_platform.h"
+
+/* sum of a[i] * b[i]: lane i % 4 takes element i, then (lane 0 + lane 1) + (lane 2 + lane 3) */
+static inline float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT b, uint32_t size)
+{
+    float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    uint32_t i = 0;
+    for (; i + 4 <= size; i += 4) {
+        lane[0] += a[i] * b[i];
+        lane[1] += a[i + 1] * b[i + 1];
+        lane[2] += a[i + 2] * b[i + 2];
+        lane[3] += a[i + 3] * b[i + 3];
+    }
+    for (uint32_t rest = 0; i < size; ++i, ++rest) {
+        lane[rest] += a[i] * b[i];
+    }
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+}
+
+#endif

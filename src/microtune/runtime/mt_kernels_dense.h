@@ -1,0 +1,51 @@
+/* mt_kernels_dense.h: the fully connected layer, y = W x + b, with W stored (outputs, inputs). */
+#ifndef MT_KERNELS_DENSE_H
+#define MT_KERNELS_DENSE_H
+
+#include "mt_kernels.h"
+
+/* x (inputs), weight (outputs, inputs), bias (outputs) -> y (outputs) */
+static inline void mt_dense(const float *MT_RESTRICT x, const float *MT_RESTRICT weight,
+                            const float *MT_RESTRICT bias, float *MT_RESTRICT y,
+                            uint32_t inputs, uint32_t outputs)
+{
+    for (uint32_t o = 0; o < outputs; ++o) {
+        y[o] = bias[o] + mt_dot(weight + o * inputs, x, inputs);
+    }
+}
+
+/* the same without a bias, for low-rank adapters */
+static inline void mt_linear(const float *MT_RESTRICT x, const float *MT_RESTRICT weight,
+                             float *MT_RESTRICT y, uint32_t inputs, uint32_t outputs)
+{
+    for (uint32_t o = 0; o < outputs; ++o) {
+        y[o] = mt_dot(weight + o * inputs, x, inputs);
+    }
+}
+
+/* dL/dx = W' dL/dy: dy (outputs), weight (outputs, inputs) -> dx (inputs) */
+static inline void mt_dense_grad_input(const float *MT_RESTRICT dy, const float *MT_RESTRICT weight,
+                                       float *MT_RESTRICT dx, uint32_t inputs, uint32_t outputs)
+{
+    for (uint32_t i = 0; i < inputs; ++i) {
+        dx[i] = dy[0] * weight[i];
+    }
+    for (uint32_t o = 1; o < outputs; ++o) {
+        for (uint32_t i = 0; i < inputs; ++i) {
+            dx[i] += dy[o] * weight[o * inputs + i];
+        }
+    }
+}
+
+/* dL/dW = dL/dy x': dy (outputs), x (inputs) -> dw (outputs, inputs) */
+static inline void mt_dense_grad_weight(const float *MT_RESTRICT dy, const float *MT_RESTRICT x,
+                                        float *MT_RESTRICT dw, uint32_t inputs, uint32_t outputs)
+{
+    for (uint32_t o = 0; o < outputs; ++o) {
+        for (uint32_t i = 0; i < inputs; ++i) {
+            dw[o * inputs + i] = dy[o] * x[i];
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,163 @@
+/*
+ * mt_learner.h: sense, predict, compare, update.
+ *
+ * The learner knows no network: generated code gives it a constant mt_model (what can be computed), a
+ * constant mt_settings (how to learn) and an mt_learner, which points into the one struct that holds all
+ * RAM of a device. Nothing here keeps a pointer between calls.
+ */
+#ifndef MT_LEARNER_H
+#define MT_LEARNER_H
+
+#include "mt_platform.h"
+#include "mt_port.h"
+#include "mt_status.h"
+
+/// What the generated code provides ///
+
+typedef enum mt_task {
+    MT_REGRESSION = 0, /* outputs are values */
+    MT_BINARY = 1,     /* outputs are logits, each of its own yes/no question */
+    MT_MULTICLASS = 2  /* outputs are logits of one choice */
+} mt_task;
+
+typedef struct mt_model {
+    uint32_t identity;   /* of this build; a saved state of another build is refused */
+    mt_task task;
+    uint16_t inputs;     /* floats of one input */
+    uint16_t cut;        /* floats kept of an input: the activations where training starts */
+    uint16_t outputs;    /* floats of one output */
+    uint16_t targets;    /* floats of one target: `outputs`, or 1 (a class index) for MT_MULTICLASS */
+    uint16_t parameters; /* floats that learn */
+    uint16_t optimizer;  /* floats of optimiser state */
+    const float *base;   /* the factory's parameters */
+    const float *low, *high; /* allowed range of each input, or NULL */
+    /* the frozen part, once a prediction: input -> cut */
+    void (*backbone)(const float *input, float *cut, float *arena);
+    /* the rest of the network: cut -> outputs (values or logits) */
+    void (*head)(const float *cut, const float *parameters, float *output, float *arena);
+    /* loss of one output against its target */
+    float (*loss)(const float *output, const float *target);
+    /* one optimiser step on one sample, in place; returns the loss before the step */
+    float (*step)(const float *cut, const float *target, float *parameters, float *optimizer, float *arena);
+    /* optimiser state before the first step; NULL when it is all zero */
+    void (*begin)(float *optimizer);
+} mt_model;
+
+typedef struct mt_settings {
+    uint16_t buffer;   /* samples kept; the oldest makes room */
+    uint16_t every;    /* new samples that cause an update */
+    uint16_t epochs;   /* passes over the buffer in an update */
+    uint16_t folds;    /* judgement: cross-validation folds over the buffer; 0 takes every update unjudged */
+    uint8_t restart;   /* 1: every update starts from the base; 0: from the present parameters */
+    uint8_t sequential;/* 1: each new sample is learnt once, in order (recursive least squares) */
+    float pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
+    float tolerance;   /* regression: an absolute error up to this counts as right */
+    float threshold;   /* confidence below which the safe default is given and the person is asked */
+    const float *fallback; /* the safe default (outputs), or NULL: the base model's prediction */
+} mt_settings;
+
+/// What is counted (holds no raw data) ///
+
+typedef struct mt_metrics {
+    uint32_t predictions;
+    uint32_t fallbacks;       /* predictions below the confidence threshold */
+    uint32_t observations;
+    uint32_t overrides;       /* observations that differed from what was suggested */
+    uint32_t refused;         /* inputs and targets refused: not finite or out of range */
+    uint32_t accepted;        /* updates taken */
+    uint32_t rolled_back;     /* updates judged worse and dropped */
+    uint32_t forgets, resets;
+    uint32_t saves;           /* states written to storage */
+    uint32_t recoveries;      /* starts that found no whole state */
+    float mean_error;         /* of all observations: absolute error, or share of wrong answers */
+} mt_metrics;
+
+/// The state that survives power loss: fixed-width fields, no pointers, the same bytes on every target ///
+
+typedef struct mt_state {
+    uint32_t random;          /* generator of sample orders */
+    uint16_t count, next;     /* samples in the buffer; where the next one goes */
+    uint16_t fresh;           /* samples since the last update */
+    uint16_t undo;            /* samples that `forget` would drop: those the last update learnt from, and since */
+    uint32_t hits;            /* right answers among the last 32 observations, one bit each */
+    uint32_t recent;          /* how many of those bits are in use, 0 to 32 */
+    float confidence;         /* running mean of the last predictions' confidence */
+    float error;              /* running mean square error, regression: what confidence is computed from */
+    mt_metrics metrics;
+} mt_state;
+
+/// Where a device's RAM is: filled by generated code at each call ///
+
+typedef struct mt_learner {
+    const mt_model *model;
+    const mt_settings *settings;
+    const mt_port *port;      /* NULL: no storage */
+    /* saved: `saved_bytes` bytes from `state` on hold all of these, in this order */
+    mt_state *state;
+    float *parameters;        /* (parameters) in use */
+    float *previous;          /* (parameters) before the last accepted update */
+    float *optimizer;         /* (optimizer) */
+    float *samples;           /* (buffer, cut + targets) */
+    uint32_t saved_bytes;
+    /* scratch, not saved */
+    uint32_t *sequence;       /* number of the newest saved state */
+    uint8_t *pending;         /* 1: a prediction waits for its observation */
+    float *pending_cut;       /* (cut) */
+    float *pending_output;    /* (outputs): what was suggested, values or probabilities */
+    float *candidate;         /* (parameters) the update under way */
+    float *candidate_optimizer; /* (optimizer) */
+    float *output;            /* (outputs) */
+    float *arena;
+} mt_learner;
+
+typedef struct mt_prediction {
+    float confidence;  /* 0 to 1: how likely the value is right (regression: within the tolerance) */
+    uint8_t fallback;  /* 1: the safe default is given; ask the person */
+    uint8_t best;      /* multiclass: the most probable class */
+} mt_prediction;
+
+typedef struct mt_update {
+    uint8_t ran;       /* 0: there was no cause to learn; the rest is then zero */
+    uint8_t accepted;  /* 0: judged worse than the base and rolled back */
+    float loss_before; /* held-out loss of the base model */
+    float loss_after;  /* held-out loss of the candidate */
+    uint32_t steps;    /* optimiser steps taken */
+} mt_update;
+
+/* getting to know you */
+typedef struct mt_report {
+    float learnt;      /* 0 to 1: share of the last 32 uses answered right, uses not yet made counting as wrong */
+    float sure;        /* 0 to 1: running mean confidence */
+    uint32_t uses;     /* observations since the factory or the last reset */
+    uint16_t samples;  /* in the buffer */
+    uint16_t waiting;  /* new samples not yet learnt */
+} mt_report;
+
+/// Calls ///
+
+/* Load the saved state, or start from the base. MT_OK, MT_STATE_CORRUPT, MT_STATE_FOREIGN, MT_STORAGE_FAILED:
+ * in each case the device is ready to use. */
+mt_status mt_learner_init(mt_learner *learner);
+
+/* input (inputs) -> output (outputs): values, or probabilities. A new prediction replaces one not yet observed. */
+mt_status mt_learner_predict(mt_learner *learner, const float *input, float *output, mt_prediction *prediction);
+
+/* What the person really did: target (targets). Pairs with the last prediction, once. */
+mt_status mt_learner_observe(mt_learner *learner, const float *target);
+
+/* Learn if there is cause, then save. `update` tells what happened. */
+mt_status mt_learner_idle(mt_learner *learner, mt_update *update);
+
+/* One plain optimiser step on the parameters in use, no policy. *loss is the loss before the step. */
+mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss);
+
+/* Undo the last accepted update and drop the samples since the one before it. */
+mt_status mt_learner_forget(mt_learner *learner);
+
+/* Back to the factory's parameters and an empty buffer; the metrics stay and count it. */
+mt_status mt_learner_reset(mt_learner *learner);
+
+mt_status mt_learner_save(mt_learner *learner);
+void mt_learner_report(const mt_learner *learner, mt_report *report);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * mt_platform.h: what differs between compilers, and nothing else.
+ *
+ * Freestanding: the only things asked of a C library are memcpy and memset, which compilers call anyway.
+ */
+#ifndef MT_PLATFORM_H
+#define MT_PLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define MT_COPY(to, from, bytes) __builtin_memcpy((to), (from), (bytes))
+#define MT_ZERO(to, bytes) __builtin_memset((to), 0, (bytes))
+#else
+#include <string.h>
+#define MT_COPY(to, from, bytes) memcpy((to), (from), (bytes))
+#define MT_ZERO(to, bytes) memset((to), 0, (bytes))
+#endif
+
+#ifdef __cplusplus
+#define MT_RESTRICT
+#else
+#define MT_RESTRICT restrict
+#endif
+
+/* refuse to compile when a condition known at compile time does not hold; name says which */
+#define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
+
+MT_REQUIRE(sizeof(float) == 4, float_is_32_bits);
+
+#endif
