@@ -32,10 +32,14 @@ GradientRule = Callable[[Tape, Node, str], dict[str, str]]
 
 @dataclass(frozen=True)
 class KernelCall:
-    """A call of a C kernel. Arguments: a ``str`` names a tensor, numbers are compile-time constants."""
+    """A call of a C kernel. Arguments: a ``str`` names a tensor, numbers are compile-time constants.
+
+    ``result`` names the scalar tensor that takes the returned value, if any.
+    """
 
     function: str
     arguments: tuple[str | int | float, ...]
+    result: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Activations and element-wise arithmetic. A gradient reads the activation's output, never its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from microtune.ir.graph import Node
+from microtune.ir.tensor import Tensor
+from microtune.ops.op import Attributes, KernelCall, Op, Shape, Tape
+
+HEADER = "mt_kernels_elementwise.h"
+Reference = Callable[..., np.ndarray]
+
+
+def _same_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
+    shapes = {tensor.shape for tensor in inputs}
+    if len(shapes) != 1:
+        raise ValueError(f"takes tensors of one shape, not {', '.join(str(tensor.shape) for tensor in inputs)}")
+    return (inputs[0].shape,)
+
+
+def _kernel(function: str, *names: str) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
+    """A call ``function(inputs..., output, attributes named here..., size)``."""
+
+    def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
+        extra = tuple(float(node.attributes[name]) for name in names)
+        return KernelCall(function, (*node.inputs, node.output, *extra, tensors[node.output].size))
+
+    return kernel
+
+
+def _activation(
+    name: str, summary: str, forward: Reference, backward: Reference, *attributes: str, kernel: str | None = None
+) -> tuple[Op, Op]:
+    """An activation y = forward(x) and its gradient dx = backward(dy, y)."""
+
+    def gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+        x = node.inputs[0]
+        return {x: tape.emit(f"{name}_grad", (dy, node.output), f"{x}.grad", node.attributes)} if tape.wants(x) else {}
+
+    return (
+        Op(
+            name,
+            summary,
+            _same_shape,
+            lambda inputs, given: (forward(*inputs, *(given[key] for key in attributes)),),
+            _kernel(kernel or f"mt_{name}", *attributes),
+            HEADER,
+            gradient,
+            in_place=(0,),
+        ),
+        Op(
+            f"{name}_grad",
+            f"gradient of {name}, from dL/dy and y",
+            _same_shape,
+            lambda inputs, given: (backward(*inputs, *(given[key] for key in attributes)),),
+            _kernel(f"mt_{name}_grad", *attributes),
+            HEADER,
+            in_place=(0, 1),
+        ),
+    )
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+ACTIVATIONS = (
+    *_activation("relu", "max(x, 0)", lambda x: np.maximum(x, 0), lambda dy, y: dy * (y > 0)),
+    *_activation("relu6", "min(max(x, 0), 6)", lambda x: np.clip(x, 0, 6), lambda dy, y: dy * ((y > 0) & (y < 6))),
+    *_activation(
+        "leaky_relu",
+        "x where x > 0, else alpha x",
+        lambda x, alpha: np.where(x > 0, x, alpha * x),
+        lambda dy, y, alpha: np.where(y > 0, dy, alpha * dy),
+        "alpha",
+    ),
+    *_activation(
+        "sigmoid",
+        "1 / (1 + exp(-x))",
+        lambda x: np.exp(-np.logaddexp(0, -x)),
+        lambda dy, y: dy * (y * (1 - y)),
+        kernel="mt_sigmoid_all",
+    ),
+    *_activation("tanh", "tanh(x)", np.tanh, lambda dy, y: dy * (1 - y * y), kernel="mt_tanh_all"),
+    *_activation(
+        "softmax", "exp(x) / sum(exp(x)) over all elements", _softmax, lambda dy, y: y * (dy - np.vdot(dy, y))
+    ),
+)
+
+
+def _add_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    return {name: dy for name in node.inputs if tape.wants(name)}
+
+
+def _multiply_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    a, b = node.inputs
+    found = {}
+    if tape.wants(a):
+        found[a] = tape.emit("multiply", (dy, b), f"{a}.grad")
+    if tape.wants(b):
+        found[b] = tape.emit("multiply", (dy, a), f"{b}.grad")
+    return found
+
+
+def _scale_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    x = node.inputs[0]
+    return {x: tape.emit("scale", (dy,), f"{x}.grad", node.attributes)} if tape.wants(x) else {}
+
+
+add = Op(
+    "add", "a + b", _same_shape, lambda inputs, _: (inputs[0] + inputs[1],), _kernel("mt_add"), HEADER,
+    _add_gradient, in_place=(0, 1),
+)  # fmt: skip
+multiply = Op(
+    "multiply", "a * b", _same_shape, lambda inputs, _: (inputs[0] * inputs[1],), _kernel("mt_multiply"), HEADER,
+    _multiply_gradient, in_place=(0, 1), multiply_adds=lambda inputs: inputs[0].size,
+)  # fmt: skip
+scale = Op(
+    "scale", "factor * x", _same_shape, lambda inputs, given: (inputs[0] * given["factor"],),
+    _kernel("mt_scale", "factor"), HEADER, _scale_gradient, in_place=(0,), multiply_adds=lambda inputs: inputs[0].size,
+)  # fmt: skip
+
+
+def _reshape_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
+    shape = tuple(attributes["shape"])
+    if int(np.prod(shape)) != inputs[0].size:
+        raise ValueError(f"cannot reshape {inputs[0].shape} to {shape}: {inputs[0].size} elements")
+    return (shape,)
+
+
+def _reshape_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    x = node.inputs[0]
+    if not tape.wants(x):
+        return {}
+    return {x: tape.emit("reshape", (dy,), f"{x}.grad", {"shape": tape.tensor(x).shape})}
+
+
+reshape = Op(
+    name="reshape",
+    summary="the same elements in another shape",
+    shape=_reshape_shape,
+    reference=lambda inputs, given: (inputs[0].reshape(given["shape"]),),
+    kernel=_kernel("mt_copy"),
+    header=HEADER,
+    gradient=_reshape_gradient,
+    in_place=(0,),
+)
+
+OPS = (*ACTIVATIONS, add, multiply, scale, reshape)
