@@ -1,0 +1,58 @@
+"""microtune: compile a small trained model to C that goes on learning on the device."""
+
+from microtune.compiler.package import Package, build, open_package
+from microtune.compiler.plan import Memory, Plan, plan
+from microtune.device import Device, Metrics, Prediction, Status, Update
+from microtune.errors import (
+    BudgetError,
+    BuildError,
+    DeviceError,
+    EmulationError,
+    MicrotuneError,
+    ModelError,
+    PlanError,
+    ToolchainError,
+)
+from microtune.frontends.load import load
+from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Input, Learner
+from microtune.tuning.losses import Huber
+from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.schemes import Bias, Full, Head, LoRA
+from microtune.version import VERSION as __version__
+
+__all__ = [
+    "RLS",
+    "SGD",
+    "Adam",
+    "Bias",
+    "Budget",
+    "BudgetError",
+    "BuildError",
+    "Device",
+    "DeviceError",
+    "EmulationError",
+    "Full",
+    "Head",
+    "Huber",
+    "Input",
+    "Learner",
+    "LoRA",
+    "Memory",
+    "Metrics",
+    "MicrotuneError",
+    "ModelError",
+    "Package",
+    "Plan",
+    "PlanError",
+    "Prediction",
+    "RMSProp",
+    "Status",
+    "ToolchainError",
+    "Update",
+    "__version__",
+    "build",
+    "load",
+    "open_package",
+    "plan",
+]

@@ -1,0 +1,262 @@
+"""Write the C of a device: its header, its programs and its base weights."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from microtune.compiler.layout import Layout, lay_out, scalar_state
+from microtune.compiler.plan import Plan, target_size
+from microtune.compiler.program import Program
+from microtune.errors import BuildError
+from microtune.ir import Node, Tensor
+from microtune.ops import OPS
+from microtune.tuning.optimizers import RLS
+from microtune.version import VERSION
+
+C_WORDS = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class new "
+    "delete this template typename namespace operator private public protected try catch throw using virtual friend "
+    "input output cut arena parameters optimizer target rate correction loss device base".split()
+)
+
+
+def identifier(name: str) -> str:
+    """A C identifier close to any name."""
+    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "tensor"
+    plain = f"t_{plain}" if plain[0].isdigit() else plain
+    return f"{plain}_" if plain in C_WORDS or keyword.iskeyword(plain) else plain
+
+
+def check_name(name: str) -> str:
+    """A device name is part of every C name, so it must be a C identifier."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name) or name in C_WORDS or name.startswith("mt_"):
+        raise BuildError(
+            f"'{name}' cannot name a device: its C functions are called NAME_predict and so on. "
+            "Use a directory name of letters, digits and underscores that starts with a letter, such as build/toaster"
+        )
+    return name
+
+
+def literal(value: float) -> str:
+    """A float constant in C that reads back as the same bits."""
+    single = np.float32(value)
+    if not np.isfinite(single):
+        raise BuildError(f"{value} cannot be written as a C constant")
+    text = np.format_float_positional(single, unique=True, trim="0") if 1e-4 <= abs(single) < 1e7 or single == 0 else f"{float(single):.9g}"
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "(" + ", ".join(map(str, tensor.shape)) + ")"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A line of a program. ``comment`` tells what it computes."""
+
+    code: str
+    comment: str = ""
+
+
+def _unique(names: list[str]) -> dict[str, str]:
+    """Distinct C identifiers for tensor names."""
+    taken: dict[str, str] = {}
+    for name in names:
+        wish, count = identifier(name), 1
+        while wish in taken.values():
+            count += 1
+            wish = f"{identifier(name)}_{count}"
+        taken[name] = wish
+    return taken
+
+
+def _pointer(base: str, offset: int) -> str:
+    return base if offset == 0 else f"{base} + {offset}"
+
+
+class _Writer:
+    """Names of all tensors of one device, and its programs as C statements."""
+
+    def __init__(self, plan: Plan, layout: Layout, name: str) -> None:
+        self.plan, self.layout, self.name = plan, layout, name
+        self.macros = {
+            each.tensor.name: f"{name}_{identifier(each.tensor.name)}".upper() for each in layout.base
+        }
+        if len(set(self.macros.values())) != len(self.macros):
+            unique = _unique(list(self.macros))
+            self.macros = {key: f"{name}_{value}".upper() for key, value in unique.items()}
+
+    def places(self) -> dict[str, str]:
+        """C expressions of what lives outside the arena in every program."""
+        found = dict(self.macros)
+        for slices, base in ((self.layout.parameters, "parameters"), (self.layout.optimizer, "optimizer"), (self.layout.cut, "cut")):
+            found.update({each.tensor.name: _pointer(base, each.offset) for each in slices})
+        return found
+
+    def program(self, program: Program, places: Mapping[str, str], prefix: str = "") -> list[Statement]:
+        """Declarations of arena pointers, then one statement per node."""
+        graph = program.graph
+        expressions = dict(places)
+        local = [name for node in graph.nodes for name in node.outputs if program.arena.offset(name) is not None]
+        names = _unique(local)
+        declared: list[Statement] = []
+        for name in local:
+            offset = program.arena.offset(name)
+            assert offset is not None
+            text = f"float *const {names[name]} = {_pointer('arena', offset // 4)};"
+            declared.append(Statement(text, _shape(graph.tensor(name))))
+            expressions[name] = names[name]
+        for node in graph.nodes:
+            expressions.update({new: expressions[old] for new, old in node.updates.items()})
+        return [*declared, *(self._statement(node, graph.tensors, expressions) for node in graph.nodes)]
+
+    def _statement(self, node: Node, tensors: Mapping[str, Tensor], expressions: Mapping[str, str]) -> Statement:
+        call = OPS[node.op].kernel(node, tensors)
+        assert call is not None
+        arguments = []
+        for argument in call.arguments:
+            if isinstance(argument, str):
+                arguments.append(expressions[argument])
+            else:
+                arguments.append(literal(argument) if isinstance(argument, float) else str(argument))
+        result = "" if call.result is None else "const float loss = "
+        comment = node.name if not node.updates else f"{', '.join(node.updates.values())} learn in place"
+        return Statement(f"{result}{call.function}({', '.join(arguments)});", comment.replace("*/", "* /"))
+
+
+def _used_headers(plan: Plan) -> list[str]:
+    programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
+    found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
+    return sorted(found | {"mt_kernels_loss.h"})
+
+
+def _uses(statements: list[Statement], word: str) -> bool:
+    return any(re.search(rf"\b{word}\b", statement.code) for statement in statements)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["c"] = literal
+    return environment
+
+
+def base_values(layout: Layout) -> np.ndarray:
+    """The factory's weights as one float32 array: what learns first, in the order of the parameters."""
+    if not layout.base:
+        return np.zeros(0, np.float32)
+    return np.concatenate([np.asarray(each.tensor.data, np.float32).ravel() for each in layout.base])
+
+
+def _rate(plan: Plan) -> list[Statement]:
+    """What of the learning rate is computed at run time."""
+    if isinstance(plan.optimizer, RLS):
+        return []
+    found = []
+    if plan.optimizer.decay:
+        call = f"mt_decayed_rate(optimizer, {literal(plan.optimizer.lr)}, {literal(plan.optimizer.decay)})"
+        found.append(Statement(f"const float rate = {call};", "lr / (1 + decay t)"))
+    if plan.optimizer.rule == "adam":
+        given = plan.optimizer.constants
+        start = _pointer("optimizer", 1 if plan.optimizer.decay else 0)
+        call = f"mt_adam_begin({start}, {literal(given['beta1'])}, {literal(given['beta2'])})"
+        found.append(Statement(f"const mt_adam_correction correction = {call};", "bias corrections"))
+    return found
+
+
+def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
+    """The generated files by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin. Same plan, same bytes."""
+    layout = lay_out(plan)
+    writer = _Writer(plan, layout, check_name(name))
+    programs, places = plan.programs, writer.places()
+    graph_input = plan.graph.inputs[0]
+    inputs = plan.graph.tensor(graph_input).size
+    output = programs.head.graph.outputs[0]
+    cut_places = {each.tensor.name: _pointer("cut", each.offset) for each in layout.cut}
+    # the head reads factory values only through `parameters`; the backbone never sees those
+    backbone_body = writer.program(programs.backbone, {**places, **cut_places, graph_input: "input"})
+    if graph_input in cut_places:
+        copy = f"mt_copy(input, {cut_places[graph_input]}, {inputs});"
+        backbone_body.append(Statement(copy, "training starts at the input"))
+    head = writer.program(programs.head, {**places, output: "output"})
+    assert programs.step is not None
+    step_places = {**places, "rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr), "correction": "correction"}
+    targets = [each for each in programs.step.graph.inputs if each.startswith("target")]
+    step_places[targets[-1]] = "target"
+    step = [*_rate(plan), *writer.program(programs.step, step_places)]
+    base = base_values(layout)
+    context = {
+        "name": name,
+        "upper": name.upper(),
+        "version": VERSION,
+        "plan": plan,
+        "layout": layout,
+        "inputs": plan.inputs,
+        "input_count": inputs,
+        "outputs": programs.head.graph.tensor(output).size,
+        "targets": target_size(plan),
+        "task": plan.loss.task,
+        "headers": _used_headers(plan),
+        "backbone": backbone_body,
+        "head": head,
+        "step": step,
+        "uses": _uses,
+        "loss_call": _loss_call(plan),
+        "rls": _rls_begin(plan, layout),
+        "ranged": any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
+        "low": [max(each.low, -3.4e38) for each in plan.inputs],
+        "high": [min(each.high, 3.4e38) for each in plan.inputs],
+        "base": layout.base,
+        "macros": writer.macros,
+        "parameter_count": sum(each.tensor.size for each in layout.parameters),
+        "shape": _shape,
+        "rows": lambda tensor: _rows(np.asarray(tensor.data, np.float32)),
+    }
+    environment = _environment()
+
+    def render(template: str, identity: int) -> str:
+        return environment.get_template(template).render(**context, identity=identity)
+
+    # the identity covers the program and the weights: a state saved by any other build is refused
+    identity = zlib.crc32(render("device.c.jinja", 0).encode() + render("device.h.jinja", 0).encode() + base.tobytes())
+    return {
+        f"{name}.h": render("device.h.jinja", identity),
+        f"{name}.c": render("device.c.jinja", identity),
+        f"{name}_base.c": render("base.c.jinja", identity),
+        f"{name}_base.bin": base.astype("<f4").tobytes(),
+    }
+
+
+def _rows(values: np.ndarray) -> list[str]:
+    flat = [literal(value) for value in values.ravel()]
+    return [", ".join(flat[start : start + 8]) for start in range(0, len(flat), 8)]
+
+
+def _loss_call(plan: Plan) -> str:
+    size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[0]).size
+    delta = "" if plan.loss.delta is None else f"{literal(plan.loss.delta)}, "
+    return f"mt_{plan.loss.operator}(output, target, NULL, {delta}{size})"
+
+
+def _rls_begin(plan: Plan, layout: Layout) -> str | None:
+    if not isinstance(plan.optimizer, RLS):
+        return None
+    inputs = layout.parameters[0].tensor.shape[1]
+    return f"mt_rls_begin(optimizer, {literal(plan.optimizer.prior)}, {inputs})"
+
+
+__all__ = ["base_values", "check_name", "emit", "identifier", "literal", "scalar_state"]

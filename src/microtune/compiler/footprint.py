@@ -1,0 +1,57 @@
+"""What a plan costs: RAM from its layout, flash and stack measured on the compiled C."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microtune import toolchain
+from microtune.compiler.layout import lay_out
+from microtune.compiler.plan import Memory, Plan, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REFERENCE = "cortex-m4"
+POINTER = 4  # bytes of an address on the 32-bit cores that figures are given for
+
+
+def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Path, core: str) -> tuple[int, int]:
+    """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
+    from microtune.compiler.package import VERBS
+    from microtune.targets.size import image_size
+    from microtune.targets.stack import stack_bound
+
+    entries = [f"{name}_{verb}" for verb in VERBS]
+    toolchain.compile_image(sources, [include], image, core, keep=entries)
+    return image_size(image).flash, max(stack_bound(image, entry).size for entry in entries)
+
+
+def measure(plan: Plan) -> Memory:
+    """The memory of a plan; compiles it once for the reference core (Cortex-M4)."""
+    from microtune.compiler.package import write_sources
+
+    layout = lay_out(plan)
+    programs = [program for program in (plan.programs.backbone, plan.programs.head, plan.programs.step) if program]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "device"
+        sources = write_sources(plan, "device_", folder)
+        flash, stack = image_footprint("device_", sources, folder, folder / "device.elf", REFERENCE)
+    timeline = tuple(
+        Span(buffer.program, " = ".join(buffer.tensors), buffer.offset, buffer.bytes, buffer.first, buffer.last)
+        for program in programs
+        for buffer in program.arena.buffers
+    )
+    arena = max(program.arena.bytes for program in programs)
+    return Memory(
+        ram=POINTER + layout.bytes + stack,
+        flash=flash,
+        stack=stack,
+        arena=arena,
+        bound=max(program.arena.bound for program in programs),
+        parameters=sum(4 * each.tensor.size for each in layout.parameters),
+        optimizer=4 * layout.optimizer_size,
+        buffers=layout.field("samples").bytes,
+        timeline=timeline,
+    )

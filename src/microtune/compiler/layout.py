@@ -1,0 +1,121 @@
+"""Where everything of a device lies: the fields of its one RAM struct and the array of base weights.
+
+Offsets count from behind the first field, a pointer, whose width differs between targets; everything after
+it is made of 4-byte fields and has the same layout everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from microtune.compiler.plan import Plan, target_size
+from microtune.ir import Tensor
+
+# sizeof(mt_state), in runtime/mt_learner.h; the generated C refuses to compile when this is wrong
+STATE_BYTES = 76
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member of the struct: ``count`` elements of a C type, a multiple of 4 bytes in all."""
+
+    name: str
+    c_type: str
+    count: int
+    bytes: int
+    offset: int
+    comment: str
+    saved: bool
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A tensor inside a flat float array, by element offset."""
+
+    tensor: Tensor
+    offset: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``fields`` in order; ``saved`` bytes of them survive power loss; ``bytes`` follow the port pointer."""
+
+    fields: tuple[Field, ...]
+    saved: int
+    bytes: int
+    parameters: tuple[Slice, ...]
+    optimizer: tuple[Slice, ...]
+    optimizer_size: int
+    cut: tuple[Slice, ...]
+    cut_size: int
+    base: tuple[Slice, ...]
+    base_size: int
+
+    def field(self, name: str) -> Field:
+        return next(field for field in self.fields if field.name == name)
+
+
+def _slices(tensors: Mapping[str, Tensor] | tuple[Tensor, ...], start: int = 0) -> tuple[tuple[Slice, ...], int]:
+    found = []
+    for tensor in tensors.values() if isinstance(tensors, Mapping) else tensors:
+        found.append(Slice(tensor, start))
+        start += tensor.size
+    return tuple(found), start
+
+
+def scalar_state(plan: Plan) -> int:
+    """Floats of optimiser state before the per-parameter tensors: step count (decay) and Adam's two powers."""
+    return (1 if plan.optimizer.decay else 0) + (2 if plan.optimizer.rule == "adam" else 0)
+
+
+def _size(tensors: tuple[Tensor, ...]) -> int:
+    return int(np.sum([tensor.size for tensor in tensors], dtype=int))
+
+
+def lay_out(plan: Plan) -> Layout:
+    """The layout of a plan's device."""
+    programs = plan.programs
+    parameters, parameter_count = _slices(programs.trained)
+    optimizer, optimizer_size = _slices(programs.state, scalar_state(plan))
+    cut, cut_size = _slices(programs.cut)
+    trained = {tensor.name for tensor in programs.trained}
+    frozen = {
+        tensor.name: tensor
+        for program in (programs.backbone, programs.head)
+        for tensor in program.graph.constants
+        if tensor.name not in trained
+    }
+    base, base_size = _slices({**{tensor.name: tensor for tensor in programs.trained}, **frozen})
+    outputs = programs.head.graph.tensor(programs.head.graph.outputs[0]).size
+    targets = target_size(plan)
+    arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // 4
+    sample = cut_size + targets
+    rows = (
+        ("state", "mt_state", 1, "counters, generator, metrics", True),
+        ("parameters", "float", parameter_count, "what has been learnt", True),
+        ("previous", "float", parameter_count, "the same before the last accepted update", True),
+        ("optimizer", "float", optimizer_size, "optimiser state", True),
+        ("samples", "float", plan.learner.buffer * sample, f"{plan.learner.buffer} of (cut {cut_size}, target {targets})", True),
+        ("sequence", "uint32_t", 1, "number of the newest saved state", False),
+        ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
+        ("pending_cut", "float", cut_size, "the cut of that prediction", False),
+        ("pending_output", "float", outputs, "what was suggested", False),
+        ("candidate", "float", parameter_count, "the update under way", False),
+        ("candidate_optimizer", "float", optimizer_size, "its optimiser state", False),
+        ("output", "float", outputs, "scratch", False),
+        ("arena", "float", arena, "activations and gradients, shared by prediction and training", False),
+    )
+    fields, offset, saved = [], 0, 0
+    for name, c_type, count, comment, keep in rows:
+        if count == 0:
+            continue
+        size = STATE_BYTES if c_type == "mt_state" else count if c_type == "uint8_t" else 4 * count
+        fields.append(Field(name, c_type, count, size, offset, comment, keep))
+        offset += size
+        saved = offset if keep else saved
+    return Layout(
+        tuple(fields), saved, offset, parameters, optimizer, optimizer_size, cut, cut_size, base, base_size
+    )

@@ -1,0 +1,214 @@
+"""Write a package directory: generated C, the runtime sources it needs, base weights, manifest, libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microtune import toolchain
+from microtune.compiler.emit import check_name, emit
+from microtune.compiler.layout import Slice, lay_out
+from microtune.compiler.plan import Plan, target_size
+from microtune.errors import BudgetError, BuildError
+from microtune.targets.catalogue import target
+from microtune.version import VERSION
+
+FORMAT = 1
+VERBS = ("init", "predict", "observe", "idle", "step", "forget", "reset", "save", "status", "metrics")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A built package directory and its manifest."""
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def sources(self) -> list[Path]:
+        """All C sources of the package."""
+        return sorted(self.directory.glob("*.c"))
+
+
+def runtime_directory() -> Path:
+    """The C runtime shipped with microtune."""
+    return Path(__file__).parent.parent / "runtime"
+
+
+def runtime_sources(generated: str) -> list[Path]:
+    """The runtime files a generated source needs: the headers it reaches, and the sources of those headers."""
+    folder = runtime_directory()
+    found: dict[str, Path] = {}
+    waiting = re.findall(r'#include "(mt_\w+\.h)"', generated)
+    while waiting:
+        name = waiting.pop()
+        path = folder / name
+        if name in found or not path.exists():
+            continue
+        found[name] = path
+        waiting += re.findall(r'#include "(mt_\w+\.h)"', path.read_text())
+        source = path.with_suffix(".c")
+        if path.suffix == ".h" and source.exists():
+            found[source.name] = source
+            waiting += re.findall(r'#include "(mt_\w+\.h)"', source.read_text())
+    return [found[name] for name in sorted(found)]
+
+
+def write_sources(plan: Plan, name: str, directory: Path) -> list[Path]:
+    """Generated and runtime sources into ``directory``; returns the C sources."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = emit(plan, name)
+    for file, content in files.items():
+        if isinstance(content, bytes):
+            (directory / file).write_bytes(content)
+        else:
+            (directory / file).write_text(content)
+    for source in runtime_sources(str(files[f"{name}.c"]) + str(files[f"{name}.h"])):
+        shutil.copy(source, directory / source.name)
+    return sorted(directory.glob("*.c"))
+
+
+def _slices(slices: Sequence[Slice]) -> list[dict[str, Any]]:
+    return [{"name": each.tensor.name, "shape": list(each.tensor.shape), "offset": each.offset} for each in slices]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _identity(source: str) -> str:
+    match = re.search(r"(0x[0-9A-F]{8})u, /\* identity", source)
+    assert match is not None
+    return match[1]
+
+
+def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
+    """The manifest of a package (see docs/manifest.md), without its targets."""
+    layout = lay_out(plan)
+    output = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[0])
+    memory = plan.memory
+    return {
+        "format": FORMAT,
+        "name": name,
+        "microtune": VERSION,
+        "identity": _identity((directory / f"{name}.c").read_text()),
+        "task": plan.loss.task,
+        "loss": plan.loss.operator,
+        "optimizer": {"name": type(plan.optimizer).__name__, **asdict(plan.optimizer)},
+        "scheme": {"name": type(plan.scheme).__name__, **asdict(plan.scheme)},
+        "learner": asdict(plan.learner),
+        "inputs": [
+            {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}
+            for each in plan.inputs
+        ],
+        "outputs": output.size,
+        "targets": target_size(plan),
+        "tensors": {
+            "trained": _slices(layout.parameters),
+            "base": _slices(layout.base),
+            "optimizer": _slices(layout.optimizer),
+            "cut": _slices(layout.cut),
+        },
+        "layout": {
+            "bytes": layout.bytes,
+            "saved": layout.saved,
+            "fields": [{"name": each.name, "offset": each.offset, "bytes": each.bytes} for each in layout.fields],
+        },
+        "memory": {
+            "ram": memory.ram,
+            "stack": memory.stack,
+            "flash": memory.flash,
+            "arena": memory.arena,
+            "arena_lower_bound": memory.bound,
+            "parameters": memory.parameters,
+            "optimizer": memory.optimizer,
+            "buffers": memory.buffers,
+            "timeline": [asdict(span) for span in memory.timeline],
+        },
+        "targets_built": {},
+        "files": {},
+    }
+
+
+def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] = ("host",)) -> Package:
+    """Write the package directory of a plan and compile it for ``targets``.
+
+    The directory's name is the device's name. An existing package there is replaced as a whole, once the new
+    one is complete. Raises BuildError for an impossible name or a directory that is something else,
+    BudgetError when a target's measured size exceeds the plan's budget.
+    """
+    goal = Path(directory)
+    name = check_name(goal.name)
+    chosen = [target(each) for each in targets]
+    if goal.exists() and not (goal.is_dir() and ((goal / "manifest.json").exists() or not any(goal.iterdir()))):
+        raise BuildError(f"{goal} exists and is not a microtune package; choose another directory or remove it")
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=goal.parent, prefix=f".{name}-") as scratch:
+        fresh = Path(scratch) / name
+        sources = write_sources(plan, name, fresh)
+        manifest = describe(plan, name, fresh)
+        library = fresh / "lib"
+        library.mkdir()
+        for each in chosen:
+            manifest["targets_built"][each.name] = _compile(plan, name, sources, fresh, library, each.name)
+        manifest["files"] = {
+            str(path.relative_to(fresh)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(fresh.rglob("*"))
+            if path.is_file()
+        }
+        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        if goal.exists():
+            shutil.rmtree(goal)
+        fresh.replace(goal)
+    return Package(goal, manifest)
+
+
+def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library: Path, wanted: str) -> dict[str, Any]:
+    from microtune.compiler.footprint import image_footprint
+
+    chosen = target(wanted)
+    if chosen.kind == "elf-thumb":
+        image = library / f"{chosen.name}.elf"
+        flash, stack = image_footprint(name, sources, include, image, chosen.name)
+        _hold(plan, chosen.name, plan.memory.ram - plan.memory.stack + stack, flash)
+        return {"file": f"lib/{image.name}", "flash": flash, "stack": stack}
+    if chosen.kind == "wasm":
+        module = toolchain.compile_wasm(sources, [include], library / f"{name}.wasm", exports=[f"{name}_{verb}" for verb in VERBS])
+        return {"file": f"lib/{module.name}"}
+    built = toolchain.compile_library(sources, [include], library / f"{chosen.name}{chosen.suffix}", name=chosen)
+    return {"file": f"lib/{built.name}"}
+
+
+def _hold(plan: Plan, where: str, ram: int, flash: int) -> None:
+    for what, need, limit in (("RAM", ram, plan.budget.ram_bytes), ("flash", flash, plan.budget.flash_bytes)):
+        if limit is not None and need > limit:
+            raise BudgetError(f"on {where} the package takes {need} bytes of {what}; the budget is {limit} ({need - limit} too many)")
+
+
+def open_package(directory: str | os.PathLike[str]) -> Package:
+    """Read a package directory. Raises BuildError when it is not one, or was built by another format."""
+    path = Path(directory)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise BuildError(f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build") from None
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path}/manifest.json cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BuildError(f"{path}/manifest.json has the format {manifest.get('format') if isinstance(manifest, dict) else None}, this version reads {FORMAT}; build it again")
+    return Package(path, manifest)

@@ -1,0 +1,1 @@
+"""Compiler passes. Each is a function from graph to graph in a file of its own."""

@@ -1,0 +1,74 @@
+"""Reverse-mode automatic differentiation at compile time: a forward graph with a loss becomes a training graph.
+
+Only gradients on a path from the loss to a trained tensor are written; there is nothing to remove later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from microtune.errors import PlanError
+from microtune.ir import Graph, Node, Tensor
+from microtune.ops import OPS
+from microtune.ops.op import Attributes
+
+
+@dataclass
+class _Tape:
+    graph: Graph
+    needed: frozenset[str]
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def wants(self, name: str) -> bool:
+        return name in self.needed
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors.get(name) or self.graph.tensor(name)
+
+    def emit(self, op: str, inputs: Sequence[str], wish: str, attributes: Attributes | None = None) -> str:
+        name, count = wish, 1
+        while name in self.tensors or name in self.graph.tensors:
+            count += 1
+            name = f"{wish}_{count}"
+        shape = OPS[op].shape([self.tensor(each) for each in inputs], attributes or {})[0]
+        self.tensors[name] = Tensor(name, shape)
+        self.nodes.append(Node(op, name, tuple(inputs), (name,), attributes or {}))
+        return name
+
+
+def dependents(graph: Graph, roots: Sequence[str]) -> frozenset[str]:
+    """All tensors that are, or are computed from, one of ``roots``."""
+    found = set(roots)
+    for node in graph.nodes:
+        if found.intersection(node.inputs):
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def differentiate(graph: Graph, loss: Node, trained: Sequence[str]) -> tuple[Graph, dict[str, str]]:
+    """The graph with its backward nodes, and {trained tensor: its gradient}.
+
+    ``loss`` is a node of the graph with outputs (loss, gradient of its first input). Where a tensor is used
+    more than once, the gradients of its uses are summed.
+    """
+    needed = dependents(graph, trained)
+    tape = _Tape(graph, needed)
+    gradients: dict[str, str] = {loss.inputs[0]: loss.outputs[1]}
+    for node in reversed([node for node in graph.nodes if node is not loss]):
+        arriving = gradients.get(node.output)
+        if arriving is None or node.output not in needed:
+            continue
+        rule = OPS[node.op].gradient
+        if rule is None:
+            raise PlanError(f"node '{node.name}' ({node.op}) has no gradient, but a trained tensor lies before it")
+        for name, gradient in rule(tape, node, arriving).items():
+            if name in gradients:
+                gradient = tape.emit("add", (gradients[name], gradient), f"{name}.grad")
+            gradients[name] = gradient
+    missing = [name for name in trained if name not in gradients]
+    if missing:
+        raise PlanError(f"the loss does not depend on {', '.join(missing)}: nothing to learn there")
+    result = graph.with_nodes([*graph.nodes, *tape.nodes], tape.tensors.values())
+    return replace(result), {name: gradients[name] for name in trained}

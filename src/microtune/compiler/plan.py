@@ -1,0 +1,176 @@
+"""``plan``: a model, what may learn, how, and within which budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from microtune.compiler.program import Programs, compile_programs, target_shape, without_final
+from microtune.errors import BudgetError, PlanError
+from microtune.ir import Graph, verify
+from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Input, Learner
+from microtune.tuning.losses import Loss, loss_of
+from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
+
+Optimizer = SGD | RMSProp | Adam | RLS
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that is decided before C is written. ``memory`` says what it will cost."""
+
+    graph: Graph
+    scheme: Scheme
+    loss: Loss
+    optimizer: Optimizer
+    learner: Learner
+    inputs: tuple[Input, ...]
+    budget: Budget
+    programs: Programs
+
+    @cached_property
+    def memory(self) -> "Memory":
+        from microtune.compiler.footprint import measure
+
+        return measure(self)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One buffer in time: bytes at an offset of the arena, live from node ``first`` to node ``last``."""
+
+    program: str
+    name: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a plan on a 32-bit core. ``flash`` and ``stack`` are measured on the C compiled for Cortex-M4.
+
+    ram: the whole device struct and the worst-case stack. arena: scratch of the network, shared by prediction
+    and training; ``bound`` is the most bytes ever live at once. parameters: what learns, once.
+    buffers: the sample buffer.
+    """
+
+    ram: int
+    flash: int
+    stack: int
+    arena: int
+    bound: int
+    parameters: int
+    optimizer: int
+    buffers: int
+    timeline: tuple[Span, ...]
+
+
+def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...]:
+    if inputs is None:
+        return tuple(Input(f"input {index}") for index in range(size))
+    if len(inputs) != size:
+        raise PlanError(f"{len(inputs)} inputs are described, but the model takes {size}")
+    return tuple(inputs)
+
+
+def plan(
+    graph: Graph,
+    learn: Scheme | None = None,
+    loss: str | Loss = "mse",
+    optimizer: Optimizer | None = None,
+    learner: Learner | None = None,
+    precision: str = "float32",
+    budget: Budget | None = None,
+    inputs: Sequence[Input] | None = None,
+) -> Plan:
+    """Decide what learns and how, and lay out all memory.
+
+    learn: an update scheme; default ``Head(1)``. loss: a name or ``Huber(delta)``. inputs: name, range and
+    unit of each input feature, for the generated header and the device's range check.
+
+    Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
+    plan exceeds ``budget``.
+    """
+    if precision != "float32":
+        raise PlanError(f"unknown precision {precision!r}. Known: 'float32'")
+    verify(graph)
+    chosen = loss_of(loss)
+    learner = learner or Learner()
+    graph = without_final(graph, chosen)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise PlanError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed")
+    output = graph.tensor(graph.outputs[0])
+    if len(output.shape) != 1:
+        raise PlanError(f"output '{output.name}' has the shape {output.shape}; a vector is needed")
+    if chosen.task == "MT_MULTICLASS" and output.size < 2:
+        raise PlanError(f"cross_entropy needs two or more outputs, '{output.name}' has {output.size}: use binary_cross_entropy")
+    if learner.fallback is not None and len(learner.fallback) != output.size:
+        raise PlanError(f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs")
+    learner = replace(learner, fallback=None if learner.fallback is None else tuple(map(float, learner.fallback)))
+    described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
+    scheme = learn if learn is not None else Head(1)
+    optimizer = optimizer or SGD()
+    selection = select(graph, scheme)
+    programs = compile_programs(selection.graph, selection.trained, chosen, optimizer)
+    result = Plan(selection.graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
+    if budget is not None and (budget.ram_bytes or budget.flash_bytes):
+        _hold_to_budget(result, graph)
+    return result
+
+
+def target_size(plan: Plan) -> int:
+    """Floats of one target."""
+    return int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))
+
+
+def _over(memory: Memory, budget: Budget) -> list[str]:
+    found = []
+    for what, need, limit in (("RAM", memory.ram, budget.ram_bytes), ("flash", memory.flash, budget.flash_bytes)):
+        if limit is not None and need > limit:
+            found.append(f"{need} bytes of {what} of {limit} ({need - limit} too many)")
+    return found
+
+
+def _alternatives(found: Plan, graph: Graph) -> list[str]:
+    """Smaller plans that do fit the budget, as the user would write them."""
+    options: list[tuple[str, Scheme, Learner]] = []
+    size = found.learner.buffer
+    while size > found.learner.every and size > 10:
+        size = max(size // 2, found.learner.every, 10)
+        options.append((f"buffer={size}", found.scheme, replace(found.learner, buffer=size)))
+    small = replace(found.learner, buffer=max(found.learner.every, 10))
+    for scheme in (Head(1), Bias(), LoRA(1)):
+        if scheme != found.scheme:
+            options.append((f"learn={scheme}", scheme, found.learner))
+            options.append((f"learn={scheme} with buffer={small.buffer}", scheme, small))
+    fitting = []
+    for text, scheme, learner in options:
+        try:
+            other = plan(graph, scheme, found.loss, found.optimizer, learner, inputs=found.inputs)
+        except PlanError:
+            continue
+        if not _over(other.memory, found.budget):
+            fitting.append(f"{text} ({other.memory.ram} bytes of RAM, {other.memory.flash} of flash)")
+        if len(fitting) == 3:
+            break
+    return fitting
+
+
+def _hold_to_budget(found: Plan, graph: Graph) -> None:
+    over = _over(found.memory, found.budget)
+    if not over:
+        return
+    fitting = _alternatives(found, graph)
+    advice = (
+        f"Would fit: {'; '.join(fitting)}."
+        if fitting
+        else f"Nothing smaller fits: the least is a budget of {found.memory.ram} bytes of RAM and {found.memory.flash} of flash."
+    )
+    raise BudgetError(f"the plan needs {' and '.join(over)}. {advice}")

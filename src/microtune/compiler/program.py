@@ -1,0 +1,125 @@
+"""From a model and a choice of what learns to the three programs of a device: backbone, head, step.
+
+The backbone is frozen and runs once for a prediction; what crosses from it into the head is the *cut*,
+which is what the buffer keeps of a sample. Training starts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from microtune.compiler.passes.autodiff import dependents, differentiate
+from microtune.compiler.passes.memory import Arena, plan_arena
+from microtune.compiler.passes.schedule import reorder
+from microtune.compiler.passes.updates import attach_least_squares, attach_updates
+from microtune.errors import PlanError
+from microtune.ir import Graph, Node, Tensor, verify
+from microtune.tuning.losses import Loss
+from microtune.tuning.optimizers import RLS, Gradient
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph in execution order, with its arena."""
+
+    graph: Graph
+    arena: Arena
+
+
+@dataclass(frozen=True)
+class Programs:
+    """``cut``: tensors kept of a sample, in order. ``state``: optimiser tensors, in order."""
+
+    backbone: Program
+    head: Program
+    step: Program | None
+    cut: tuple[Tensor, ...]
+    trained: tuple[Tensor, ...]
+    state: tuple[Tensor, ...]
+
+
+def without_final(graph: Graph, loss: Loss) -> Graph:
+    """Drop a final sigmoid or softmax that the loss contains: the cross-entropies work on logits."""
+    last = graph.producer(graph.outputs[0])
+    if loss.activation is None or last is None or last.op not in ("sigmoid", "softmax"):
+        return graph
+    if last.op != loss.activation:
+        raise PlanError(
+            f"the model ends in {last.op}, which goes with "
+            f"{'cross_entropy' if last.op == 'softmax' else 'binary_cross_entropy'}, not with {loss.operator}"
+        )
+    rest = tuple(node for node in graph.nodes if node is not last)
+    return replace(graph, outputs=last.inputs[:1]).with_nodes(rest)
+
+
+def _program(graph: Graph, outside: Sequence[str], step: str) -> Program:
+    verify(graph, step)
+    ordered = verify(reorder(graph), f"reordering of {step}")
+    constants = [tensor.name for tensor in ordered.constants]
+    arena = plan_arena(ordered, frozenset([*graph.inputs, *graph.outputs, *constants, *outside]))
+    return Program(ordered, arena)
+
+
+def split(graph: Graph, trained: Sequence[str]) -> tuple[Graph, Graph]:
+    """The frozen backbone (input -> cut tensors) and the head (cut tensors -> outputs)."""
+    learning = dependents(graph, trained)
+    tail = [node for node in graph.nodes if learning.intersection(node.outputs)]
+    front = [node for node in graph.nodes if not learning.intersection(node.outputs)]
+    crossing = dict.fromkeys(
+        name
+        for node in tail
+        for name in node.inputs
+        if name not in learning and not graph.tensor(name).is_constant
+    )
+    backbone = replace(graph, name="backbone", outputs=tuple(crossing)).with_nodes(front)
+    head = replace(graph, name="head", inputs=tuple(crossing)).with_nodes(tail)
+    return backbone, head
+
+
+def _unlearnt_removed(backbone: Graph) -> Graph:
+    """Drop backbone nodes that no cut tensor needs."""
+    needed = set(backbone.outputs)
+    kept = []
+    for node in reversed(backbone.nodes):
+        if needed.intersection(node.outputs):
+            kept.append(node)
+            needed.update(node.inputs)
+    return backbone.with_nodes(reversed(kept))
+
+
+def target_shape(graph: Graph, loss: Loss) -> tuple[int, ...]:
+    """One class index, or one number per output."""
+    return (1,) if loss.task == "MT_MULTICLASS" else graph.tensor(graph.outputs[0]).shape
+
+
+def training_step(head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS) -> tuple[Graph, tuple[str, ...]]:
+    """The head with loss, gradients and updates; and the names of the optimiser's state."""
+    output = head.outputs[0]
+    names = {wish: head.fresh_name(wish) for wish in ("target", "loss", f"{output}.grad")}
+    target, value, gradient = names.values()
+    node = Node(
+        loss.operator, "loss", (output, target), (value, gradient), {} if loss.delta is None else {"delta": loss.delta}
+    )
+    tensors = [Tensor(target, target_shape(head, loss)), Tensor(value, ()), Tensor(gradient, head.tensor(output).shape)]
+    graph = replace(
+        head, name="step", inputs=(*head.inputs, target), outputs=(value,), tensors={**head.tensors, **{t.name: t for t in tensors}}
+    ).with_nodes([*head.nodes, node])
+    if isinstance(optimizer, RLS):
+        return attach_least_squares(graph, tuple(trained), node, optimizer.forgetting, optimizer.prior)
+    graph, gradients = differentiate(verify(graph, "attaching the loss"), node, trained)
+    return attach_updates(verify(graph, "differentiation"), gradients, optimizer)
+
+
+def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS) -> Programs:
+    """All programs of a device, scheduled and placed in memory."""
+    backbone, head = split(graph, trained)
+    step, state = training_step(head, trained, loss, optimizer)
+    return Programs(
+        backbone=_program(_unlearnt_removed(backbone), (), "splitting off the backbone"),
+        head=_program(head, (), "splitting off the head"),
+        step=_program(step, (), "attaching the optimiser"),
+        cut=tuple(graph.tensor(name) for name in head.inputs),
+        trained=tuple(graph.tensor(name) for name in trained),
+        state=tuple(step.tensor(name) for name in state),
+    )

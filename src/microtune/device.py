@@ -1,0 +1,260 @@
+"""``Device``: the Python face of a built package. It runs the same C as the chip, through the C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microtune.compiler.package import Package, open_package
+from microtune.errors import BuildError, DeviceError
+from microtune.storage import Storage
+
+STATUS = (
+    "MT_OK", "MT_INVALID_ARGUMENT", "MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE", "MT_TARGET_INVALID",
+    "MT_NO_PREDICTION", "MT_STORAGE_FAILED", "MT_STATE_CORRUPT", "MT_STATE_FOREIGN",
+)  # fmt: skip
+MESSAGES = {
+    "MT_INVALID_ARGUMENT": "the storage is too small for two states",
+    "MT_INPUT_NOT_FINITE": "an input is NaN or infinite",
+    "MT_INPUT_OUT_OF_RANGE": "an input is outside its declared range",
+    "MT_TARGET_INVALID": "the target is not finite, not in 0 to 1, or not a class index",
+    "MT_NO_PREDICTION": "there is no prediction to pair this observation with: call predict first",
+    "MT_STORAGE_FAILED": "the storage reported a failure",
+}
+
+
+class _Prediction(ctypes.Structure):
+    _fields_ = [("confidence", ctypes.c_float), ("fallback", ctypes.c_uint8), ("best", ctypes.c_uint8)]
+
+
+class _Update(ctypes.Structure):
+    _fields_ = [
+        ("ran", ctypes.c_uint8),
+        ("accepted", ctypes.c_uint8),
+        ("loss_before", ctypes.c_float),
+        ("loss_after", ctypes.c_float),
+        ("steps", ctypes.c_uint32),
+    ]
+
+
+class _Report(ctypes.Structure):
+    _fields_ = [
+        ("learnt", ctypes.c_float),
+        ("sure", ctypes.c_float),
+        ("uses", ctypes.c_uint32),
+        ("samples", ctypes.c_uint16),
+        ("waiting", ctypes.c_uint16),
+    ]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The metrics log (``mt_metrics`` in ``mt_learner.h``): counters and one mean, no raw data."""
+
+    predictions: int
+    fallbacks: int
+    observations: int
+    overrides: int
+    refused: int
+    accepted: int
+    rolled_back: int
+    forgets: int
+    resets: int
+    saves: int
+    recoveries: int
+    mean_error: float
+
+
+class _Metrics(ctypes.Structure):
+    _fields_ = [
+        (each.name, ctypes.c_float if each.name == "mean_error" else ctypes.c_uint32) for each in fields(Metrics)
+    ]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``value``: outputs (regression) or probabilities. ``fallback``: the safe default was used; ask the person."""
+
+    value: np.ndarray
+    confidence: float
+    fallback: bool
+
+
+@dataclass(frozen=True)
+class Update:
+    """What ``idle`` did. Losses are held-out: of the base model, and of the candidate."""
+
+    accepted: bool
+    loss_before: float
+    loss_after: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """Getting to know you: ``learnt`` and ``sure`` are 0 to 1; ``origin`` tells where the state came from."""
+
+    learnt: float
+    sure: float
+    uses: int
+    samples: int
+    waiting: int
+    origin: str
+
+
+class Device:
+    """A learning device in this process.
+
+    ``state`` names the file that plays the non-volatile memory: it is created when missing and survives
+    power cuts as flash does. Without it nothing is kept. Calls the C refuses raise DeviceError, with the
+    device's state unchanged.
+    """
+
+    def __init__(self, package: str | os.PathLike[str] | Package, state: str | os.PathLike[str] | None = None) -> None:
+        self.package = package if isinstance(package, Package) else open_package(package)
+        manifest = self.package.manifest
+        if "host" not in manifest["targets_built"]:
+            raise BuildError(
+                f"{self.package.directory} has no library for this host; build it with targets=['host', ...]"
+            )
+        self._library = ctypes.CDLL(str(Path(self.package.directory / manifest["targets_built"]["host"]["file"]).absolute()))
+        self._name = self.package.name
+        self._inputs = len(manifest["inputs"])
+        self._outputs, self._targets = int(manifest["outputs"]), int(manifest["targets"])
+        pointer = ctypes.sizeof(ctypes.c_void_p)
+        size = (pointer + manifest["layout"]["bytes"] + pointer - 1) // pointer * pointer
+        self._memory = (ctypes.c_uint64 * (size // 8 + 1))()
+        self._offsets = {field["name"]: pointer + field["offset"] for field in manifest["layout"]["fields"]}
+        self._output = np.zeros(self._outputs, np.float32)
+        self._storage = None if state is None else Storage(Path(state), manifest["layout"]["saved"])
+        port = None if self._storage is None else self._storage.port
+        self._functions: dict[str, Any] = {}
+        status = self._call("init", None if port is None else ctypes.byref(port))
+        self._origin = {0: "saved state" if self.status().uses else "base", 6: "base: the storage failed",
+                        7: "base: no whole state in the storage", 8: "base: the state is of another build"}.get(status, "")  # fmt: skip
+        if status == 1:
+            raise self._error(status)
+
+    def _call(self, verb: str, *arguments: Any) -> int:
+        function = self._functions.get(verb)
+        if function is None:
+            function = self._functions[verb] = self._library[f"{self._name}_{verb}"]
+            function.restype = ctypes.c_int
+        return int(function(ctypes.byref(self._memory), *arguments))
+
+    def _error(self, status: int, detail: str = "") -> DeviceError:
+        name = STATUS[status] if status < len(STATUS) else f"status {status}"
+        return DeviceError(f"{MESSAGES.get(name, name)}{detail} ({name})", name)
+
+    def _vector(self, values: npt.ArrayLike, size: int, what: str) -> np.ndarray:
+        try:
+            vector = np.ascontiguousarray(values, dtype=np.float32).ravel()
+        except (TypeError, ValueError) as error:
+            raise DeviceError(f"{what} must be numbers: {error}", "MT_INVALID_ARGUMENT") from error
+        if vector.size != size:
+            raise DeviceError(f"{what} must have {size} values, not {vector.size}", "MT_INVALID_ARGUMENT")
+        return vector
+
+    def _check(self, status: int, x: np.ndarray | None = None) -> None:
+        if status == 0:
+            return
+        detail = ""
+        if x is not None and STATUS[status] in ("MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE"):
+            for value, each in zip(x, self.package.manifest["inputs"], strict=True):
+                low = -np.inf if each["low"] is None else each["low"]
+                high = np.inf if each["high"] is None else each["high"]
+                if not (np.isfinite(value) and np.float32(low) <= value <= np.float32(high)):
+                    detail = f": {each['name']} = {value:g}, allowed {low:g} to {high:g}"
+                    break
+        raise self._error(status, detail)
+
+    def predict(self, x: npt.ArrayLike) -> Prediction:
+        """Predict for one input; ``observe`` may follow. Raises DeviceError for NaN, infinity, range and shape."""
+        vector = self._vector(x, self._inputs, "the input")
+        found = _Prediction()
+        self._check(self._call("predict", vector.ctypes.data_as(ctypes.c_void_p), self._output.ctypes.data_as(ctypes.c_void_p), ctypes.byref(found)), vector)
+        return Prediction(self._output.copy(), found.confidence, bool(found.fallback))
+
+    def observe(self, y: npt.ArrayLike) -> None:
+        """What the person did after the last prediction: outputs, a class index, or 0/1 for each output."""
+        vector = self._vector(y, self._targets, "the target")
+        self._check(self._call("observe", vector.ctypes.data_as(ctypes.c_void_p)))
+
+    def idle(self) -> Update | None:
+        """Learn if there is cause; None when there was not."""
+        found = _Update()
+        self._check(self._call("idle", ctypes.byref(found)))
+        if not found.ran:
+            return None
+        return Update(bool(found.accepted), found.loss_before, found.loss_after, found.steps)
+
+    def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+        """One plain optimiser step on one sample, no policy; returns the loss before the step."""
+        inputs, target = self._vector(x, self._inputs, "the input"), self._vector(y, self._targets, "the target")
+        loss = ctypes.c_float()
+        self._check(self._call("step", inputs.ctypes.data_as(ctypes.c_void_p), target.ctypes.data_as(ctypes.c_void_p), ctypes.byref(loss)), inputs)
+        return loss.value
+
+    def _field(self, name: str, offset: int, size: int) -> np.ndarray:
+        start = self._offsets[name] + 4 * offset
+        return np.frombuffer(self._memory, np.float32, size, start)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """{name: array} of what learns (copies)."""
+        return {
+            each["name"]: self._field("parameters", each["offset"], int(np.prod(each["shape"]))).reshape(each["shape"]).copy()
+            for each in self.package.manifest["tensors"]["trained"]
+        }
+
+    def load_parameters(self, values: Mapping[str, npt.ArrayLike]) -> None:
+        """Set parameters by name; those not named stay. Nothing changes unless all of them fit."""
+        known = {each["name"]: each for each in self.package.manifest["tensors"]["trained"]}
+        checked = {}
+        for name, value in values.items():
+            if name not in known:
+                raise DeviceError(f"no parameter '{name}' learns here. Known: {', '.join(known)}", "MT_INVALID_ARGUMENT")
+            array = np.asarray(value, np.float32)
+            if list(array.shape) != known[name]["shape"] or not np.isfinite(array).all():
+                raise DeviceError(
+                    f"parameter '{name}' takes finite values of shape {tuple(known[name]['shape'])}, not {array.shape}",
+                    "MT_INVALID_ARGUMENT",
+                )
+            checked[name] = array
+        for name, array in checked.items():
+            self._field("parameters", known[name]["offset"], array.size)[:] = array.ravel()
+
+    def state(self) -> bytes:
+        """The bytes that ``save`` writes: the same on every target after the same calls."""
+        pointer = ctypes.sizeof(ctypes.c_void_p)
+        return bytes(memoryview(self._memory).cast("B")[pointer : pointer + self.package.manifest["layout"]["saved"]])
+
+    def metrics(self) -> Metrics:
+        """The counters since the factory."""
+        found = _Metrics()
+        self._check(self._call("metrics", ctypes.byref(found)))
+        return Metrics(**{each.name: getattr(found, each.name) for each in fields(Metrics)})
+
+    def status(self) -> Status:
+        """How well the device knows its person by now."""
+        found = _Report()
+        self._check(self._call("status", ctypes.byref(found)))
+        return Status(found.learnt, found.sure, found.uses, found.samples, found.waiting, getattr(self, "_origin", ""))
+
+    def forget(self) -> None:
+        """Undo the last update and drop the samples it learnt from, and those since."""
+        self._check(self._call("forget"))
+
+    def reset(self) -> None:
+        """Back to the factory's model. The metrics stay, and count the reset."""
+        self._check(self._call("reset"))
+
+    def save(self) -> None:
+        """Write the state to the storage now (``idle`` does it after each update)."""
+        self._check(self._call("save"))

@@ -1,0 +1,68 @@
+"""A file that plays the non-volatile memory of a device, as a ``mt_port``."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from microtune.errors import DeviceError
+
+SECTOR = 256
+HEADER = 24  # MT_STORE_HEADER in runtime/mt_store.h
+
+_READ = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32)
+_ERASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
+
+
+class Port(ctypes.Structure):
+    """``mt_port`` of ``runtime/mt_port.h``."""
+
+    _fields_ = [
+        ("context", ctypes.c_void_p),
+        ("read", _READ),
+        ("write", _READ),
+        ("erase", _ERASE),
+        ("size", ctypes.c_uint32),
+        ("sector", ctypes.c_uint32),
+    ]
+
+
+class Storage:
+    """Two slots of a device's state in a file. Writes go through to the file at once, byte ranges in place."""
+
+    def __init__(self, path: Path, saved: int, slots: int = 2) -> None:
+        slot = (HEADER + (saved + 7) // 8 * 8 + SECTOR - 1) // SECTOR * SECTOR
+        self.path, self.size = path, slots * slot
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115 - lives with the device
+        except OSError as error:
+            raise DeviceError(f"the state file {path} cannot be opened: {error.strerror}", "MT_STORAGE_FAILED") from error
+        # the callbacks must outlive the port
+        self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
+        self.port = Port(None, *self._callbacks, self.size, SECTOR)
+
+    def _read(self, _context: int, address: int, data: int, size: int) -> int:
+        try:
+            self._file.seek(address)
+            # a file shorter than the memory reads as erased behind its end
+            ctypes.memmove(data, self._file.read(size).ljust(size, b"\xff"), size)
+        except OSError:
+            return 1
+        return 0
+
+    def _write(self, _context: int, address: int, data: int, size: int) -> int:
+        try:
+            self._file.seek(address)
+            self._file.write(ctypes.string_at(data, size))
+        except OSError:
+            return 1
+        return 0
+
+    def _erase(self, _context: int, address: int, size: int) -> int:
+        try:
+            self._file.seek(address)
+            self._file.write(b"\xff" * size)
+        except OSError:
+            return 1
+        return 0

@@ -1,0 +1,1 @@
+"""What learns and how: update schemes, losses, optimisers, learner settings, budgets."""

@@ -1,0 +1,123 @@
+"""Optimisers for tiny batches, as PyTorch defines them, and closed-form heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from microtune.errors import PlanError
+
+
+def _check(owner: object, **conditions: bool) -> None:
+    for text, holds in conditions.items():
+        if not holds:
+            raise PlanError(f"{owner}: {text.replace('_', ' ')}")
+
+
+@dataclass(frozen=True)
+class SGD:
+    """p -= rate g, or with momentum v = momentum v + g, p -= rate v. rate = lr / (1 + decay step)."""
+
+    lr: float = 0.05
+    momentum: float = 0.0
+    decay: float = 0.0
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            lr_must_be_above_0=self.lr > 0,
+            momentum_must_be_in_0_to_1=0 <= self.momentum < 1,
+            decay_must_not_be_negative=self.decay >= 0,
+            clip_must_not_be_negative=self.clip >= 0,
+        )
+
+    @property
+    def rule(self) -> str:
+        return "momentum" if self.momentum else "sgd"
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"momentum": self.momentum, "clip": self.clip} if self.momentum else {"clip": self.clip}
+
+
+@dataclass(frozen=True)
+class RMSProp:
+    """v = smoothing v + (1 - smoothing) g^2, p -= rate g / (sqrt(v) + epsilon) (Tieleman and Hinton 2012)."""
+
+    lr: float = 0.001
+    smoothing: float = 0.99
+    epsilon: float = 1e-8
+    decay: float = 0.0
+    clip: float = 0.0
+    rule = "rmsprop"
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            lr_must_be_above_0=self.lr > 0,
+            smoothing_must_be_in_0_to_1=0 <= self.smoothing < 1,
+            epsilon_must_be_above_0=self.epsilon > 0,
+            decay_must_not_be_negative=self.decay >= 0,
+            clip_must_not_be_negative=self.clip >= 0,
+        )
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"smoothing": self.smoothing, "epsilon": self.epsilon, "clip": self.clip}
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with bias correction (Kingma and Ba 2015)."""
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decay: float = 0.0
+    clip: float = 0.0
+    rule = "adam"
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            lr_must_be_above_0=self.lr > 0,
+            betas_must_be_in_0_to_1=0 <= self.beta1 < 1 and 0 <= self.beta2 < 1,
+            epsilon_must_be_above_0=self.epsilon > 0,
+            decay_must_not_be_negative=self.decay >= 0,
+            clip_must_not_be_negative=self.clip >= 0,
+        )
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon, "clip": self.clip}
+
+
+@dataclass(frozen=True)
+class RLS:
+    """Recursive least squares on the last dense layer, with forgetting (Plackett 1950; Haykin, ch. 10).
+
+    ``forgetting`` below 1 lets old samples fade; ``prior`` is the variance each weight may have moved from
+    the base before anything is seen. Squared error only; each sample is learnt once.
+    """
+
+    forgetting: float = 1.0
+    prior: float = 1.0
+    lr = 0.0
+    decay = 0.0
+    rule = "rls"
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            forgetting_must_be_in_0_to_1=0 < self.forgetting <= 1,
+            prior_must_be_above_0=self.prior > 0,
+        )
+
+    @property
+    def constants(self) -> Mapping[str, float]:
+        return {"forgetting": self.forgetting, "prior": self.prior}
+
+
+Gradient = SGD | RMSProp | Adam
