@@ -27,7 +27,7 @@ def example_names() -> tuple[str, ...]:
 
 
 def example_folder(name: str) -> Path:
-    """The folder of one example. Raises MicrotuneError, listing the examples there are, for any other name."""
+    """The folder of one example. Raises MicrotuneError, listing those there are, for any other name."""
     names = example_names()
     if name not in names:
         raise MicrotuneError(f"there is no example '{name}'. Examples: {', '.join(names)}")
