@@ -1,6 +1,6 @@
 """microtune: compile a small trained model to C that goes on learning on the device."""
 
-from microtune.compiler.package import Package, build, open_package
+from microtune.compiler.package import build
 from microtune.compiler.plan import Memory, Plan, plan
 from microtune.device import Device, Metrics, Prediction, Status, Update
 from microtune.errors import (
@@ -14,6 +14,7 @@ from microtune.errors import (
     ToolchainError,
 )
 from microtune.frontends.load import load
+from microtune.package import Package, open_package
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microtune.compiler.package import Package, open_package
+from microtune.package import Package, open_package
 from microtune.errors import BuildError, DeviceError
 from microtune.storage import Storage
 

@@ -136,7 +136,7 @@ class _Writer:
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
-    return sorted(found | {"mt_kernels_loss.h"})
+    return sorted(found | {"mt_kernels_elementwise.h", "mt_kernels_loss.h", "mt_gradient.h"})
 
 
 def _uses(statements: list[Statement], word: str) -> bool:
@@ -217,6 +217,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "uses": _uses,
         "loss_call": _loss_call(plan),
         "rls": _rls_begin(plan, layout),
+        "rule": "mt_gradient_rule",
         "ranged": any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
         "low": [max(each.low, -3.4e38) for each in plan.inputs],
         "high": [min(each.high, 3.4e38) for each in plan.inputs],

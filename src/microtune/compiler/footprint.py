@@ -19,7 +19,7 @@ POINTER = 4  # bytes of an address on the 32-bit cores that figures are given fo
 
 def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Path, core: str) -> tuple[int, int]:
     """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
-    from microtune.compiler.package import VERBS
+    from microtune.package import VERBS
     from microtune.targets.size import image_size
     from microtune.targets.stack import stack_bound
 

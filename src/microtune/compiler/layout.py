@@ -15,7 +15,7 @@ from microtune.compiler.plan import Plan, target_size
 from microtune.ir import Tensor
 
 # sizeof(mt_state), in runtime/mt_learner.h; the generated C refuses to compile when this is wrong
-STATE_BYTES = 76
+STATE_BYTES = 84
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,9 @@ from microtune.compiler.emit import check_name, emit
 from microtune.compiler.layout import Slice, lay_out
 from microtune.compiler.plan import Plan, target_size
 from microtune.errors import BudgetError, BuildError
+from microtune.package import FORMAT, VERBS, Package
 from microtune.targets.catalogue import target
 from microtune.version import VERSION
-
-FORMAT = 1
-VERBS = ("init", "predict", "observe", "idle", "step", "forget", "reset", "save", "status", "metrics")
-
-
-@dataclass(frozen=True)
-class Package:
-    """A built package directory and its manifest."""
-
-    directory: Path
-    manifest: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return str(self.manifest["name"])
-
-    @property
-    def sources(self) -> list[Path]:
-        """All C sources of the package."""
-        return sorted(self.directory.glob("*.c"))
-
 
 def runtime_directory() -> Path:
     """The C runtime shipped with microtune."""
@@ -198,17 +178,3 @@ def _hold(plan: Plan, where: str, ram: int, flash: int) -> None:
     for what, need, limit in (("RAM", ram, plan.budget.ram_bytes), ("flash", flash, plan.budget.flash_bytes)):
         if limit is not None and need > limit:
             raise BudgetError(f"on {where} the package takes {need} bytes of {what}; the budget is {limit} ({need - limit} too many)")
-
-
-def open_package(directory: str | os.PathLike[str]) -> Package:
-    """Read a package directory. Raises BuildError when it is not one, or was built by another format."""
-    path = Path(directory)
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except FileNotFoundError:
-        raise BuildError(f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build") from None
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{path}/manifest.json cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BuildError(f"{path}/manifest.json has the format {manifest.get('format') if isinstance(manifest, dict) else None}, this version reads {FORMAT}; build it again")
-    return Package(path, manifest)

@@ -1,0 +1,45 @@
+"""A built package directory: its manifest, its sources. Whoever uses a package needs nothing of the compiler."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtune.errors import BuildError
+
+FORMAT = 1
+VERBS = ("init", "predict", "observe", "idle", "step", "forget", "reset", "save", "status", "metrics")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A built package directory and its manifest."""
+
+    directory: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def sources(self) -> list[Path]:
+        """All C sources of the package."""
+        return sorted(self.directory.glob("*.c"))
+
+
+def open_package(directory: str | os.PathLike[str]) -> Package:
+    """Read a package directory. Raises BuildError when it is not one, or was built by another format."""
+    path = Path(directory)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise BuildError(f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build") from None
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path}/manifest.json cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BuildError(f"{path}/manifest.json has the format {manifest.get('format') if isinstance(manifest, dict) else None}, this version reads {FORMAT}; build it again")
+    return Package(path, manifest)
