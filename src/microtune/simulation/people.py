@@ -154,6 +154,26 @@ def two_households(
     return habit
 
 
+def two_offsets(
+    is_second: Callable[[World, Array], Mask],
+) -> Callable[[World, np.random.Generator], Habit]:
+    """One household, and in it a second person who likes everything a constant amount more or less.
+
+    The amount is the mean difference between two households of the world. `is_second(world, contexts)` tells
+    whose turn it is.
+    """
+
+    def habit(world: World, rng: np.random.Generator) -> Habit:
+        household, other = world.make_preference(rng), world.make_preference(rng)
+        everyday = world.sample_contexts(rng, 200)
+        own = float(np.mean(other(everyday) - household(everyday)))
+        return Habit(
+            lambda contexts, use: world.clip(household(contexts) + own * is_second(world, contexts))
+        )
+
+    return habit
+
+
 def local_change(world: World, rng: np.random.Generator, shift: float = 3.0) -> Habit:
     """From CHANGE_AT on only one kind of context occurs, and is wanted `shift` tolerances differently."""
     household = world.make_preference(rng)
@@ -191,8 +211,8 @@ PEOPLE: Mapping[str, Person] = MappingProxyType(
             ),
             Person(
                 "two_people",
-                "one person by day, another in the evening",
-                two_households(lambda world, contexts: world.evening(contexts)),
+                "one person by day; in the evening another, who likes it all lighter or darker",
+                two_offsets(lambda world, contexts: world.evening(contexts)),
             ),
             Person(
                 "narrow", f"from use {CHANGE_AT} on, one kind of context only, wanted otherwise", local_change
