@@ -148,9 +148,9 @@ static mt_status explain_nothing(const mt_port *port, uint32_t bytes, int *faile
                 return MT_STATE_FOREIGN;
             }
             *failed |= whole < 0;
-            /* The very first save goes to slot 1. A header there that was cut off before its mark is no loss:
-             * nothing had been saved yet. */
-            const int cut_off = at == slot && is_blank(header + MARK + 3, 1);
+            /* The very first save goes to slot 1. Cut off before its mark, or while erasing, it is no loss: nothing
+             * had been saved yet. */
+            const int cut_off = at == slot && (is_blank(header + MARK + 3, 1) || is_blank(header + CHECKSUM, 4));
             if (at % slot == 0 && at / slot < slots && !is_blank(header, MT_STORE_HEADER) && !cut_off) {
                 status = MT_STATE_CORRUPT;
             }
