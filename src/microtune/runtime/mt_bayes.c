@@ -90,15 +90,57 @@ static float residual_of(const mt_bayes *bayes, float *sample, float *phi)
     return *target_of(bayes, sample) - features_of(bayes, sample, *age_of(bayes, sample), phi);
 }
 
-/// The factor: L by rows, packed, 1 / L_ii on the diagonal ///
+/// Only the features that are not zero: half of a ReLU layer is, and bumps that have no place ///
 
-/* A = L L' in place. A is diag(precision) plus something positive semi-definite, so no pivot lies below its
- * prior precision: where rounding says so, it is wrong. */
-static void factorise(float *factor, const float *precision, uint32_t size)
+/* phi (features) -> its non-zero values moved to the front, and which they were; returns how many */
+static uint32_t compact(const mt_bayes *bayes, float *phi)
 {
-    float *row = factor;
+    const uint32_t size = size_of(bayes->settings);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        if (phi[i] != 0.0f) {
+            phi[count] = phi[i];
+            bayes->active[count++] = (uint16_t)i;
+        }
+    }
+    return count;
+}
+
+/* phi . d */
+static float mean_along(const mt_bayes *bayes, const float *values, uint32_t count)
+{
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < count; ++i) {
+        sum += values[i] * bayes->mean[bayes->active[i]];
+    }
+    return sum;
+}
+
+/* phi' P phi, never below zero */
+static float variance_along(const mt_bayes *bayes, const float *values, uint32_t count)
+{
+    const uint16_t *active = bayes->active;
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < count; ++i) {
+        const float *row = bayes->covariance + MT_BAYES_TRIANGLE((uint32_t)active[i]);
+        float beside = 0.0f;
+        for (uint32_t j = 0; j < i; ++j) {
+            beside += row[active[j]] * values[j];
+        }
+        sum += values[i] * (2.0f * beside + row[active[i]] * values[i]);
+    }
+    return sum > 0.0f ? sum : 0.0f;
+}
+
+/// Symmetric matrices: the lower triangle by rows, packed ///
+
+/* A = L L' in place, with 1 / L_ii on the diagonal. A is diag(precision) plus something positive semi-definite,
+ * so no pivot lies below its prior precision: where rounding says so, it is wrong. */
+static void factorise(float *matrix, const float *precision, uint32_t size)
+{
+    float *row = matrix;
     for (uint32_t i = 0; i < size; row += ++i) {
-        const float *other = factor;
+        const float *other = matrix;
         for (uint32_t j = 0; j < i; other += ++j) {
             row[j] = (row[j] - mt_dot(row, other, j)) * other[j];
         }
@@ -107,33 +149,49 @@ static void factorise(float *factor, const float *precision, uint32_t size)
     }
 }
 
-/* L u = phi; phi' A^-1 phi is then u . u */
-static void solve_lower(const float *factor, const float *phi, float *u, uint32_t size)
+/* L L' d = b, with b in d */
+static void solve(const float *factor, float *d, uint32_t size)
 {
     const float *row = factor;
     for (uint32_t i = 0; i < size; row += ++i) {
-        u[i] = (phi[i] - mt_dot(row, u, i)) * row[i];
+        d[i] = (d[i] - mt_dot(row, d, i)) * row[i];
     }
-}
-
-/* L' d = u, destroying u */
-static void solve_upper(const float *factor, float *u, float *d, uint32_t size)
-{
-    const float *row = factor + MT_BAYES_FACTOR(size);
     for (uint32_t i = size; i-- > 0;) {
         row -= i + 1;
-        d[i] = u[i] * row[i];
+        d[i] *= row[i];
         for (uint32_t j = 0; j < i; ++j) {
-            u[j] -= row[j] * d[i];
+            d[j] -= row[j] * d[i];
         }
     }
 }
 
-static float variance_along(const mt_bayes *bayes, const float *phi, float *u)
+/* L -> (L L')^-1, in place */
+static void invert(float *matrix, uint32_t size)
 {
-    const uint32_t size = size_of(bayes->settings);
-    solve_lower(bayes->factor, phi, u, size);
-    return mt_dot(u, u, size);
+    /* M = L^-1, row by row: L_ii M_ij = - sum over k from j to i - 1 of L_ik M_kj */
+    float *row = matrix;
+    for (uint32_t i = 0; i < size; row += ++i) {
+        for (uint32_t j = 0; j < i; ++j) {
+            const float *column = matrix + MT_BAYES_TRIANGLE(j) + j;
+            float sum = 0.0f;
+            for (uint32_t k = j; k < i; column += ++k) {
+                sum += row[k] * *column;
+            }
+            row[j] = -sum * row[i];
+        }
+    }
+    /* P_ij = sum over k from i on of M_ki M_kj: row i of M is not needed below row i */
+    row = matrix;
+    for (uint32_t i = 0; i < size; row += ++i) {
+        for (uint32_t j = 0; j <= i; ++j) {
+            const float *below = row;
+            float sum = 0.0f;
+            for (uint32_t k = i; k < size; below += ++k) {
+                sum += below[i] * below[j];
+            }
+            row[j] = sum;
+        }
+    }
 }
 
 /// Init and predict ///
@@ -146,24 +204,24 @@ void mt_bayes_init(const mt_bayes *bayes)
     MT_ZERO(bayes->samples, (uint32_t)s->buffer * MT_BAYES_STRIDE(s->inputs) * sizeof(float));
     MT_ZERO(bayes->centres, (uint32_t)s->bumps * s->inputs * sizeof(float));
     MT_ZERO(bayes->mean, size * sizeof(float));
-    MT_ZERO(bayes->factor, MT_BAYES_FACTOR(size) * sizeof(float));
+    MT_ZERO(bayes->covariance, MT_BAYES_TRIANGLE(size) * sizeof(float));
     bayes->state->standing = 1;
     bayes->state->noise = s->noise;
     for (uint32_t i = 0; i < size; ++i) {
         bayes->precision[i] = 1.0f / prior_variance(s, i);
-        bayes->factor[MT_BAYES_FACTOR(i + 1) - 1] = 1.0f / mt_sqrt(bayes->precision[i]);
+        bayes->covariance[MT_BAYES_TRIANGLE(i) + i] = prior_variance(s, i);
     }
 }
 
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance)
 {
     const mt_bayes_state *state = bayes->state;
-    const uint32_t size = size_of(bayes->settings);
-    float *phi = bayes->workspace, *u = phi + size;
+    float *phi = bayes->workspace;
     *output = features_of(bayes, input, 0.0f, phi);
-    *variance = variance_along(bayes, phi, u) + state->noise;
+    const uint32_t count = compact(bayes, phi);
+    *variance = variance_along(bayes, phi, count) + state->noise;
     if (state->standing) {
-        *output += mt_dot(phi, bayes->mean, size);
+        *output += mean_along(bayes, phi, count);
     } else if (state->base_loss > *variance) {
         *variance = state->base_loss;
     }
@@ -342,12 +400,12 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
-    const uint32_t size = size_of(s);
-    float *phi = bayes->workspace, *u = phi + size;
+    float *phi = bayes->workspace;
     /* the personal layer is tested for change whether it stands or not (step 1) */
     const float base_output = features_of(bayes, input, 0.0f, phi);
-    const float error = target - base_output - mt_dot(phi, bayes->mean, size);
-    const float variance = variance_along(bayes, phi, u) + state->noise;
+    const uint32_t active = compact(bayes, phi);
+    const float error = target - base_output - mean_along(bayes, phi, active);
+    const float variance = variance_along(bayes, phi, active) + state->noise;
     const float z = error / mt_sqrt(variance);
     if (state->count == s->buffer) {
         make_room(bayes, input);
@@ -375,15 +433,15 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
 
 /// Refit ///
 
-/* posterior precision and mean from the buffer (refit 1) */
+/* posterior mean and covariance from the buffer (refit 1) */
 static void fit(const mt_bayes *bayes)
 {
     const uint32_t size = size_of(bayes->settings);
-    float *phi = bayes->workspace, *right = phi + size;
-    MT_ZERO(bayes->factor, MT_BAYES_FACTOR(size) * sizeof(float));
+    float *phi = bayes->workspace, *matrix = bayes->covariance, *right = bayes->mean;
+    MT_ZERO(matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
     MT_ZERO(right, size * sizeof(float));
     for (uint32_t i = 0; i < size; ++i) {
-        bayes->factor[MT_BAYES_FACTOR(i + 1) - 1] = bayes->precision[i];
+        matrix[MT_BAYES_TRIANGLE(i) + i] = bayes->precision[i];
     }
     for (uint32_t n = 0; n < bayes->state->count; ++n) {
         float *sample = sample_at(bayes, n);
@@ -393,21 +451,20 @@ static void fit(const mt_bayes *bayes)
             continue;
         }
         const float residual = residual_of(bayes, sample, phi);
-        float *row = bayes->factor;
-        for (uint32_t i = 0; i < size; row += ++i) {
+        const uint32_t count = compact(bayes, phi);
+        const uint16_t *active = bayes->active;
+        for (uint32_t i = 0; i < count; ++i) {
             const float scaled = weight * phi[i];
-            if (scaled == 0.0f) { /* half of a ReLU layer */
-                continue;
-            }
-            right[i] += scaled * residual;
+            float *row = matrix + MT_BAYES_TRIANGLE((uint32_t)active[i]);
+            right[active[i]] += scaled * residual;
             for (uint32_t j = 0; j <= i; ++j) {
-                row[j] += scaled * phi[j];
+                row[active[j]] += scaled * phi[j];
             }
         }
     }
-    factorise(bayes->factor, bayes->precision, size);
-    solve_lower(bayes->factor, right, phi, size);
-    solve_upper(bayes->factor, phi, bayes->mean, size);
+    factorise(matrix, bayes->precision, size);
+    solve(matrix, right, size);
+    invert(matrix, size);
 }
 
 /* one step of relevance determination; the bias keeps its wide prior (refit 2) */
@@ -435,9 +492,9 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
-    const uint32_t size = size_of(s), count = state->count;
+    const uint32_t count = state->count;
     const float noise = state->noise;
-    float *phi = bayes->workspace, *u = phi + size, *noises = u + size;
+    float *phi = bayes->workspace, *noises = phi + size_of(s);
     uint32_t estimates = 0;
     float personal = 0.0f, base = 0.0f, spread = 0.0f, total = 0.0f;
     fit(bayes);
@@ -448,10 +505,11 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
         const float residual = residual_of(bayes, sample, phi);
         const float change_weight = *change_weight_of(bayes, sample);
         const float weight = change_weight * *robust_weight_of(bayes, sample);
-        const float along = variance_along(bayes, phi, u);
+        const uint32_t active = compact(bayes, phi);
+        const float along = variance_along(bayes, phi, active);
         /* the fit with and without this sample differ by its leverage (refit 3) */
         const float leverage = mt_clamp(weight * along / noise, 0.0f, 0.95f);
-        const float error = (residual - mt_dot(phi, bayes->mean, size)) / (1.0f - leverage);
+        const float error = (residual - mean_along(bayes, phi, active)) / (1.0f - leverage);
         const float variance = along / (1.0f - leverage) + noise;
         const float squared = error * error, bound = s->outlier_squared * variance;
         if (change_weight > 0.5f) {

@@ -72,8 +72,8 @@ MT_REQUIRE(sizeof(mt_bayes_state) == 52, bayes_state_has_no_padding);
 /* floats of phi; of one sample (inputs, target, age, change weight, robust weight); of the arrays below */
 #define MT_BAYES_FEATURES(hidden, inputs, bumps) ((hidden) + (inputs) + (bumps) + 2)
 #define MT_BAYES_STRIDE(inputs) ((inputs) + 4)
-#define MT_BAYES_FACTOR(features) ((features) * ((features) + 1) / 2)
-#define MT_BAYES_WORKSPACE(features) (5 * (features) + MT_BAYES_JUDGED)
+#define MT_BAYES_TRIANGLE(features) ((features) * ((features) + 1) / 2)
+#define MT_BAYES_WORKSPACE(features) (4 * (features) + MT_BAYES_JUDGED)
 
 /* where everything is: filled by generated code at each call */
 typedef struct mt_bayes {
@@ -88,10 +88,10 @@ typedef struct mt_bayes {
     float *centres;         /* (bumps, inputs) */
     float *precision;       /* (features): prior precisions of d */
     float *mean;            /* (features): d */
-    float *factor;          /* (MT_BAYES_FACTOR): lower triangle by rows of L, L L' = posterior precision; its
-                             * diagonal holds 1 / L_ii */
+    float *covariance;      /* (MT_BAYES_TRIANGLE): of d, the lower triangle by rows */
     /* scratch, not saved */
     float *workspace;       /* (MT_BAYES_WORKSPACE) */
+    uint16_t *active;       /* (features): which features are not zero */
 } mt_bayes;
 
 /* leave-one-out losses on the newest samples: weighted mean of squared errors, each bounded alike */

@@ -21,8 +21,15 @@ static inline float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT 
         lane[2] += a[i + 2] * b[i + 2];
         lane[3] += a[i + 3] * b[i + 3];
     }
-    for (uint32_t rest = 0; i < size; ++i, ++rest) {
-        lane[rest] += a[i] * b[i];
+    /* written out, so that the lanes stay in registers when the size is not a constant */
+    if (i < size) {
+        lane[0] += a[i] * b[i];
+    }
+    if (i + 1 < size) {
+        lane[1] += a[i + 1] * b[i + 1];
+    }
+    if (i + 2 < size) {
+        lane[2] += a[i + 2] * b[i + 2];
     }
     return (lane[0] + lane[1]) + (lane[2] + lane[3]);
 }
