@@ -93,11 +93,17 @@ ACTIVATIONS = (
 
 
 def _add_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    a, b = node.inputs
+    if a == b:
+        return {a: tape.emit("add", (dy, dy), f"{a}.grad")} if tape.wants(a) else {}
     return {name: dy for name in node.inputs if tape.wants(name)}
 
 
 def _multiply_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     a, b = node.inputs
+    if a == b and tape.wants(a):
+        half = tape.emit("multiply", (dy, a), f"{a}.half_grad")
+        return {a: tape.emit("add", (half, half), f"{a}.grad")}
     found = {}
     if tape.wants(a):
         found[a] = tape.emit("multiply", (dy, b), f"{a}.grad")
