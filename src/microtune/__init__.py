@@ -15,6 +15,7 @@ from microtune.errors import (
 )
 from microtune.frontends.load import load
 from microtune.package import Package, open_package
+from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber
@@ -26,6 +27,7 @@ __all__ = [
     "RLS",
     "SGD",
     "Adam",
+    "Bayes",
     "Bias",
     "Budget",
     "BudgetError",

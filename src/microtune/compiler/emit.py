@@ -18,6 +18,7 @@ from microtune.compiler.program import Program
 from microtune.errors import BuildError
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
+from microtune.tuning.bayes import Bayes
 from microtune.tuning.optimizers import RLS
 from microtune.version import VERSION
 
@@ -136,7 +137,8 @@ class _Writer:
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
-    return sorted(found | {"mt_kernels_elementwise.h", "mt_kernels_loss.h", "mt_gradient.h"})
+    rule = "mt_bayes_rule.h" if plan.programs.hidden else "mt_gradient.h"
+    return sorted(found | {"mt_kernels_elementwise.h", "mt_kernels_loss.h", rule})
 
 
 def _uses(statements: list[Statement], word: str) -> bool:
@@ -162,9 +164,20 @@ def base_values(layout: Layout) -> np.ndarray:
     return np.concatenate([np.asarray(each.tensor.data, np.float32).ravel() for each in layout.base])
 
 
+def _step(plan: Plan, writer: _Writer, places: Mapping[str, str]) -> list[Statement]:
+    """The training step, or nothing where learning is no step."""
+    program = plan.programs.step
+    if program is None or isinstance(plan.optimizer, Bayes):
+        return []
+    rate = "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)
+    target = [each for each in program.graph.inputs if each.startswith("target")][-1]
+    found = writer.program(program, {**places, "rate": rate, "correction": "correction", target: "target"})
+    return [*_rate(plan), *found]
+
+
 def _rate(plan: Plan) -> list[Statement]:
     """What of the learning rate is computed at run time."""
-    if isinstance(plan.optimizer, RLS):
+    if isinstance(plan.optimizer, RLS | Bayes):
         return []
     found = []
     if plan.optimizer.decay:
@@ -185,19 +198,16 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     programs, places = plan.programs, writer.places()
     graph_input = plan.graph.inputs[0]
     inputs = plan.graph.tensor(graph_input).size
-    output = programs.head.graph.outputs[0]
+    output = programs.head.graph.outputs[-1]
     cut_places = {each.tensor.name: _pointer("cut", each.offset) for each in layout.cut}
     # the head reads factory values only through `parameters`; the backbone never sees those
     backbone_body = writer.program(programs.backbone, {**places, **cut_places, graph_input: "input"})
     if graph_input in cut_places:
         copy = f"mt_copy(input, {cut_places[graph_input]}, {inputs});"
         backbone_body.append(Statement(copy, "training starts at the input"))
-    head = writer.program(programs.head, {**places, output: "output"})
-    assert programs.step is not None
-    step_places = {**places, "rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr), "correction": "correction"}
-    targets = [each for each in programs.step.graph.inputs if each.startswith("target")]
-    step_places[targets[-1]] = "target"
-    step = [*_rate(plan), *writer.program(programs.step, step_places)]
+    hidden = {programs.hidden.name: "hidden"} if programs.hidden else {}
+    head = writer.program(programs.head, {**places, **hidden, output: "output"})
+    step = _step(plan, writer, places)
     base = base_values(layout)
     context = {
         "name": name,
@@ -217,7 +227,10 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "uses": _uses,
         "loss_call": _loss_call(plan),
         "rls": _rls_begin(plan, layout),
-        "rule": "mt_gradient_rule",
+        "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
+        "hidden": programs.hidden.size if programs.hidden else 0,
+        "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
+        "counts": (0, 0) if programs.hidden else (sum(each.tensor.size for each in layout.parameters), layout.optimizer_size),
         "ranged": any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
         "low": [max(each.low, -3.4e38) for each in plan.inputs],
         "high": [min(each.high, 3.4e38) for each in plan.inputs],
@@ -248,7 +261,7 @@ def _rows(values: np.ndarray) -> list[str]:
 
 
 def _loss_call(plan: Plan) -> str:
-    size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[0]).size
+    size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
     delta = "" if plan.loss.delta is None else f"{literal(plan.loss.delta)}, "
     return f"mt_{plan.loss.operator}(output, target, NULL, {delta}{size})"
 

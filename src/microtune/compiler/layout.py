@@ -13,9 +13,11 @@ import numpy as np
 
 from microtune.compiler.plan import Plan, target_size
 from microtune.ir import Tensor
+from microtune.tuning.bayes import Bayes
 
-# sizeof(mt_state), in runtime/mt_learner.h; the generated C refuses to compile when this is wrong
-STATE_BYTES = 84
+# sizeof(mt_state) and sizeof(mt_bayes_state), in runtime/; the generated C refuses to compile when one is wrong
+BYTES = {"mt_state": 84, "mt_bayes_state": 52, "uint16_t": 2, "uint8_t": 1}
+JUDGED = 32  # MT_BAYES_JUDGED of runtime/mt_bayes.h
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def _slices(tensors: Mapping[str, Tensor] | tuple[Tensor, ...], start: int = 0) 
 
 def scalar_state(plan: Plan) -> int:
     """Floats of optimiser state before the per-parameter tensors: step count (decay) and Adam's two powers."""
+    if isinstance(plan.optimizer, Bayes):
+        return 0
     return (1 if plan.optimizer.decay else 0) + (2 if plan.optimizer.rule == "adam" else 0)
 
 
@@ -75,10 +79,38 @@ def _size(tensors: tuple[Tensor, ...]) -> int:
     return int(np.sum([tensor.size for tensor in tensors], dtype=int))
 
 
+def bayes_features(hidden: int, inputs: int, bumps: int) -> int:
+    """MT_BAYES_FEATURES of runtime/mt_bayes.h."""
+    return hidden + inputs + bumps + 2
+
+
+def _bayes_rows(plan: Plan, head: Bayes, hidden: int, inputs: int, arena: int) -> tuple[tuple[str, str, int, str, bool], ...]:
+    features, kept = bayes_features(hidden, inputs, head.bumps), plan.learner.buffer
+    stride = inputs + 4
+    return (
+        ("state", "mt_state", 1, "counters, generator, metrics", True),
+        ("bayes", "mt_bayes_state", 1, "noise, recent surprises", True),
+        ("samples", "float", kept * stride, f"{kept} of (input {inputs}, target, age, two weights)", True),
+        ("centres", "float", head.bumps * inputs, "where habits changed in one context", True),
+        ("precision", "float", features, "prior precisions of the head", True),
+        ("parameters", "float", features, "what has been learnt: the head's mean", True),
+        ("covariance", "float", features * (features + 1) // 2, "and its uncertainty", True),
+        ("sequence", "uint32_t", 1, "number of the newest saved state", False),
+        ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
+        ("pending_cut", "float", inputs, "the input of that prediction", False),
+        ("pending_output", "float", 1, "what was suggested", False),
+        ("output", "float", 1, "scratch", False),
+        ("workspace", "float", 4 * features + JUDGED, "scratch of the refit", False),
+        ("active", "uint16_t", (features + 1) // 2 * 2, "features that are not zero", False),
+        ("arena", "float", arena + hidden, "activations", False),
+    )
+
+
 def lay_out(plan: Plan) -> Layout:
     """The layout of a plan's device."""
     programs = plan.programs
     parameters, parameter_count = _slices(programs.trained)
+    learnt = parameters
     optimizer, optimizer_size = _slices(programs.state, scalar_state(plan))
     cut, cut_size = _slices(programs.cut)
     trained = {tensor.name for tensor in programs.trained}
@@ -89,11 +121,11 @@ def lay_out(plan: Plan) -> Layout:
         if tensor.name not in trained
     }
     base, base_size = _slices({**{tensor.name: tensor for tensor in programs.trained}, **frozen})
-    outputs = programs.head.graph.tensor(programs.head.graph.outputs[0]).size
+    outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
     targets = target_size(plan)
     arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // 4
     sample = cut_size + targets
-    rows = (
+    rows: tuple[tuple[str, str, int, str, bool], ...] = (
         ("state", "mt_state", 1, "counters, generator, metrics", True),
         ("parameters", "float", parameter_count, "what has been learnt", True),
         ("previous", "float", parameter_count, "the same before the last accepted update", True),
@@ -108,14 +140,19 @@ def lay_out(plan: Plan) -> Layout:
         ("output", "float", outputs, "scratch", False),
         ("arena", "float", arena, "activations and gradients, shared by prediction and training", False),
     )
+    if isinstance(plan.optimizer, Bayes):
+        assert programs.hidden is not None
+        rows = _bayes_rows(plan, plan.optimizer, programs.hidden.size, cut_size, arena)
+        features = bayes_features(programs.hidden.size, cut_size, plan.optimizer.bumps)
+        learnt = (Slice(Tensor("residual_head", (features,)), 0),)
     fields, offset, saved = [], 0, 0
     for name, c_type, count, comment, keep in rows:
         if count == 0:
             continue
-        size = STATE_BYTES if c_type == "mt_state" else count if c_type == "uint8_t" else 4 * count
+        size = BYTES.get(c_type, 4) * count
         fields.append(Field(name, c_type, count, size, offset, comment, keep))
         offset += size
         saved = offset if keep else saved
     return Layout(
-        tuple(fields), saved, offset, parameters, optimizer, optimizer_size, cut, cut_size, base, base_size
+        tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size
     )

@@ -80,7 +80,7 @@ def _identity(source: str) -> str:
 def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
     """The manifest of a package (see docs/manifest.md), without its targets."""
     layout = lay_out(plan)
-    output = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[0])
+    output = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1])
     memory = plan.memory
     return {
         "format": FORMAT,

@@ -8,16 +8,17 @@ from functools import cached_property
 
 import numpy as np
 
-from microtune.compiler.program import Programs, compile_programs, target_shape, without_final
+from microtune.compiler.program import Programs, compile_programs, residual_programs, target_shape, without_final
 from microtune.errors import BudgetError, PlanError
 from microtune.ir import Graph, verify
+from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
 from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
 
-Optimizer = SGD | RMSProp | Adam | RLS
+Optimizer = SGD | RMSProp | Adam | RLS | Bayes
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def plan(
     verify(graph)
     chosen = loss_of(loss)
     learner = learner or Learner()
-    graph = without_final(graph, chosen)
+    graph = given = without_final(graph, chosen)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise PlanError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed")
     output = graph.tensor(graph.outputs[0])
@@ -117,17 +118,22 @@ def plan(
     described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
     scheme = learn if learn is not None else Head(1)
     optimizer = optimizer or SGD()
-    selection = select(graph, scheme)
-    programs = compile_programs(selection.graph, selection.trained, chosen, optimizer)
-    result = Plan(selection.graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
+    if isinstance(optimizer, Bayes):
+        if learn is not None and learn != Head(1):
+            raise PlanError(f"Bayes() is a head of its own over the frozen base; leave learn={learn} out")
+        programs = residual_programs(graph, chosen)
+    else:
+        selection = select(graph, scheme)
+        graph, programs = selection.graph, compile_programs(selection.graph, selection.trained, chosen, optimizer)
+    result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
-        _hold_to_budget(result, graph)
+        _hold_to_budget(result, given)
     return result
 
 
 def target_size(plan: Plan) -> int:
     """Floats of one target."""
-    return int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))
+    return 1 if plan.programs.hidden else int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))
 
 
 def _over(memory: Memory, budget: Budget) -> list[str]:
@@ -147,7 +153,7 @@ def _alternatives(found: Plan, graph: Graph) -> list[str]:
         options.append((f"buffer={size}", found.scheme, replace(found.learner, buffer=size)))
     small = replace(found.learner, buffer=max(found.learner.every, 10))
     for scheme in (Head(1), Bias(), LoRA(1)):
-        if scheme != found.scheme:
+        if scheme != found.scheme and not isinstance(found.optimizer, Bayes):
             options.append((f"learn={scheme}", scheme, found.learner))
             options.append((f"learn={scheme} with buffer={small.buffer}", scheme, small))
     fitting = []

@@ -29,11 +29,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Programs:
-    """``cut``: tensors kept of a sample, in order. ``state``: optimiser tensors, in order."""
+    """``cut``: tensors kept of a sample, in order. ``state``: optimiser tensors, in order.
+
+    ``step`` is None where learning is no optimiser step; ``hidden`` then names the tensor of the head that a
+    residual head learns on.
+    """
 
     backbone: Program
     head: Program
     step: Program | None
+    hidden: Tensor | None
     cut: tuple[Tensor, ...]
     trained: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
@@ -119,7 +124,33 @@ def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer
         backbone=_program(_unlearnt_removed(backbone), (), "splitting off the backbone"),
         head=_program(head, (), "splitting off the head"),
         step=_program(step, (), "attaching the optimiser"),
+        hidden=None,
         cut=tuple(graph.tensor(name) for name in head.inputs),
         trained=tuple(graph.tensor(name) for name in trained),
         state=tuple(step.tensor(name) for name in state),
+    )
+
+
+def residual_programs(graph: Graph, loss: Loss) -> Programs:
+    """The programs of a frozen base with a residual head beside it: all of the network runs from the input."""
+    last = next((node for node in reversed(graph.nodes) if node.op == "dense"), None)
+    output = graph.tensor(graph.outputs[0])
+    if loss.operator != "mse" or output.size != 1 or last is None or last.output != output.name:
+        raise PlanError(
+            "Bayes() learns beside the last dense layer of a net with one output, on squared error: use it with "
+            "loss='mse' and such a model"
+        )
+    hidden = last.inputs[0]
+    if hidden in graph.inputs:
+        raise PlanError("Bayes() learns on the last hidden layer, and this model has none: use RLS() for a linear model")
+    backbone = replace(graph, name="backbone", outputs=graph.inputs).with_nodes(())
+    head = replace(graph, name="head", outputs=(hidden, output.name))
+    return Programs(
+        backbone=_program(backbone, (), "splitting off the backbone"),
+        head=_program(head, (), "splitting off the head"),
+        step=None,
+        hidden=graph.tensor(hidden),
+        cut=(graph.tensor(graph.inputs[0]),),
+        trained=(),
+        state=(),
     )

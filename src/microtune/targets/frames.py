@@ -176,6 +176,10 @@ class _Walk:
             self.branch(item.address, operands[0].imm & _MASK, state)
             if not conditional:
                 return
+        elif item.id == arm_const.ARM_INS_BL and self._is_far_jump(operands[0]):
+            # within a large function the first Thumb has no other jump that reaches
+            self.flow(operands[0].imm & _MASK, state)
+            return
         elif item.id == arm_const.ARM_INS_BL or item.id == arm_const.ARM_INS_BLX:
             self.call(item.address, state.depth, self.destination(operands[0], state))
             after = _forget(state, _CALL_CLOBBERS)
@@ -208,6 +212,12 @@ class _Walk:
             self.flow(destination, state)
         else:
             self.call(address, state.depth, destination)
+
+    def _is_far_jump(self, operand: arm.ArmOp) -> bool:
+        if operand.type != arm_const.ARM_OP_IMM:
+            return False
+        start = self.function.address
+        return start < (operand.imm & _MASK & ~1) < start + self.function.size
 
     def destination(self, operand: arm.ArmOp, state: _State) -> int | None:
         if operand.type == arm_const.ARM_OP_IMM:
