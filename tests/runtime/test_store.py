@@ -3,7 +3,7 @@
 import ctypes
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,17 @@ HEADER = 24
 class Flash(ctypes.Structure):
     """``flash`` of flash.c."""
 
-    _fields_ = [("bytes", ctypes.c_void_p)] + [
-        (name, ctypes.c_uint32)
-        for name in ("size sector left garbage erased backward unreadable unreadable_bytes breaches").split()
+    _fields_ = [
+        ("bytes", ctypes.c_void_p),
+        ("size", ctypes.c_uint32),
+        ("sector", ctypes.c_uint32),
+        ("left", ctypes.c_uint32),
+        ("garbage", ctypes.c_uint32),
+        ("erased", ctypes.c_uint32),
+        ("backward", ctypes.c_uint32),
+        ("unreadable", ctypes.c_uint32),
+        ("unreadable_bytes", ctypes.c_uint32),
+        ("breaches", ctypes.c_uint32),
     ]
 
 
@@ -62,14 +70,14 @@ class Chip:
     backward: bool = False
     sequence: int = 0
     unreadable: tuple[int, int] = (0, 0)
-    breaches: int = field(default=0)
+    written: int = 0  # bytes erased and written by the last save
 
     def _flash(self, left: int, garbage: int) -> Flash:
         storage = (ctypes.c_char * len(self.memory)).from_buffer(self.memory)
+        at, size = ctypes.addressof(storage), len(self.memory)
         return Flash(
-            ctypes.addressof(storage), len(self.memory), self.sector, left, garbage, self.erased, self.backward,
-            *self.unreadable, 0,
-        )  # fmt: skip
+            at, size, self.sector, left, garbage, self.erased, self.backward, *self.unreadable, breaches=0
+        )
 
     def save(self, payload: bytes, identity: int = BUILD, cut: int = FOREVER, garbage: int = KEEP) -> int:
         flash, number = self._flash(cut, garbage), ctypes.c_uint32(self.sequence)
@@ -92,9 +100,7 @@ class Chip:
         return int(status), payload.raw if found.value else None
 
     def copy(self) -> "Chip":
-        return Chip(
-            self.store, bytearray(self.memory), self.sector, self.erased, self.backward, self.sequence
-        )
+        return replace(self, memory=bytearray(self.memory))
 
 
 def payload_of(number: int, size: int) -> bytes:
@@ -164,7 +170,7 @@ def test_any_flipped_bit_of_the_newest_state_gives_the_one_before(store: ctypes.
     for bit in range((HEADER + size) * 8):
         damaged = chip.copy()
         damaged.memory[bit // 8] ^= 1 << bit % 8
-        # The mark, the last word of the header, tells only why nothing is whole: the state does not hang on it.
+        # The mark, the header's last word, tells only why nothing is whole: the state does not hang on it.
         mark = 20 <= bit // 8 < 24
         assert damaged.load(size) == (OK, new if mark else old), f"bit {bit}"
 
@@ -273,7 +279,7 @@ def test_impossible_ports(store: ctypes.CDLL) -> None:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Any sequence of saves, cuts, restarts and other builds against a model: the last state that must be there."""
+    """Any sequence of saves, cuts, restarts and other builds against a model: what may be there."""
 
     library: ctypes.CDLL
 
