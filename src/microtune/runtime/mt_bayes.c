@@ -1,7 +1,6 @@
 /* mt_bayes.c: see mt_bayes.h for the calls and docs/bayes.md for the numbered steps that comments refer to. */
 #include "mt_bayes.h"
 
-#include "mt_kernels.h"
 #include "mt_math.h"
 
 /// One sample of the buffer: input, target, age, change weight, robust weight ///
@@ -48,14 +47,20 @@ static uint32_t size_of(const mt_bayes_settings *settings)
     return MT_BAYES_FEATURES((uint32_t)settings->hidden, settings->inputs, settings->bumps);
 }
 
+/* inputs, 1 and trend come first: they are hardly ever zero */
+static uint32_t dense_of(const mt_bayes_settings *settings)
+{
+    return settings->inputs + 2u;
+}
+
 static float prior_variance(const mt_bayes_settings *settings, uint32_t feature)
 {
-    const uint32_t inputs = settings->hidden, bias = inputs + settings->inputs, trend = bias + 1 + settings->bumps;
-    return feature < inputs  ? settings->hidden_variance
-           : feature < bias  ? settings->input_variance
+    const uint32_t bias = settings->inputs, dense = dense_of(settings), hidden = dense + settings->bumps;
+    return feature < bias    ? settings->input_variance
            : feature == bias ? settings->bias_variance
-           : feature < trend ? settings->bump_variance
-                             : settings->trend_variance;
+           : feature < dense ? settings->trend_variance
+           : feature < hidden ? settings->bump_variance
+                              : settings->hidden_variance;
 }
 
 /* bumps that have a place: they are given out in order and stay */
@@ -65,132 +70,118 @@ static uint32_t placed_bumps(const mt_bayes *bayes)
     return next < all ? next : all;
 }
 
-/* input (inputs), `age` uses ago -> phi (features); returns the base model's output */
-static float features_of(const mt_bayes *bayes, const float *input, float age, float *phi)
+/* phi of one context: `count` values, the others being zero, as half of a ReLU layer is; active[i] says which
+ * feature values[i] is, in ascending order, and the first dense_of() are features 0, 1, 2 ... */
+typedef struct mt_bayes_phi {
+    float *values;
+    const uint16_t *active;
+    uint32_t count;
+    float base_output;
+} mt_bayes_phi;
+
+/* input (inputs), `age` uses ago -> phi, in the workspace */
+static mt_bayes_phi features_of(const mt_bayes *bayes, const float *input, float age)
 {
     const mt_bayes_settings *s = bayes->settings;
-    const uint32_t placed = placed_bumps(bayes);
-    float base_output;
-    bayes->features(bayes->model, input, phi, &base_output, bayes->arena);
-    MT_COPY(phi + s->hidden, input, s->inputs * sizeof(float));
-    float *bumps = phi + s->hidden + s->inputs;
-    *bumps++ = 1.0f;
-    for (uint32_t i = 0; i < s->bumps; ++i) {
-        bumps[i] = i < placed ? mt_exp(-0.5f * distance_squared(input, bayes->centres + i * s->inputs, s->inputs)
-                                       / s->bump_width_squared)
-                              : 0.0f;
+    const uint32_t dense = dense_of(s), size = size_of(s), placed = placed_bumps(bayes);
+    mt_bayes_phi phi = {bayes->workspace, bayes->active, dense, 0.0f};
+    for (uint32_t i = 0; i < dense; ++i) {
+        bayes->active[i] = (uint16_t)i;
     }
-    bumps[s->bumps] = -age / s->trend_unit;
-    return base_output;
-}
-
-/* a sample of the buffer -> phi (features); returns what the base model left over */
-static float residual_of(const mt_bayes *bayes, float *sample, float *phi)
-{
-    return *target_of(bayes, sample) - features_of(bayes, sample, *age_of(bayes, sample), phi);
-}
-
-/// Only the features that are not zero: half of a ReLU layer is, and bumps that have no place ///
-
-/* phi (features) -> its non-zero values moved to the front, and which they were; returns how many */
-static uint32_t compact(const mt_bayes *bayes, float *phi)
-{
-    const uint32_t size = size_of(bayes->settings);
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < size; ++i) {
-        if (phi[i] != 0.0f) {
-            phi[count] = phi[i];
-            bayes->active[count++] = (uint16_t)i;
+    bayes->features(bayes->model, input, phi.values + dense + s->bumps, &phi.base_output, bayes->arena);
+    for (uint32_t i = 0; i < s->inputs; ++i) {
+        phi.values[i] = input[i];
+    }
+    phi.values[s->inputs] = 1.0f;
+    phi.values[s->inputs + 1] = -age / s->trend_unit;
+    for (uint32_t i = 0; i < placed; ++i) {
+        const float distance = distance_squared(input, bayes->centres + i * s->inputs, s->inputs);
+        phi.values[phi.count] = mt_exp(-0.5f * distance / s->bump_width_squared);
+        bayes->active[phi.count++] = (uint16_t)(dense + i);
+    }
+    for (uint32_t i = dense + s->bumps; i < size; ++i) {
+        if (phi.values[i] != 0.0f) {
+            phi.values[phi.count] = phi.values[i];
+            bayes->active[phi.count++] = (uint16_t)i;
         }
     }
-    return count;
+    return phi;
+}
+
+static mt_bayes_phi features_of_sample(const mt_bayes *bayes, float *sample)
+{
+    return features_of(bayes, sample, *age_of(bayes, sample));
 }
 
 /* phi . d */
-static float mean_along(const mt_bayes *bayes, const float *values, uint32_t count)
+static float mean_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
 {
     float sum = 0.0f;
-    for (uint32_t i = 0; i < count; ++i) {
-        sum += values[i] * bayes->mean[bayes->active[i]];
+    for (uint32_t i = 0; i < phi->count; ++i) {
+        sum += phi->values[i] * bayes->mean[phi->active[i]];
     }
     return sum;
 }
 
 /* phi' P phi, never below zero */
-static float variance_along(const mt_bayes *bayes, const float *values, uint32_t count)
+static float variance_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
 {
-    const uint16_t *active = bayes->active;
+    const uint32_t dense = dense_of(bayes->settings);
     float sum = 0.0f;
-    for (uint32_t i = 0; i < count; ++i) {
-        const float *row = bayes->covariance + MT_BAYES_TRIANGLE((uint32_t)active[i]);
+    for (uint32_t i = 0; i < phi->count; ++i) {
+        const uint32_t feature = phi->active[i];
+        const float *row = bayes->covariance + MT_BAYES_TRIANGLE(feature);
         float beside = 0.0f;
-        for (uint32_t j = 0; j < i; ++j) {
-            beside += row[active[j]] * values[j];
+        uint32_t j = 0;
+        for (; j < i && j < dense; ++j) {
+            beside += row[j] * phi->values[j];
         }
-        sum += values[i] * (2.0f * beside + row[active[i]] * values[i]);
+        for (; j < i; ++j) {
+            beside += row[phi->active[j]] * phi->values[j];
+        }
+        sum += phi->values[i] * (2.0f * beside + row[feature] * phi->values[i]);
     }
     return sum > 0.0f ? sum : 0.0f;
 }
 
-/// Symmetric matrices: the lower triangle by rows, packed ///
+/// The posterior ///
 
-/* A = L L' in place, with 1 / L_ii on the diagonal. A is diag(precision) plus something positive semi-definite,
- * so no pivot lies below its prior precision: where rounding says so, it is wrong. */
-static void factorise(float *matrix, const float *precision, uint32_t size)
+/* A (lower triangle by rows, packed) -> A^-1 and d -> A^-1 d, in place: Gauss-Jordan elimination, which is as
+ * accurate as Cholesky's on such matrices (Higham 2002, 14.4). A is diag(precision) plus something positive
+ * semi-definite, so no pivot lies below its prior precision: where rounding says so, it is wrong.
+ * column (size) is scratch. */
+static void invert(float *matrix, float *d, const float *precision, float *column, uint32_t size)
 {
-    float *row = matrix;
-    for (uint32_t i = 0; i < size; row += ++i) {
-        const float *other = matrix;
-        for (uint32_t j = 0; j < i; other += ++j) {
-            row[j] = (row[j] - mt_dot(row, other, j)) * other[j];
+    float *pivot_row = matrix;
+    for (uint32_t k = 0; k < size; pivot_row += ++k) {
+        for (uint32_t i = 0; i < size; ++i) {
+            column[i] = i < k ? pivot_row[i] : matrix[MT_BAYES_TRIANGLE(i) + k];
         }
-        const float pivot = row[i] - mt_dot(row, row, i);
-        row[i] = 1.0f / mt_sqrt(pivot > precision[i] ? pivot : precision[i]);
-    }
-}
-
-/* L L' d = b, with b in d */
-static void solve(const float *factor, float *d, uint32_t size)
-{
-    const float *row = factor;
-    for (uint32_t i = 0; i < size; row += ++i) {
-        d[i] = (d[i] - mt_dot(row, d, i)) * row[i];
-    }
-    for (uint32_t i = size; i-- > 0;) {
-        row -= i + 1;
-        d[i] *= row[i];
-        for (uint32_t j = 0; j < i; ++j) {
-            d[j] -= row[j] * d[i];
-        }
-    }
-}
-
-/* L -> (L L')^-1, in place */
-static void invert(float *matrix, uint32_t size)
-{
-    /* M = L^-1, row by row: L_ii M_ij = - sum over k from j to i - 1 of L_ik M_kj */
-    float *row = matrix;
-    for (uint32_t i = 0; i < size; row += ++i) {
-        for (uint32_t j = 0; j < i; ++j) {
-            const float *column = matrix + MT_BAYES_TRIANGLE(j) + j;
-            float sum = 0.0f;
-            for (uint32_t k = j; k < i; column += ++k) {
-                sum += row[k] * *column;
+        const float inverse = 1.0f / (column[k] > precision[k] ? column[k] : precision[k]);
+        const float d_k = d[k] * inverse;
+        column[k] = 0.0f; /* keeps the pivot's own column out of the sums below */
+        float *row = matrix;
+        for (uint32_t i = 0; i < size; row += ++i) {
+            const float factor = column[i] * inverse;
+            if (factor == 0.0f) {
+                continue;
             }
-            row[j] = -sum * row[i];
-        }
-    }
-    /* P_ij = sum over k from i on of M_ki M_kj: row i of M is not needed below row i */
-    row = matrix;
-    for (uint32_t i = 0; i < size; row += ++i) {
-        for (uint32_t j = 0; j <= i; ++j) {
-            const float *below = row;
-            float sum = 0.0f;
-            for (uint32_t k = i; k < size; below += ++k) {
-                sum += below[i] * below[j];
+            d[i] -= column[i] * d_k;
+            for (uint32_t j = 0; j <= i; ++j) {
+                row[j] -= factor * column[j];
             }
-            row[j] = sum;
+            if (i < k) {
+                pivot_row[i] = factor;
+            } else {
+                row[k] = factor;
+            }
         }
+        d[k] = d_k;
+        pivot_row[k] = -inverse;
+    }
+    /* the sweeps leave -A^-1 */
+    for (uint32_t i = 0; i < MT_BAYES_TRIANGLE(size); ++i) {
+        matrix[i] = -matrix[i];
     }
 }
 
@@ -216,12 +207,11 @@ void mt_bayes_init(const mt_bayes *bayes)
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance)
 {
     const mt_bayes_state *state = bayes->state;
-    float *phi = bayes->workspace;
-    *output = features_of(bayes, input, 0.0f, phi);
-    const uint32_t count = compact(bayes, phi);
-    *variance = variance_along(bayes, phi, count) + state->noise;
+    const mt_bayes_phi phi = features_of(bayes, input, 0.0f);
+    *output = phi.base_output;
+    *variance = variance_along(bayes, &phi) + state->noise;
     if (state->standing) {
-        *output += mean_along(bayes, phi, count);
+        *output += mean_along(bayes, &phi);
     } else if (state->base_loss > *variance) {
         *variance = state->base_loss;
     }
@@ -273,13 +263,18 @@ static uint32_t jump_length(const mt_bayes *bayes)
     float gram[MT_BAYES_RUN * MT_BAYES_RUN], residuals[MT_BAYES_RUN];
     for (uint32_t i = first; i < MT_BAYES_RUN; ++i) {
         float *sample = sample_at(bayes, state->count - MT_BAYES_RUN + i);
-        float *phi = bayes->workspace + i * size;
-        residuals[i] = residual_of(bayes, sample, phi);
+        const mt_bayes_phi phi = features_of_sample(bayes, sample);
+        float *full = bayes->workspace + (i + 1) * size;
+        residuals[i] = *target_of(bayes, sample) - phi.base_output;
+        MT_ZERO(full, size * sizeof(float));
+        for (uint32_t k = 0; k < phi.count; ++k) {
+            full[phi.active[k]] = phi.values[k];
+        }
         for (uint32_t j = first; j <= i; ++j) {
-            const float *other = bayes->workspace + j * size;
+            const float *other = bayes->workspace + (j + 1) * size;
             float sum = i == j ? state->noise : 0.0f;
-            for (uint32_t k = 0; k < size; ++k) {
-                sum += phi[k] * prior_variance(s, k) * other[k];
+            for (uint32_t k = 0; k < phi.count; ++k) {
+                sum += phi.values[k] * prior_variance(s, phi.active[k]) * other[phi.active[k]];
             }
             gram[i * MT_BAYES_RUN + j] = sum;
         }
@@ -400,12 +395,10 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
-    float *phi = bayes->workspace;
     /* the personal layer is tested for change whether it stands or not (step 1) */
-    const float base_output = features_of(bayes, input, 0.0f, phi);
-    const uint32_t active = compact(bayes, phi);
-    const float error = target - base_output - mean_along(bayes, phi, active);
-    const float variance = variance_along(bayes, phi, active) + state->noise;
+    const mt_bayes_phi phi = features_of(bayes, input, 0.0f);
+    const float error = target - phi.base_output - mean_along(bayes, &phi);
+    const float variance = variance_along(bayes, &phi) + state->noise;
     const float z = error / mt_sqrt(variance);
     if (state->count == s->buffer) {
         make_room(bayes, input);
@@ -436,8 +429,8 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
 /* posterior mean and covariance from the buffer (refit 1) */
 static void fit(const mt_bayes *bayes)
 {
-    const uint32_t size = size_of(bayes->settings);
-    float *phi = bayes->workspace, *matrix = bayes->covariance, *right = bayes->mean;
+    const uint32_t size = size_of(bayes->settings), dense = dense_of(bayes->settings);
+    float *matrix = bayes->covariance, *right = bayes->mean;
     MT_ZERO(matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
     MT_ZERO(right, size * sizeof(float));
     for (uint32_t i = 0; i < size; ++i) {
@@ -450,28 +443,29 @@ static void fit(const mt_bayes *bayes)
         if (weight <= 0.0f) {
             continue;
         }
-        const float residual = residual_of(bayes, sample, phi);
-        const uint32_t count = compact(bayes, phi);
-        const uint16_t *active = bayes->active;
-        for (uint32_t i = 0; i < count; ++i) {
-            const float scaled = weight * phi[i];
-            float *row = matrix + MT_BAYES_TRIANGLE((uint32_t)active[i]);
-            right[active[i]] += scaled * residual;
-            for (uint32_t j = 0; j <= i; ++j) {
-                row[active[j]] += scaled * phi[j];
+        const mt_bayes_phi phi = features_of_sample(bayes, sample);
+        const float residual = *target_of(bayes, sample) - phi.base_output;
+        for (uint32_t i = 0; i < phi.count; ++i) {
+            const float scaled = weight * phi.values[i];
+            float *row = matrix + MT_BAYES_TRIANGLE((uint32_t)phi.active[i]);
+            uint32_t j = 0;
+            right[phi.active[i]] += scaled * residual;
+            for (; j <= i && j < dense; ++j) {
+                row[j] += scaled * phi.values[j];
+            }
+            for (; j <= i; ++j) {
+                row[phi.active[j]] += scaled * phi.values[j];
             }
         }
     }
-    factorise(matrix, bayes->precision, size);
-    solve(matrix, right, size);
-    invert(matrix, size);
+    invert(matrix, right, bayes->precision, bayes->workspace, size);
 }
 
 /* one step of relevance determination; the bias keeps its wide prior (refit 2) */
 static void relax_priors(const mt_bayes *bayes)
 {
     const mt_bayes_settings *s = bayes->settings;
-    const uint32_t size = size_of(s), bias = (uint32_t)s->hidden + s->inputs;
+    const uint32_t size = size_of(s), bias = s->inputs;
     for (uint32_t i = 0; i < size; ++i) {
         if (i != bias) {
             bayes->precision[i] = 2.0f / (prior_variance(s, i) + bayes->mean[i] * bayes->mean[i]);
@@ -494,7 +488,7 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
     mt_bayes_state *state = bayes->state;
     const uint32_t count = state->count;
     const float noise = state->noise;
-    float *phi = bayes->workspace, *noises = phi + size_of(s);
+    float *noises = bayes->workspace + size_of(s);
     uint32_t estimates = 0;
     float personal = 0.0f, base = 0.0f, spread = 0.0f, total = 0.0f;
     fit(bayes);
@@ -502,14 +496,14 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
     judgement->samples = count < MT_BAYES_JUDGED ? count : MT_BAYES_JUDGED;
     for (uint32_t n = count - judgement->samples; n < count; ++n) {
         float *sample = sample_at(bayes, n);
-        const float residual = residual_of(bayes, sample, phi);
+        const mt_bayes_phi phi = features_of_sample(bayes, sample);
+        const float residual = *target_of(bayes, sample) - phi.base_output;
         const float change_weight = *change_weight_of(bayes, sample);
         const float weight = change_weight * *robust_weight_of(bayes, sample);
-        const uint32_t active = compact(bayes, phi);
-        const float along = variance_along(bayes, phi, active);
+        const float along = variance_along(bayes, &phi);
         /* the fit with and without this sample differ by its leverage (refit 3) */
         const float leverage = mt_clamp(weight * along / noise, 0.0f, 0.95f);
-        const float error = (residual - mean_along(bayes, phi, active)) / (1.0f - leverage);
+        const float error = (residual - mean_along(bayes, &phi)) / (1.0f - leverage);
         const float variance = along / (1.0f - leverage) + noise;
         const float squared = error * error, bound = s->outlier_squared * variance;
         if (change_weight > 0.5f) {

@@ -1,7 +1,7 @@
 /*
  * mt_bayes.h: a Bayesian residual head that follows a person within a few uses.
  *
- * prediction = base(x) + phi(x) . d, with phi = [last hidden layer, inputs, 1, bumps, trend] and d refitted exactly
+ * prediction = base(x) + phi(x) . d, with phi = [inputs, 1, trend, bumps, last hidden layer] and d refitted exactly
  * over a small buffer after each use. A drift is followed by the trend; a test for jumps decides what of the past
  * is forgotten, and where.
  * docs/bayes.md gives the mathematics, the reason of every constant and what was measured.
@@ -73,7 +73,7 @@ MT_REQUIRE(sizeof(mt_bayes_state) == 52, bayes_state_has_no_padding);
 #define MT_BAYES_FEATURES(hidden, inputs, bumps) ((hidden) + (inputs) + (bumps) + 2)
 #define MT_BAYES_STRIDE(inputs) ((inputs) + 4)
 #define MT_BAYES_TRIANGLE(features) ((features) * ((features) + 1) / 2)
-#define MT_BAYES_WORKSPACE(features) (4 * (features) + MT_BAYES_JUDGED)
+#define MT_BAYES_WORKSPACE(features) ((MT_BAYES_RUN + 1) * (features) + MT_BAYES_JUDGED)
 
 /* where everything is: filled by generated code at each call */
 typedef struct mt_bayes {
