@@ -55,7 +55,7 @@ def plans(seed: int = BASE_SEED) -> dict[str, mt.Plan]:
         optimizer=mt.Bayes(),
         learner=mt.Learner(buffer=64, every=1, tolerance=WORLD.tolerance),
         inputs=INPUTS,
-        budget=mt.Budget(ram="12KB", flash="24KB"),
+        budget=mt.Budget(ram="12KB", flash="32KB"),
     )
     recipe = mt.plan(
         graph,

@@ -48,7 +48,7 @@ class Outcome:
 
 def train_base(windows: data.Windows, fold: data.Fold, scale: data.Scale, seed: int) -> MLPClassifier:
     """The factory's network: 43 features, 32 hidden, 6 activities."""
-    network = MLPClassifier((32,), alpha=1e-3, learning_rate_init=3e-3, batch_size=128, max_iter=40, random_state=seed)
+    network = MLPClassifier(hidden_layer_sizes=(32,), alpha=1e-3, learning_rate_init=3e-3, batch_size=128, max_iter=40, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 40 epochs are enough, and more overfit
         return network.fit(scale.apply(windows.features[fold.train]), windows.activity[fold.train])

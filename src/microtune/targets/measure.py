@@ -71,3 +71,24 @@ def instructions(package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike
         device.use(x, y)
     counts = [device.use(x, y, count=True) for x, y in uses[-last:]]
     return {key: max(count[key] for count in counts) for key in ("predict", "update")}
+
+
+def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Inputs within their declared ranges (-1 to 1 where there is none) and valid targets, reproducible."""
+    rng = np.random.default_rng(seed)
+    described = package.manifest["inputs"]
+    low = np.array([-1.0 if each["low"] is None else each["low"] for each in described])
+    high = np.array([max(1.0, start + 1.0) if each["high"] is None else each["high"] for each, start in zip(described, low, strict=True)])
+    outputs, targets = int(package.manifest["outputs"]), int(package.manifest["targets"])
+    found = []
+    for _ in range(count):
+        x = rng.uniform(low, high)
+        match package.manifest["task"]:
+            case "MT_MULTICLASS":
+                y = np.array([float(rng.integers(outputs))])
+            case "MT_BINARY":
+                y = rng.integers(0, 2, targets).astype(float)
+            case _:
+                y = rng.normal(size=targets)
+        found.append((x, y))
+    return found
