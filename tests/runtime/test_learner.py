@@ -1,147 +1,40 @@
-"""The learner's policy on small hand-written devices: what is refused, learnt, rolled back, undone and kept."""
+"""The learner's policy on small hand-written devices: what is refused, counted, undone and kept."""
 
 import ctypes
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-import microtune.toolchain
 from microtune.targets import targets
-from microtune.toolchain import compile_library, compile_objects, compile_program
+from microtune.toolchain import compile_objects, compile_program
 
-HERE = Path(__file__).parent
-RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
-SOURCES = [RUNTIME / f"mt_{name}.c" for name in ("store", "gradient", "learner")]
-OK, INVALID, NOT_FINITE, OUT_OF_RANGE, BAD_TARGET, NO_PREDICTION, STORAGE_FAILED = range(7)
-CORRUPT, FOREIGN = 7, 8
-REGRESSION, BINARY, MULTICLASS = range(3)
-OUTPUTS = {REGRESSION: 1, BINARY: 2, MULTICLASS: 3}
-
-
-def structure(name: str, **fields: Any) -> type[ctypes.Structure]:
-    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-
-U8, U16, U32, F32, POINTER = (
-    ctypes.c_uint8,
-    ctypes.c_uint16,
-    ctypes.c_uint32,
-    ctypes.c_float,
-    ctypes.c_void_p,
+from .little_device import (
+    BAD_TARGET,
+    BINARY,
+    CORRUPT,
+    F32,
+    FOREIGN,
+    HERE,
+    INVALID,
+    MULTICLASS,
+    NO_PREDICTION,
+    NOT_FINITE,
+    OK,
+    OUT_OF_RANGE,
+    OUTPUTS,
+    REGRESSION,
+    RUNTIME,
+    SOURCES,
+    STORAGE_FAILED,
+    Device,
+    Little,
+    Metrics,
+    Prediction,
+    life,
 )
-COUNTS = "predictions fallbacks observations overrides refused accepted rolled_back forgets resets saves recoveries"
-Metrics = structure("Metrics", **dict.fromkeys(COUNTS.split(), U32), mean_error=F32)
-State = structure(
-    "State", random=U32, **dict.fromkeys(["count", "next", "fresh", "undo", "since", "reserved"], U16),
-    uses=U32, hits=U32, recent=U32, confidence=F32, error=F32, metrics=Metrics,
-)  # fmt: skip
-Saved = structure(
-    "Saved", state=State, parameters=F32 * 12, previous=F32 * 12, optimizer=F32 * 12, samples=F32 * 100
-)
-Ram = structure(
-    "Ram", saved=Saved, sequence=U32, pending_cut=F32 * 3, pending_output=F32 * 3, candidate=F32 * 12,
-    candidate_optimizer=F32 * 12, output=F32 * 3, pending=U8,
-)  # fmt: skip
-Model = structure(
-    "Model", rule=POINTER, identity=U32, task=ctypes.c_int,
-    **dict.fromkeys(["inputs", "cut", "outputs", "targets", "parameters", "optimizer"], U16),
-    **dict.fromkeys(["base", "low", "high", "target_low", "target_high", "backbone", "head", "loss", "step", "begin"], POINTER),
-)  # fmt: skip
-Settings = structure(
-    "Settings", **dict.fromkeys(["buffer", "every", "epochs", "folds"], U16), restart=U8, sequential=U8,
-    pull=F32, tolerance=F32, threshold=F32, fallback=POINTER,
-)  # fmt: skip
-Port = structure("Port", context=POINTER, read=POINTER, write=POINTER, erase=POINTER, size=U32, sector=U32)
-Little = structure(
-    "Little", ram=Ram, model=Model, settings=Settings, port=Port, has_port=U32, broken=U32,
-    fallback=F32 * 3, storage=U8 * 8192,
-)  # fmt: skip
-Prediction = structure("Prediction", confidence=F32, fallback=U8, best=U16)
-Update = structure("Update", ran=U8, accepted=U8, loss_before=F32, loss_after=F32, steps=U32)
-Report = structure("Report", learnt=F32, sure=F32, uses=U32, samples=U16, waiting=U16)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    output = tmp_path_factory.mktemp("learner") / "little.so"
-    built = ctypes.CDLL(
-        str(compile_library([*SOURCES, HERE / "little_device.c"], [RUNTIME], output, strict=True))
-    )
-    assert built.little_size() == ctypes.sizeof(Little)
-    return built
-
-
-class Device:
-    """A little device with a port over memory."""
-
-    def __init__(self, library: ctypes.CDLL, task: int = REGRESSION, **chosen: float) -> None:
-        self.library, self.task, self.little = library, task, Little()
-        library.little_create(ctypes.byref(self.little), task, 1)
-        for name, value in chosen.items():
-            setattr(self.little.settings, name, value)
-        assert self.call("init") == OK
-
-    def call(self, name: str, *arguments: Any) -> int:
-        return int(self.library[f"little_{name}"](ctypes.byref(self.little), *arguments))
-
-    def predict(self, x: Sequence[float]) -> tuple[int, list[float], Any]:
-        output, prediction = (F32 * 3)(), Prediction()
-        status = self.call("predict", (F32 * 3)(*x), output, ctypes.byref(prediction))
-        return status, list(output)[: OUTPUTS[self.task]], prediction
-
-    def observe(self, *y: float) -> int:
-        return self.call("observe", (F32 * 3)(*y))
-
-    def idle(self, expected: int = OK) -> Any:
-        update = Update()
-        assert self.call("idle", ctypes.byref(update)) == expected
-        return update
-
-    def use(self, x: Sequence[float], *y: float) -> Any:
-        assert self.predict(x)[0] == OK
-        assert self.observe(*y) == OK
-        return self.idle()
-
-    @property
-    def state(self) -> Any:
-        return self.little.ram.saved.state
-
-    @property
-    def metrics(self) -> Any:
-        return self.state.metrics
-
-    @property
-    def parameters(self) -> list[float]:
-        return list(self.little.ram.saved.parameters)[: self.little.model.parameters]
-
-    def memory(self) -> bytes:
-        """All RAM but the count of refusals."""
-        kept = Ram.from_buffer_copy(self.little.ram)
-        kept.saved.state.metrics.refused = 0
-        return bytes(kept)
-
-    def report(self) -> Any:
-        report = Report()
-        self.call("report", ctypes.byref(report))
-        return report
-
-
-def life(seed: int, uses: int, offset: float = 1.0, noise: float = 0.05) -> list[tuple[list[float], float]]:
-    """Contexts and what a person sets: the base plus an offset that depends on the first input."""
-    generator = np.random.default_rng(seed)
-    x = generator.uniform(-1, 1, (uses, 3))
-    y = (
-        x @ [0.5, -0.25, 0.125]
-        + 0.25
-        + offset * (1 + 0.5 * x[:, 0])
-        + noise * generator.standard_normal(uses)
-    )
-    return [(list(map(float, row)), float(value)) for row, value in zip(x, y, strict=True)]
-
 
 # What is refused
 
@@ -248,8 +141,6 @@ def test_confidence_of_a_value_follows_its_errors(library: ctypes.CDLL) -> None:
             _, value, prediction = device.predict([0.1, 0.2, 0.3])
             shares.append(prediction.confidence)
             assert device.observe(value[0] + spread * generator.standard_normal()) == OK
-        from statistics import NormalDist
-
         truth = 2 * NormalDist().cdf(0.25 / spread) - 1
         # 0.01 is the approximation of the normal distribution; a mean square over 34 errors varies by 24 %
         assert np.mean(shares[100:]) == pytest.approx(truth, abs=0.03)
@@ -277,149 +168,6 @@ def test_parameters_gone_bad_give_the_base_with_no_confidence(library: ctypes.CD
     device.little.ram.saved.parameters[0] = np.nan
     _, value, prediction = device.predict([1.0, 1.0, 1.0])
     assert (value, prediction.confidence, prediction.fallback) == (base, 0.0, 1)
-
-
-# Updates
-
-
-@pytest.mark.parametrize("restart", [0, 1])
-@pytest.mark.parametrize("sequential", [0, 1])
-def test_learns_a_person(library: ctypes.CDLL, restart: int, sequential: int) -> None:
-    device = Device(library, restart=restart, sequential=sequential, epochs=30)
-    updates = [device.use(x, y) for x, y in life(1, 60)]
-    ran = [update for update in updates if update.ran]
-    assert len(ran) == 12
-    assert device.metrics.accepted == 12
-    assert all(update.loss_after < update.loss_before for update in ran[2:])
-    errors = [abs(device.predict(x)[1][0] - y) for x, y in life(2, 100, noise=0.0)]
-    assert np.mean(np.array(errors) < 0.25) > 0.9
-    assert device.report().learnt > 0.6
-
-
-@pytest.mark.parametrize("task", [BINARY, MULTICLASS])
-def test_learns_classes(library: ctypes.CDLL, task: int) -> None:
-    device = Device(library, task, epochs=30)
-    generator = np.random.default_rng(9)
-    right = []
-    for _ in range(100):
-        x = list(generator.uniform(-1, 1, 3))
-        label = int(np.argmax([x[0], x[1], x[2]]))
-        target = [float(label)] if task == MULTICLASS else [float(x[0] > 0), float(x[1] > x[2])]
-        _, value, prediction = device.predict(x)
-        right.append(prediction.best == label if task == MULTICLASS else [p > 0.5 for p in value] == target)
-        assert device.observe(*target) == OK
-        device.idle()
-    assert np.mean(right[50:]) > 0.85
-    assert device.metrics.overrides == right.count(False)
-    assert device.metrics.mean_error == pytest.approx(right.count(False) / 100, abs=1e-5)
-
-
-def test_update_waits_for_enough_new_samples(library: ctypes.CDLL) -> None:
-    device = Device(library, every=7)
-    ran = [device.use(x, y).ran for x, y in life(3, 21)]
-    assert [number for number, it in enumerate(ran, 1) if it] == [7, 14, 21]
-    assert not device.idle().ran
-
-
-def test_update_that_does_not_help_on_samples_left_out_is_rolled_back(library: ctypes.CDLL) -> None:
-    """A person at the base model who sets at random: nothing to learn, so what is learnt does harm."""
-    verdicts = []
-    for seed in range(10):
-        device = Device(library, epochs=50)
-        before = device.parameters
-        for x, y in life(seed, 20, offset=0.0, noise=1.0):
-            update = device.use(x, y)
-            if update.ran and not update.accepted and device.metrics.accepted == 0:
-                assert device.parameters == before
-            verdicts += [update.accepted] if update.ran else []
-        assert device.metrics.accepted + device.metrics.rolled_back == 4
-    assert np.mean(verdicts) < 0.5
-
-
-def test_diverged_candidate_is_never_taken(library: ctypes.CDLL) -> None:
-    for folds in (0, 4):
-        device = Device(library, folds=folds, every=1, epochs=1)
-        low = device.little.model.low = None
-        device.little.model.high = low
-        before = device.parameters
-        assert device.predict([1e18, 1e18, 1e18])[0] == OK
-        assert device.observe(-1e30) == OK
-        update = device.idle()
-        assert (update.ran, update.accepted) == (1, 0)
-        assert device.parameters == before
-        assert device.metrics.rolled_back == 1
-
-
-def test_base_is_taken_back_when_it_beats_what_was_learnt(library: ctypes.CDLL) -> None:
-    device = Device(library, restart=0, epochs=0)  # no epochs: the candidate is the parameters in use
-    base = device.parameters
-    device.little.ram.saved.parameters[3] = 5.0
-    for x, y in life(4, 5, offset=0.0):
-        update = device.use(x, y)
-    assert (update.ran, update.accepted) == (1, 0)
-    assert device.parameters == base
-    assert list(device.little.ram.saved.previous)[:4] == base
-
-
-@pytest.mark.parametrize("wild", [50.0, 1e15, -1e38])
-def test_one_wild_sample_does_not_decide_an_update(library: ctypes.CDLL, wild: float) -> None:
-    """Judged with and without the wild sample in the measure, the verdict on a good candidate stays."""
-    device = Device(library, epochs=20, every=20)
-    samples = life(5, 20)
-    samples[7] = (samples[7][0], wild)
-    # Huber-like: keep training itself from following the wild sample by learning nothing from it
-    device.little.settings.epochs = 0
-    device.little.settings.restart = 0
-    for x, y in samples[:19]:
-        device.use(x, y)
-    device.little.ram.saved.parameters[:4] = (1.0, -0.25, 0.125, 1.25)  # what the person prefers
-    update = device.use(*samples[19])
-    assert (update.ran, update.accepted) == (1, 1)
-    assert device.state.error <= (10 * 0.25) ** 2
-
-
-def test_unjudged_update_is_always_taken(library: ctypes.CDLL) -> None:
-    device = Device(library, folds=0)
-    updates = [device.use(x, y) for x, y in life(6, 20, offset=0.0, noise=1.0)]
-    assert [update.accepted for update in updates if update.ran] == [1] * 4
-    assert [update.steps for update in updates if update.ran] == [25, 50, 75, 100]
-
-
-def test_steps_are_those_of_the_folds_and_the_final_training(library: ctypes.CDLL) -> None:
-    device = Device(library, epochs=2, folds=4)
-    steps = [update.steps for update in (device.use(x, y) for x, y in life(7, 20)) if update.ran]
-    # 5 samples are fewer than 2 a fold: one fold per sample; then 4 folds
-    assert steps == [2 * n * ((n if n < 8 else 4) - 1) + 2 * n for n in (5, 10, 15, 20)]
-
-
-def test_every_epoch_learns_every_sample_once(library: ctypes.CDLL) -> None:
-    """Steps of one epoch counted exactly for each number of samples: the order is a permutation."""
-    for count in range(1, 21):
-        device = Device(library, every=count, epochs=3, folds=0)
-        for x, y in life(8, count):
-            update = device.use(x, y)
-        assert update.steps == 3 * count
-
-
-def test_pull_keeps_parameters_near_the_base(library: ctypes.CDLL) -> None:
-    distances = []
-    for pull in (0.0, 0.05, 1.0):
-        device = Device(library, pull=pull, folds=0, epochs=20)
-        base = np.array(device.parameters)
-        for x, y in life(9, 20):
-            device.use(x, y)
-        distances.append(float(np.linalg.norm(np.array(device.parameters) - base)))
-    assert distances[0] > distances[1] > distances[2]
-    assert distances[2] < 1e-6
-
-
-def test_sequential_learns_each_sample_once_in_order(library: ctypes.CDLL) -> None:
-    device, twin = Device(library, sequential=1, restart=0, folds=0), Device(library)
-    for x, y in life(10, 40):
-        device.use(x, y)
-        loss = F32()
-        assert twin.call("step", (F32 * 3)(*x), (F32 * 3)(y), ctypes.byref(loss)) == OK
-    assert device.parameters == twin.parameters
 
 
 # Forget, reset, report
@@ -580,7 +328,7 @@ def test_damaged_and_foreign_states_give_the_base_and_say_so(library: ctypes.CDL
 
 
 def test_long_lives_under_sanitizers_give_the_same_bits_as_without(tmp_path: Path) -> None:
-    """Random lives under every setting with nonsense, restarts and failing storage (lives.c checks invariants)."""
+    """Random lives under every setting with nonsense, restarts and failing storage (lives.c)."""
     sources = [HERE / "lives.c", HERE / "little_device.c", *SOURCES]
     outcomes = []
     for sanitize in (False, True):
