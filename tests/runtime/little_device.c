@@ -1,6 +1,7 @@
 /* little_device.c: y = W x + b with momentum, for each task; what the compiler would generate, by hand. */
 #include "little_device.h"
 
+#include "memory_port.h"
 #include "mt_kernels_dense.h"
 #include "mt_kernels_loss.h"
 #include "mt_kernels_update.h"
@@ -56,33 +57,17 @@ uint32_t little_size(void)
     return (uint32_t)sizeof(little);
 }
 
-static int read(void *context, uint32_t address, void *data, uint32_t bytes)
+static int fail(void *context, uint32_t address, const void *data, uint32_t bytes)
 {
-    MT_COPY(data, ((little *)context)->storage + address, bytes);
-    return 0;
-}
-
-static int write(void *context, uint32_t address, const void *data, uint32_t bytes)
-{
-    little *l = (little *)context;
-    if (l->broken == 0) {
-        MT_COPY(l->storage + address, data, bytes);
-    }
-    return l->broken != 0;
-}
-
-static int erase(void *context, uint32_t address, uint32_t bytes)
-{
-    for (uint32_t i = 0; i < bytes; ++i) {
-        ((little *)context)->storage[address + i] = 0xFFu;
-    }
-    return 0;
+    (void)context, (void)address, (void)data, (void)bytes;
+    return 1;
 }
 
 void little_create(little *l, int task, int has_port)
 {
     MT_ZERO(l, sizeof *l);
-    erase(l, 0, STORAGE);
+    mt_memory_port_create(&l->port, l->storage, STORAGE, 256);
+    l->port.erase(l->storage, 0, STORAGE);
     mt_model *m = &l->model;
     m->rule = &mt_gradient_rule;
     m->identity = 77u + (uint32_t)task;
@@ -104,18 +89,14 @@ void little_create(little *l, int task, int has_port)
     l->settings.folds = 4;
     l->settings.restart = 1;
     l->settings.tolerance = 0.25f;
-    l->port.context = l;
-    l->port.read = read;
-    l->port.write = write;
-    l->port.erase = erase;
-    l->port.size = STORAGE;
-    l->port.sector = 256;
     l->has_port = (uint32_t)has_port;
 }
 
 static mt_learner learner_of(little *l)
 {
     device *d = &l->ram;
+    mt_memory_port_create(&l->port, l->storage, STORAGE, 256);
+    l->port.write = l->broken ? fail : l->port.write;
     mt_learner learner;
     learner.model = &l->model;
     learner.settings = &l->settings;

@@ -11,7 +11,12 @@ import microtune.toolchain
 
 HERE = Path(__file__).parent
 RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
-SOURCES = [RUNTIME / f"mt_{name}.c" for name in ("store", "gradient", "learner")]
+TARGETS = RUNTIME.parent / "targets"
+INCLUDE = [RUNTIME, TARGETS]
+SOURCES = [
+    *(RUNTIME / f"mt_{name}.c" for name in ("store", "gradient", "learner")),
+    TARGETS / "memory_port.c",
+]
 OK, INVALID, NOT_FINITE, OUT_OF_RANGE, BAD_TARGET, NO_PREDICTION, STORAGE_FAILED = range(7)
 CORRUPT, FOREIGN = 7, 8
 REGRESSION, BINARY, MULTICLASS = range(3)

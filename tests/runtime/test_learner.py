@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from microtune.targets import targets
-from microtune.toolchain import compile_objects, compile_program
+from microtune.targets.emulator import Emulator
+from microtune.targets.machine import HostMachine, Machine
+from microtune.targets.wasm import WasmMachine
+from microtune.toolchain import (
+    compile_image,
+    compile_library,
+    compile_objects,
+    compile_program,
+    compile_wasm,
+)
 
 from .little_device import (
     BAD_TARGET,
@@ -18,6 +27,7 @@ from .little_device import (
     F32,
     FOREIGN,
     HERE,
+    INCLUDE,
     INVALID,
     MULTICLASS,
     NO_PREDICTION,
@@ -26,13 +36,13 @@ from .little_device import (
     OUT_OF_RANGE,
     OUTPUTS,
     REGRESSION,
-    RUNTIME,
     SOURCES,
     STORAGE_FAILED,
     Device,
     Little,
     Metrics,
     Prediction,
+    Ram,
     life,
 )
 
@@ -332,7 +342,7 @@ def test_long_lives_under_sanitizers_give_the_same_bits_as_without(tmp_path: Pat
     sources = [HERE / "lives.c", HERE / "little_device.c", *SOURCES]
     outcomes = []
     for sanitize in (False, True):
-        program = compile_program(sources, [RUNTIME], tmp_path / f"lives{sanitize}", sanitize=sanitize)
+        program = compile_program(sources, INCLUDE, tmp_path / f"lives{sanitize}", sanitize=sanitize)
         result = subprocess.run([program], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         outcomes.append(result.stdout)
@@ -340,7 +350,41 @@ def test_long_lives_under_sanitizers_give_the_same_bits_as_without(tmp_path: Pat
     assert len(outcomes[0].strip()) == 8
 
 
+CORES = [target for target in targets() if target.kind == "elf-thumb"]
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+def test_same_memory_on_every_machine(tmp_path: Path, task: int) -> None:
+    """Predictions, updates, forget and saves: all RAM of the device and what it stored, byte for byte."""
+    sources = [HERE / "little_device.c", *SOURCES]
+    machines: dict[str, Machine] = {
+        "host": HostMachine(compile_library(sources, INCLUDE, tmp_path / "l.so")),
+        "wasm32": WasmMachine(compile_wasm(sources, INCLUDE, tmp_path / "l.wasm")),
+    }
+    for core in CORES:
+        image = compile_image(sources, INCLUDE, tmp_path / f"{core.name}.elf", core)
+        machines[core.name] = Emulator(image, core)
+    outcomes = {}
+    for name, machine in machines.items():
+        little = machine.allocate(machine.call("little_size"))
+        x, y, output, result = (machine.allocate(32) for _ in range(4))
+        machine.call("little_create", little, task, 1)
+        assert machine.call("little_init", little) == OK
+        for number, (context, value) in enumerate(life(25, 24)):
+            machine.write(x, np.array(context, "<f4").tobytes())
+            target = [value] if task == REGRESSION else [float(value > 1), float(value > 0.5)]
+            machine.write(y, np.array(target, "<f4").tobytes())
+            assert machine.call("little_predict", little, x, output, result) == OK
+            assert machine.call("little_observe", little, y) == OK
+            assert machine.call("little_idle", little, result) == OK
+            if number == 13:
+                assert machine.call("little_forget", little) == OK
+        outcomes[name] = machine.read(little, ctypes.sizeof(Ram)), machine.read(result, 20)
+    assert {name: outcome == outcomes["host"] for name, outcome in outcomes.items()} == dict.fromkeys(
+        machines, True
+    )
+
+
 @pytest.mark.parametrize("name", [target.name for target in targets()])
 def test_compiles_without_a_warning(name: str) -> None:
-    port = RUNTIME.parent / "targets" / "memory_port.c"
-    assert len(compile_objects([*SOURCES, port], [RUNTIME], name, strict=True)) == 4
+    assert len(compile_objects(SOURCES, INCLUDE, name, strict=True)) == len(SOURCES)
