@@ -20,7 +20,9 @@ Kernel = Callable[..., tuple[np.ndarray, ...]]
 BY_VALUE = {"rate": "*(const float *)", "correction": "*(const mt_adam_correction *)"}
 
 
-def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> tuple[Node, dict[str, Tensor]]:
+def node_of(
+    op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
+) -> tuple[Node, dict[str, Tensor]]:
     """A node of this operator over inputs of these shapes, and its tensors."""
     names = [f"in{index}" for index in range(len(inputs))]
     rule = op.removesuffix("_dense")
@@ -66,20 +68,39 @@ def _entry(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any])
 def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Some inputs of an operator: only the number of its arguments matters."""
     one, matrix, none = np.zeros(2), np.zeros((2, 2)), np.zeros(())
-    given = {"alpha": 0.5, "factor": 1.0, "delta": 1.0, "clip": 0.0, "momentum": 0.5, "smoothing": 0.5, "epsilon": 1.0}
+    given = {
+        "alpha": 0.5,
+        "factor": 1.0,
+        "delta": 1.0,
+        "clip": 0.0,
+        "momentum": 0.5,
+        "smoothing": 0.5,
+        "epsilon": 1.0,
+    }
     given |= {"beta1": 0.5, "beta2": 0.5, "forgetting": 1.0, "prior": 1.0}
     rule = op.removesuffix("_dense")
     if rule in RULES:
         states, scalars, _ = RULES[rule]
         dense = op.endswith("_dense")
-        return [*([matrix if dense else one] * (1 + states)), *([none] * len(scalars)), *([one] * (1 + dense))], given
+        return [
+            *([matrix if dense else one] * (1 + states)),
+            *([none] * len(scalars)),
+            *([one] * (1 + dense)),
+        ], given
     shapes = {
         "dense": [one, matrix, one], "dense_grad_input": [one, matrix], "dense_grad_weight": [one, one],
         "rls": [matrix, one, np.zeros(6), one, one, one],
     }  # fmt: skip
     if op in shapes:
         return shapes[op], given
-    two = op.endswith("_grad") or op in ("add", "multiply", "mse", "huber", "binary_cross_entropy", "cross_entropy")
+    two = op.endswith("_grad") or op in (
+        "add",
+        "multiply",
+        "mse",
+        "huber",
+        "binary_cross_entropy",
+        "cross_entropy",
+    )
     return [one] * (1 + two), {**given, **({"shape": (2, 1)} if op == "reshape" else {})}
 
 
@@ -98,7 +119,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     source.write_text("".join(f'#include "{header}"\n' for header in headers) + "\n".join(entries))
     library = ctypes.CDLL(str(compile_library([source], [runtime_directory()], folder / "kernels.so")))
 
-    def run(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any], over: int | None = None) -> tuple[np.ndarray, ...]:
+    def run(
+        op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any], over: int | None = None
+    ) -> tuple[np.ndarray, ...]:
         node, tensors = node_of(op, inputs, attributes)
         call = OPS[op].kernel(node, tensors)
         assert call is not None
@@ -110,7 +133,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
             )  # fmt: skip
         if over is not None:
             memory[node.output] = memory[node.inputs[over]].reshape(tensors[node.output].shape)
-        names = [each for each in call.arguments if isinstance(each, str)] + ([call.result] if call.result else [])
+        names = [each for each in call.arguments if isinstance(each, str)] + (
+            [call.result] if call.result else []
+        )
         pointers = (ctypes.c_void_p * len(names))(*(memory[name].ctypes.data for name in names))
         sizes = np.array([each for each in call.arguments if isinstance(each, int)], np.uint32)
         constants = np.array([each for each in call.arguments if isinstance(each, float)], np.float32)

@@ -41,7 +41,11 @@ def check(nodes: Sequence[Node], values: dict[str, np.ndarray], output: str) -> 
     """Every input's gradient equals its central difference."""
     graph, loss = with_loss(nodes, {name: value.shape for name, value in values.items()}, output)
     target = np.random.default_rng(0).normal(size=graph.tensor(output).shape)
-    seen = evaluate(Graph("g", graph.tensors, graph.nodes, graph.inputs, tuple(n.output for n in nodes)), {**values, "t": target}, np.float64)
+    seen = evaluate(
+        Graph("g", graph.tensors, graph.nodes, graph.inputs, tuple(n.output for n in nodes)),
+        {**values, "t": target},
+        np.float64,
+    )
     for node in (node for node in nodes if node.op in KINKS):
         x = seen.get(node.inputs[0], values.get(node.inputs[0]))
         assume(not any(np.any(np.abs(x - kink) < 1e-3) for kink in KINKS[node.op]))
@@ -117,7 +121,9 @@ def test_of_random_graphs_with_fan_out(seed: int, data: st.DataObject) -> None:
     values = {"x": r.normal(size=size)}
     names, nodes = ["x"], []
     for index in range(data.draw(st.integers(1, 6))):
-        op = data.draw(st.sampled_from(["dense", "add", "multiply", "tanh", "sigmoid", "softmax", "leaky_relu", "scale"]))
+        op = data.draw(
+            st.sampled_from(["dense", "add", "multiply", "tanh", "sigmoid", "softmax", "leaky_relu", "scale"])
+        )
         first, second = (data.draw(st.sampled_from(names)) for _ in range(2))
         inputs: tuple[str, ...] = (first, second) if op in ("add", "multiply") else (first,)
         if op == "dense":

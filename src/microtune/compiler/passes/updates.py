@@ -60,7 +60,7 @@ def attach_least_squares(graph: Graph, trained: tuple[str, ...], loss: Node, for
         Tensor(new[2], (size,)),
     ]
     node = Node(
-        "rls", "head.update", (*trained, "covariance", head.inputs[0], loss.inputs[0], loss.inputs[1]),
+        "rls", "head.update", (*trained, "covariance", head.inputs[0], loss.inputs[0], loss.outputs[1]),
         (*new, "gain"), {"forgetting": float(np.float32(forgetting)), "prior": prior},
         dict(zip(new, (*trained, "covariance"), strict=True)),
     )  # fmt: skip
