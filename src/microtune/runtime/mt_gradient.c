@@ -321,4 +321,5 @@ static void gradient_forget(const mt_learner *learner, uint32_t samples)
     begin_optimizer(learner->model, learner->optimizer);
 }
 
-const mt_rule mt_gradient_rule = {gradient_begin, gradient_predict, keep_sample, gradient_update, gradient_forget};
+const mt_rule mt_gradient_rule = {gradient_begin, gradient_predict, keep_sample, gradient_update,
+                                  gradient_forget};

@@ -26,8 +26,9 @@ extern "C" {
  * Read the newest whole payload. `identity` names the build whose state it must be, `bytes` its size.
  * MT_OK and *found = 1: `payload` holds it and *sequence its number.
  * MT_OK and *found = 0: storage was never written, or the very first save was cut off. MT_STATE_CORRUPT:
- * something was written but nothing is whole. MT_STATE_FOREIGN: a whole state, but of another build. MT_INVALID_ARGUMENT: fewer than two slots
- * fit. MT_STORAGE_FAILED: the port failed. Only with *found = 1 is `payload` defined.
+ * something was written but nothing is whole. MT_STATE_FOREIGN: a whole state, but of another build.
+ * MT_INVALID_ARGUMENT: fewer than two slots fit. MT_STORAGE_FAILED: the port failed. Only with *found = 1 is
+ * `payload` defined.
  */
 mt_status mt_store_load(const mt_port *port, uint32_t identity, void *payload, uint32_t bytes, uint32_t *sequence,
                         int *found);
