@@ -1,0 +1,1 @@
+"""Graphs made smaller: folding now; quantisation, pruning and distillation have their rooms here."""

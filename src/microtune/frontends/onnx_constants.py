@@ -1,0 +1,141 @@
+"""ONNX operators on constants: what exporters compute with shapes and weights, apart from the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from microtune.errors import ModelError
+from microtune.frontends.builder import check_size
+
+Attributes = Mapping[str, Any]
+Rule = Callable[[Sequence[np.ndarray], Attributes], np.ndarray]
+
+
+def reshaped(shape: tuple[int, ...], target: Sequence[int], allow_zero: bool, where: str) -> tuple[int, ...]:
+    """The shape that Reshape gives: 0 copies a dimension (unless allowed as a size), one -1 is inferred."""
+    found = [
+        shape[i] if size == 0 and not allow_zero and i < len(shape) else int(size)
+        for i, size in enumerate(target)
+    ]
+    count = int(np.prod(shape, dtype=object))
+    if found.count(-1) == 1:
+        rest = int(np.prod([size for size in found if size != -1], dtype=object))
+        if rest > 0 and count % rest == 0:
+            found[found.index(-1)] = count // rest
+    if min(found, default=1) < 1 or int(np.prod(found, dtype=object)) != count:
+        raise ModelError(f"{where}: cannot reshape {shape} to {tuple(int(size) for size in target)}")
+    return tuple(found)
+
+
+def axes_of(inputs: Sequence[Any], attributes: Attributes, rank: int, where: str) -> tuple[int, ...] | None:
+    """The axes of Squeeze and Unsqueeze from the front; an attribute before opset 13, an input since."""
+    given = attributes.get("axes", inputs[1] if len(inputs) > 1 else None)
+    if given is None:
+        return None
+    axes = [int(axis) for axis in np.atleast_1d(given)]
+    if (
+        len(axes) > 8
+        or any(not -rank <= axis < rank for axis in axes)
+        or len({axis % rank for axis in axes}) != len(axes)
+    ):
+        raise ModelError(f"{where}: axes {tuple(axes)} do not fit a tensor of {rank} dimensions")
+    return tuple(sorted(axis % rank for axis in axes))
+
+
+def _elementwise(function: Callable[..., np.ndarray]) -> Rule:
+    def rule(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+        check_size(np.broadcast_shapes(*(array.shape for array in inputs)), "the result")
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*inputs))
+
+    return rule
+
+
+def _divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind not in "iu":
+        return np.asarray(np.divide(x, y))
+    return np.asarray(np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y)))  # towards zero, as C does
+
+
+def _cast(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    import onnx
+
+    with np.errstate(all="ignore"):
+        return np.asarray(inputs[0].astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"])))
+
+
+def _squeeze(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    return np.squeeze(inputs[0], axis=axes_of(inputs, attributes, inputs[0].ndim, "Squeeze"))
+
+
+def _unsqueeze(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    given = np.atleast_1d(attributes.get("axes", inputs[1] if len(inputs) > 1 else []))
+    return np.expand_dims(
+        inputs[0], axes_of((), {"axes": given}, inputs[0].ndim + given.size, "Unsqueeze") or ()
+    )
+
+
+def _slice(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    x = inputs[0]
+    names = ("starts", "ends", "axes", "steps")
+    # attributes before opset 10, inputs since
+    given: dict[str, Any] = (
+        dict(zip(names, inputs[1:], strict=False)) if len(inputs) > 1 else dict(attributes)
+    )
+    count = len(given["starts"])
+    axes, steps = given.get("axes"), given.get("steps")
+    axes, steps = range(count) if axes is None else axes, [1] * count if steps is None else steps
+    index = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(given["starts"], given["ends"], axes, steps, strict=True):
+        # backwards to the very start is written as an end before it, which a slice writes as None
+        whole = step < 0 and end < -x.shape[int(axis)]
+        index[int(axis)] = slice(int(start), None if whole else int(end), int(step))
+    return x[tuple(index)]
+
+
+def _concat(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    check_size((sum(array.size for array in inputs),), "the result")
+    return np.concatenate(list(inputs), axis=attributes["axis"])
+
+
+def _matmul(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    a, b = inputs
+    check_size((*a.shape[:-1], *b.shape[:-2], b.shape[-1]), "the result")
+    return np.asarray(np.matmul(a, b))
+
+
+def _gather(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    x, indices = inputs
+    axis = attributes.get("axis", 0)
+    check_size((*np.delete(x.shape, axis), *indices.shape), "the result")
+    return np.take(x, indices, axis=axis)
+
+
+CONSTANT_RULES: Mapping[str, Rule] = {
+    "Add": _elementwise(np.add),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Div": _elementwise(_divide),
+    "Gather": _gather,
+    "Identity": lambda inputs, _: inputs[0],
+    "MatMul": _matmul,
+    "Mul": _elementwise(np.multiply),
+    "Neg": _elementwise(np.negative),
+    "Reciprocal": _elementwise(np.reciprocal),
+    "Reshape": lambda inputs, given: inputs[0].reshape(
+        reshaped(inputs[0].shape, inputs[1].tolist(), bool(given.get("allowzero", 0)), "Reshape")
+    ),
+    "Shape": lambda inputs, given: np.array(
+        inputs[0].shape[given.get("start", 0) : given.get("end")], np.int64
+    ),
+    "Slice": _slice,
+    "Sqrt": _elementwise(np.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": _elementwise(np.subtract),
+    "Transpose": lambda inputs, given: np.transpose(inputs[0], given.get("perm")),
+    "Unsqueeze": _unsqueeze,
+}
+"""What a node computes whose inputs are all constant. Whatever it raises, the caller names the node."""
