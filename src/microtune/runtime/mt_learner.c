@@ -12,7 +12,7 @@
 
 /// The border: what is refused ///
 
-static mt_status check_values(const float *values, const float *low, const float *high, uint32_t size)
+MT_COLD static mt_status check_values(const float *values, const float *low, const float *high, uint32_t size)
 {
     for (uint32_t i = 0; i < size; ++i) {
         if (!mt_is_finite(values[i])) {
@@ -27,7 +27,7 @@ static mt_status check_values(const float *values, const float *low, const float
     return MT_OK;
 }
 
-static int is_valid_target(const mt_model *model, const float *target)
+MT_COLD static int is_valid_target(const mt_model *model, const float *target)
 {
     if (model->task == MT_REGRESSION) {
         return check_values(target, model->target_low, model->target_high, model->targets) == MT_OK;
@@ -47,7 +47,7 @@ static int is_valid_target(const mt_model *model, const float *target)
 
 /// Answers: values or probabilities ///
 
-static void to_probabilities(const mt_model *model, float *output)
+MT_COLD static void to_probabilities(const mt_model *model, float *output)
 {
     if (model->task == MT_MULTICLASS) {
         mt_softmax(output, output, model->outputs);
@@ -56,7 +56,7 @@ static void to_probabilities(const mt_model *model, float *output)
     }
 }
 
-static uint32_t best_class(const float *output, uint32_t outputs)
+MT_COLD static uint32_t best_class(const float *output, uint32_t outputs)
 {
     uint32_t best = 0;
     for (uint32_t i = 1; i < outputs; ++i) {
@@ -68,7 +68,7 @@ static uint32_t best_class(const float *output, uint32_t outputs)
 /* Probability that the answer is right: of the chosen class, of the least sure of several questions, or that a
  * normal error of this variance stays within the tolerance, 2 Phi(t) - 1 with Phi(t) about sigmoid(1.702 t), at most
  * 0.01 off (Bowling and others 2009). */
-static float confidence_of(const mt_learner *learner, const float *answer, float variance)
+MT_COLD static float confidence_of(const mt_learner *learner, const float *answer, float variance)
 {
     const mt_model *model = learner->model;
     if (model->task == MT_MULTICLASS) {
@@ -87,7 +87,7 @@ static float confidence_of(const mt_learner *learner, const float *answer, float
 }
 
 /* Would the person leave this answer as it is? */
-static int is_right(const mt_learner *learner, const float *answer, const float *target)
+MT_COLD static int is_right(const mt_learner *learner, const float *answer, const float *target)
 {
     const mt_model *model = learner->model;
     if (model->task == MT_MULTICLASS) {
@@ -104,7 +104,7 @@ static int is_right(const mt_learner *learner, const float *answer, const float 
 
 /* The model's own answer, or, where that is not finite, the base model's. Returns the confidence; below zero: even
  * the base model has no answer to this input. */
-static float answer_of(const mt_learner *learner, const float *cut, float *answer)
+MT_COLD static float answer_of(const mt_learner *learner, const float *cut, float *answer)
 {
     const mt_model *model = learner->model;
     const float variance = model->rule->predict(learner, cut, answer);
@@ -120,7 +120,7 @@ static float answer_of(const mt_learner *learner, const float *cut, float *answe
     return 0.0f;
 }
 
-static void safe_default(const mt_learner *learner, const float *cut, float *answer)
+MT_COLD static void safe_default(const mt_learner *learner, const float *cut, float *answer)
 {
     const mt_model *model = learner->model;
     if (learner->settings->fallback != NULL) {
@@ -134,13 +134,13 @@ static void safe_default(const mt_learner *learner, const float *cut, float *ans
 /// State ///
 
 /* seed of sample orders: never zero, where xorshift would stay */
-static uint32_t seed_of(const mt_model *model)
+MT_COLD static uint32_t seed_of(const mt_model *model)
 {
     return model->identity != 0 ? model->identity : 0x9E3779B9u;
 }
 
 /* all but the metrics as it left the factory */
-static void begin_state(const mt_learner *learner)
+MT_COLD static void begin_state(const mt_learner *learner)
 {
     mt_state *state = learner->state;
     const mt_metrics metrics = state->metrics;
@@ -152,7 +152,7 @@ static void begin_state(const mt_learner *learner)
     *learner->pending = 0;
 }
 
-mt_status mt_learner_save(mt_learner *learner)
+MT_COLD mt_status mt_learner_save(mt_learner *learner)
 {
     if (learner->port == NULL) {
         return MT_OK;
@@ -167,7 +167,7 @@ mt_status mt_learner_save(mt_learner *learner)
     return status;
 }
 
-mt_status mt_learner_init(mt_learner *learner)
+MT_COLD mt_status mt_learner_init(mt_learner *learner)
 {
     mt_state *state = learner->state;
     mt_status status = MT_OK;
@@ -192,7 +192,7 @@ mt_status mt_learner_init(mt_learner *learner)
 
 /// Predict ///
 
-mt_status mt_learner_predict(mt_learner *learner, const float *input, float *output, mt_prediction *prediction)
+MT_COLD mt_status mt_learner_predict(mt_learner *learner, const float *input, float *output, mt_prediction *prediction)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
@@ -230,7 +230,7 @@ mt_status mt_learner_predict(mt_learner *learner, const float *input, float *out
 /// Observe ///
 
 /* running means of how wrong the model's own answer was, made before it learns this sample */
-static void count_error(const mt_learner *learner, const float *answer, const float *target, int right)
+MT_COLD static void count_error(const mt_learner *learner, const float *answer, const float *target, int right)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
@@ -254,14 +254,14 @@ static void count_error(const mt_learner *learner, const float *answer, const fl
 }
 
 /* Not above what the buffer holds: older samples are gone anyway. */
-static void count_sample(uint16_t *counter, uint16_t buffer)
+MT_COLD static void count_sample(uint16_t *counter, uint16_t buffer)
 {
     if (*counter < buffer) {
         ++*counter;
     }
 }
 
-mt_status mt_learner_observe(mt_learner *learner, const float *target)
+MT_COLD mt_status mt_learner_observe(mt_learner *learner, const float *target)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
@@ -291,7 +291,7 @@ mt_status mt_learner_observe(mt_learner *learner, const float *target)
 
 /// Learn, undo, start again ///
 
-mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
+MT_COLD mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
 {
     mt_state *state = learner->state;
     if (update == NULL) {
@@ -314,7 +314,7 @@ mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
     return mt_learner_save(learner);
 }
 
-mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss)
+MT_COLD mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss)
 {
     const mt_model *model = learner->model;
     if (input == NULL || target == NULL || loss == NULL || model->step == NULL) {
@@ -332,7 +332,7 @@ mt_status mt_learner_step(mt_learner *learner, const float *input, const float *
     return MT_OK;
 }
 
-mt_status mt_learner_forget(mt_learner *learner)
+MT_COLD mt_status mt_learner_forget(mt_learner *learner)
 {
     mt_state *state = learner->state;
     const uint32_t dropped = state->undo;
@@ -347,7 +347,7 @@ mt_status mt_learner_forget(mt_learner *learner)
     return mt_learner_save(learner);
 }
 
-mt_status mt_learner_reset(mt_learner *learner)
+MT_COLD mt_status mt_learner_reset(mt_learner *learner)
 {
     begin_state(learner);
     ++learner->state->metrics.resets;
@@ -356,7 +356,7 @@ mt_status mt_learner_reset(mt_learner *learner)
 
 /// Report ///
 
-void mt_learner_report(const mt_learner *learner, mt_report *report)
+MT_COLD void mt_learner_report(const mt_learner *learner, mt_report *report)
 {
     const mt_state *state = learner->state;
     uint32_t right = 0;

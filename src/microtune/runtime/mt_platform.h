@@ -24,6 +24,13 @@
 #define MT_RESTRICT restrict
 #endif
 
+/* Optimise for size: policy and storage run once a use, kernels thousands of times. */
+#if defined(__GNUC__)
+#define MT_COLD __attribute__((cold))
+#else
+#define MT_COLD
+#endif
+
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
 

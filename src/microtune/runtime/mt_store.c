@@ -5,7 +5,7 @@
 
 /// CRC-32 (IEEE 802.3), four bits at a time: 64 bytes of table instead of 1024 ///
 
-uint32_t mt_crc32(uint32_t crc, const void *data, uint32_t bytes)
+MT_COLD uint32_t mt_crc32(uint32_t crc, const void *data, uint32_t bytes)
 {
     static const uint32_t table[16] = {
         0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
@@ -32,13 +32,13 @@ enum { MAGIC = 0, IDENTITY = 4, SEQUENCE = 8, BYTES = 12, CHECKSUM = 16, MARK = 
 
 #define MT_STORE_CHUNK 64u
 
-static uint32_t word_at(const uint8_t *header, uint32_t at)
+MT_COLD static uint32_t word_at(const uint8_t *header, uint32_t at)
 {
     return (uint32_t)header[at] | (uint32_t)header[at + 1] << 8 | (uint32_t)header[at + 2] << 16 |
            (uint32_t)header[at + 3] << 24;
 }
 
-static void put_word(uint8_t *header, uint32_t at, uint32_t word)
+MT_COLD static void put_word(uint8_t *header, uint32_t at, uint32_t word)
 {
     header[at] = (uint8_t)word;
     header[at + 1] = (uint8_t)(word >> 8);
@@ -47,7 +47,7 @@ static void put_word(uint8_t *header, uint32_t at, uint32_t word)
 }
 
 /* all 0xFF or all 0x00: what erased storage reads as */
-static int is_blank(const uint8_t *bytes, uint32_t size)
+MT_COLD static int is_blank(const uint8_t *bytes, uint32_t size)
 {
     for (uint32_t i = 1; i < size; ++i) {
         if (bytes[i] != bytes[0]) {
@@ -60,7 +60,7 @@ static int is_blank(const uint8_t *bytes, uint32_t size)
 /// Slots ///
 
 /* slots in the ring, 0 when fewer than two fit or the port is impossible */
-static uint32_t slots_of(const mt_port *port, uint32_t bytes)
+MT_COLD static uint32_t slots_of(const mt_port *port, uint32_t bytes)
 {
     if (port == NULL || port->read == NULL || port->write == NULL || port->erase == NULL) {
         return 0;
@@ -73,13 +73,13 @@ static uint32_t slots_of(const mt_port *port, uint32_t bytes)
     return slots >= 2 ? slots : 0;
 }
 
-static int read_header(const mt_port *port, uint32_t address, uint8_t *header)
+MT_COLD static int read_header(const mt_port *port, uint32_t address, uint8_t *header)
 {
     return port->read(port->context, address, header, MT_STORE_HEADER);
 }
 
 /* 1: the payload behind this header has its checksum; 0: it has not; -1: the port failed */
-static int is_whole(const mt_port *port, uint32_t address, const uint8_t *header)
+MT_COLD static int is_whole(const mt_port *port, uint32_t address, const uint8_t *header)
 {
     uint8_t chunk[MT_STORE_CHUNK];
     const uint32_t bytes = word_at(header, BYTES);
@@ -101,7 +101,7 @@ static int is_whole(const mt_port *port, uint32_t address, const uint8_t *header
 
 /* The address of the newest whole slot of this build, its header in `header`; port->size when there is none.
  * From the last slot to the first, so that most older ones are known by their number and not read in full. */
-static uint32_t find_newest(const mt_port *port, uint32_t identity, uint32_t bytes, uint8_t *header, int *failed)
+MT_COLD static uint32_t find_newest(const mt_port *port, uint32_t identity, uint32_t bytes, uint8_t *header, int *failed)
 {
     const uint32_t slot = MT_STORE_SLOT(bytes, port->sector);
     uint8_t other[MT_STORE_HEADER];
@@ -132,7 +132,7 @@ static uint32_t find_newest(const mt_port *port, uint32_t identity, uint32_t byt
 }
 
 /* Why nothing of this build is whole: never written, damaged, or of another build. */
-static mt_status explain_nothing(const mt_port *port, uint32_t bytes, int *failed)
+MT_COLD static mt_status explain_nothing(const mt_port *port, uint32_t bytes, int *failed)
 {
     const uint32_t slot = MT_STORE_SLOT(bytes, port->sector);
     const uint32_t slots = slots_of(port, bytes);
@@ -162,7 +162,7 @@ static mt_status explain_nothing(const mt_port *port, uint32_t bytes, int *faile
     return status;
 }
 
-mt_status mt_store_load(const mt_port *port, uint32_t identity, void *payload, uint32_t bytes, uint32_t *sequence,
+MT_COLD mt_status mt_store_load(const mt_port *port, uint32_t identity, void *payload, uint32_t bytes, uint32_t *sequence,
                         int *found)
 {
     uint8_t header[MT_STORE_HEADER];
@@ -189,12 +189,12 @@ mt_status mt_store_load(const mt_port *port, uint32_t identity, void *payload, u
 /// Save ///
 
 /* the number after this one; where numbers wrap around, those that would repeat a slot are left out */
-static uint32_t number_after(uint32_t sequence, uint32_t slots)
+MT_COLD static uint32_t number_after(uint32_t sequence, uint32_t slots)
 {
     return sequence != 0xFFFFFFFFu ? sequence + 1u : (sequence % slots + 1u) % slots;
 }
 
-static int write_payload(const mt_port *port, uint32_t address, const uint8_t *payload, uint32_t bytes)
+MT_COLD static int write_payload(const mt_port *port, uint32_t address, const uint8_t *payload, uint32_t bytes)
 {
     const uint32_t even = bytes & ~7u;
     if (even != 0 && port->write(port->context, address, payload, even) != 0) {
@@ -208,7 +208,7 @@ static int write_payload(const mt_port *port, uint32_t address, const uint8_t *p
     return 0;
 }
 
-mt_status mt_store_save(const mt_port *port, uint32_t identity, const void *payload, uint32_t bytes,
+MT_COLD mt_status mt_store_save(const mt_port *port, uint32_t identity, const void *payload, uint32_t bytes,
                         uint32_t *sequence)
 {
     uint8_t header[MT_STORE_HEADER];
