@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ MESSAGES = {
 
 
 class _Prediction(ctypes.Structure):
-    _fields_ = [("confidence", ctypes.c_float), ("fallback", ctypes.c_uint8), ("best", ctypes.c_uint8)]
+    _fields_ = [("confidence", ctypes.c_float), ("fallback", ctypes.c_uint8), ("best", ctypes.c_uint16)]
 
 
 class _Update(ctypes.Structure):
@@ -109,6 +112,22 @@ class Status:
     origin: str
 
 
+@cache
+def _load_library(path: Path, digest: str) -> ctypes.CDLL:
+    """The library of this content. Loaded from a copy: a loader that knows the path would not look again at a
+    package that was built anew in the same place."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read: {error.strerror}; build the package again") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise BuildError(f"{path} is not the library its manifest describes; build the package again")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        return ctypes.CDLL(str(copy))
+
+
 class Device:
     """A learning device in this process.
 
@@ -124,7 +143,8 @@ class Device:
             raise BuildError(
                 f"{self.package.directory} has no library for this host; build it with targets=['host', ...]"
             )
-        self._library = ctypes.CDLL(str(Path(self.package.directory / manifest["targets_built"]["host"]["file"]).absolute()))
+        file = manifest["targets_built"]["host"]["file"]
+        self._library = _load_library(self.package.directory / file, manifest["files"][file])
         self._name = self.package.name
         self._inputs = len(manifest["inputs"])
         self._outputs, self._targets = int(manifest["outputs"]), int(manifest["targets"])
