@@ -185,23 +185,43 @@ static void invert(float *matrix, float *d, const float *precision, float *colum
     }
 }
 
+/* what is known before the first use: d = 0 +- the prior's width */
+static void take_prior(const mt_bayes *bayes)
+{
+    const mt_bayes_settings *s = bayes->settings;
+    const uint32_t size = size_of(s);
+    MT_ZERO(bayes->mean, size * sizeof(float));
+    MT_ZERO(bayes->covariance, MT_BAYES_TRIANGLE(size) * sizeof(float));
+    for (uint32_t i = 0; i < size; ++i) {
+        bayes->precision[i] = 1.0f / prior_variance(s, i);
+        bayes->covariance[MT_BAYES_TRIANGLE(i) + i] = prior_variance(s, i);
+    }
+}
+
+/* No d is known less well than before the fit, and none is far out: otherwise inputs beyond all scale have left
+ * nothing but rounding. Not-a-number fails both comparisons. */
+static int is_sound(const mt_bayes *bayes, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; ++i) {
+        const float variance = bayes->covariance[MT_BAYES_TRIANGLE(i) + i];
+        if (!(variance * bayes->precision[i] < 2.0f && mt_absolute(bayes->mean[i]) < 1000.0f)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /// Init and predict ///
 
 void mt_bayes_init(const mt_bayes *bayes)
 {
     const mt_bayes_settings *s = bayes->settings;
-    const uint32_t size = size_of(s);
     MT_ZERO(bayes->state, sizeof *bayes->state);
     MT_ZERO(bayes->samples, (uint32_t)s->buffer * MT_BAYES_STRIDE(s->inputs) * sizeof(float));
     MT_ZERO(bayes->centres, (uint32_t)s->bumps * s->inputs * sizeof(float));
-    MT_ZERO(bayes->mean, size * sizeof(float));
-    MT_ZERO(bayes->covariance, MT_BAYES_TRIANGLE(size) * sizeof(float));
     bayes->state->standing = 1;
     bayes->state->noise = s->noise;
-    for (uint32_t i = 0; i < size; ++i) {
-        bayes->precision[i] = 1.0f / prior_variance(s, i);
-        bayes->covariance[MT_BAYES_TRIANGLE(i) + i] = prior_variance(s, i);
-    }
+    take_prior(bayes);
 }
 
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance)
@@ -459,6 +479,9 @@ static void fit(const mt_bayes *bayes)
         }
     }
     invert(matrix, right, bayes->precision, bayes->workspace, size);
+    if (!is_sound(bayes, size)) {
+        take_prior(bayes);
+    }
 }
 
 /* one step of relevance determination; the bias keeps its wide prior (refit 2) */
@@ -507,7 +530,7 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
         const float variance = along / (1.0f - leverage) + noise;
         const float squared = error * error, bound = s->outlier_squared * variance;
         if (change_weight > 0.5f) {
-            insert(noises, estimates++, squared * noise / variance);
+            insert(noises, estimates++, squared * (noise / variance));
         }
         *robust_weight_of(bayes, sample) = squared > bound ? bound / squared : 1.0f;
         const float loss = change_weight * (squared < bound ? squared : bound);
@@ -522,7 +545,7 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
         const float median = 0.5f * (noises[(estimates - 1) / 2] + noises[estimates / 2]);
         const float n = (float)estimates;
         const float estimate = (s->noise_uses * s->noise + n * 2.19f * median) / (s->noise_uses + n);
-        state->noise = estimate > s->noise_floor ? estimate : s->noise_floor;
+        state->noise = mt_clamp(estimate, s->noise_floor, 1.0f / (s->wild_density * s->wild_density));
     }
     judgement->personal = total > 0.0f ? personal / total : 0.0f;
     judgement->base = total > 0.0f ? base / total : 0.0f;

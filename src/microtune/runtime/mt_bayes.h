@@ -51,7 +51,7 @@ typedef struct mt_bayes_settings {
 
 enum {
     MT_BAYES_RUN = 4,    /* uses looked at for a jump */
-    MT_BAYES_JUDGED = 32 /* newest samples that noise is estimated from and the layer judged by */
+    MT_BAYES_JUDGED = 16 /* newest samples that noise is estimated from and the layer judged by */
 };
 
 /* fixed-width fields, no pointers, the same bytes on every target */
