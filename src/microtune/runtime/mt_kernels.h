@@ -15,6 +15,12 @@ static inline float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT 
 {
     float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     uint32_t i = 0;
+    if (size >= 4) {
+        /* no addition to zero, which a compiler must keep for the sake of -0 */
+        for (; i < 4; ++i) {
+            lane[i] = a[i] * b[i];
+        }
+    }
     for (; i + 4 <= size; i += 4) {
         lane[0] += a[i] * b[i];
         lane[1] += a[i + 1] * b[i + 1];

@@ -314,16 +314,25 @@ MT_COLD mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
     return mt_learner_save(learner);
 }
 
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const float *input, const float *target)
+{
+    const mt_status status = check_values(input, model->low, model->high, model->inputs);
+    if (status != MT_OK || !is_valid_target(model, target)) {
+        ++state->metrics.refused;
+        return status != MT_OK ? status : MT_TARGET_INVALID;
+    }
+    return MT_OK;
+}
+
 MT_COLD mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss)
 {
     const mt_model *model = learner->model;
     if (input == NULL || target == NULL || loss == NULL || model->step == NULL) {
         return MT_INVALID_ARGUMENT;
     }
-    const mt_status status = check_values(input, model->low, model->high, model->inputs);
-    if (status != MT_OK || !is_valid_target(model, target)) {
-        ++learner->state->metrics.refused;
-        return status != MT_OK ? status : MT_TARGET_INVALID;
+    const mt_status status = mt_learner_check(model, learner->state, input, target);
+    if (status != MT_OK) {
+        return status;
     }
     /* pending_cut is the only room for a cut: a prediction that waits is given up */
     *learner->pending = 0;

@@ -185,6 +185,9 @@ mt_status mt_learner_observe(mt_learner *learner, const float *target);
 /* Learn if there is cause, then save. `update` tells what happened. */
 mt_status mt_learner_idle(mt_learner *learner, mt_update *update);
 
+/* Whether a step takes this sample; counts it when not. Generated code checks this and runs its step at once. */
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const float *input, const float *target);
+
 /* One plain optimiser step on the parameters in use, no policy. *loss is the loss before the step.
  * MT_INVALID_ARGUMENT: the model has no optimiser. */
 mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss);
