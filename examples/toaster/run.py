@@ -82,7 +82,7 @@ def follow(package: mt.Package, person: str, seed: int) -> dict[int, float]:
     def suggest(contexts: np.ndarray) -> np.ndarray:
         return np.array([device.predict(context).value[0] for context in contexts])
 
-    wanted = sorted({*CHECKPOINTS, *(CHANGE_AT + more for more in AFTER_CHANGE)})
+    wanted = sorted({*CHECKPOINTS, CHANGE_AT, *(CHANGE_AT + more for more in AFTER_CHANGE)})
     found = {0: life.accepted(suggest, 0)}
     for use in life.uses(wanted[-1]):
         device.predict(use.context)

@@ -6,8 +6,9 @@ import keyword
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -134,6 +135,12 @@ class _Writer:
         return Statement(f"{result}{call.function}({', '.join(arguments)});", comment.replace("*/", "* /"))
 
 
+def _written(choice: Any) -> str:
+    """A choice as a user would write it: ``SGD(lr=0.02)``, without what is default anyway."""
+    named = [each for each in fields(choice) if each.name == "lr" or getattr(choice, each.name) != each.default]
+    return f"{type(choice).__name__}({', '.join(f'{each.name}={getattr(choice, each.name)!r}' for each in named)})"
+
+
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
@@ -238,6 +245,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "macros": writer.macros,
         "parameter_count": sum(each.tensor.size for each in layout.parameters),
         "shape": _shape,
+        "written": _written,
         "rows": lambda tensor: _rows(np.asarray(tensor.data, np.float32)),
     }
     environment = _environment()
