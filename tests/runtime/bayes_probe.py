@@ -48,9 +48,7 @@ TOASTER: dict[str, float] = {
 
 
 class Settings(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint16 if index < 4 else ctypes.c_float) for index, name in enumerate(TOASTER)
-    ]
+    _fields_ = [(name, ctypes.c_uint16 if index < 4 else ctypes.c_float) for index, name in enumerate(TOASTER)]
 
 
 class State(ctypes.Structure):
@@ -127,9 +125,7 @@ class Head:
         self.address = self.machine.allocate(ctypes.sizeof(Probe))
         self.room = self.machine.allocate(256)
         probe = Probe()
-        probe.settings = Settings(
-            **{k: int(v) if i < 4 else v for i, (k, v) in enumerate(self.settings.items())}
-        )
+        probe.settings = Settings(**{k: int(v) if i < 4 else v for i, (k, v) in enumerate(self.settings.items())})
         probe.base.inputs, probe.base.hidden = self.layer.shape[1], self.layer.shape[0]
         for name, values in (("weight", self.layer), ("bias", self.bias), ("output_weight", self.output)):
             getattr(probe.base, name)[: values.size] = values.ravel().tolist()
@@ -185,9 +181,7 @@ class Head:
             state,
             rows[:, :inputs],
             *rows[:, inputs:].T,
-            np.array(probe.centres[: bumps * inputs], float).reshape(-1, inputs)[
-                : min(probe.state.bump, bumps)
-            ],
+            np.array(probe.centres[: bumps * inputs], float).reshape(-1, inputs)[: min(probe.state.bump, bumps)],
             np.array(probe.precision[:size], float),
             np.array(probe.mean[:size], float),
         )
