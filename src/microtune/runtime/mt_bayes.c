@@ -3,6 +3,15 @@
 
 #include "mt_math.h"
 
+/* what runs once in many uses is compiled small, not fast */
+#if defined(__clang__)
+#define MT_BAYES_RARE __attribute__((minsize, noinline))
+#elif defined(__GNUC__)
+#define MT_BAYES_RARE __attribute__((cold, noinline))
+#else
+#define MT_BAYES_RARE
+#endif
+
 /// One sample of the buffer: input, target, age, change weight, robust weight ///
 
 static float *sample_at(const mt_bayes *bayes, uint32_t index)
@@ -71,7 +80,7 @@ static uint32_t placed_bumps(const mt_bayes *bayes)
 }
 
 /* phi of one context: `count` values, the others being zero, as half of a ReLU layer is; active[i] says which
- * feature values[i] is, in ascending order, and the first dense_of() are features 0, 1, 2 ... */
+ * feature values[i] is, in ascending order */
 typedef struct mt_bayes_phi {
     float *values;
     const uint16_t *active;
@@ -126,17 +135,12 @@ static float mean_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
 /* phi' P phi, never below zero */
 static float variance_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
 {
-    const uint32_t dense = dense_of(bayes->settings);
     float sum = 0.0f;
     for (uint32_t i = 0; i < phi->count; ++i) {
         const uint32_t feature = phi->active[i];
         const float *row = bayes->covariance + MT_BAYES_TRIANGLE(feature);
         float beside = 0.0f;
-        uint32_t j = 0;
-        for (; j < i && j < dense; ++j) {
-            beside += row[j] * phi->values[j];
-        }
-        for (; j < i; ++j) {
+        for (uint32_t j = 0; j < i; ++j) {
             beside += row[phi->active[j]] * phi->values[j];
         }
         sum += phi->values[i] * (2.0f * beside + row[feature] * phi->values[i]);
@@ -186,7 +190,7 @@ static void invert(float *matrix, float *d, const float *precision, float *colum
 }
 
 /* what is known before the first use: d = 0 +- the prior's width */
-static void take_prior(const mt_bayes *bayes)
+MT_BAYES_RARE static void take_prior(const mt_bayes *bayes)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t size = size_of(s);
@@ -240,7 +244,7 @@ void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, 
 /// Change ///
 
 /* log of the density of an error: Gaussian of this variance, but a share of settings may be anything */
-static float log_density(const mt_bayes_settings *s, float z_squared, float variance)
+MT_BAYES_RARE static float log_density(const mt_bayes_settings *s, float z_squared, float variance)
 {
     const float usual = 0.398942280f * mt_exp(-0.5f * z_squared) / mt_sqrt(variance);
     return mt_log((1.0f - s->wild_share) * usual + s->wild_share * s->wild_density);
@@ -248,7 +252,7 @@ static float log_density(const mt_bayes_settings *s, float z_squared, float vari
 
 /* How much better the last `length` uses are explained by somebody unknown than by what was learnt.
  * gram (RUN, RUN) and residuals (RUN) belong to the last RUN uses, newest last. */
-static float evidence_of_jump(const mt_bayes *bayes, const float *gram, const float *residuals, uint32_t length)
+MT_BAYES_RARE static float evidence_of_jump(const mt_bayes *bayes, const float *gram, const float *residuals, uint32_t length)
 {
     const uint32_t first = MT_BAYES_RUN - length;
     float lower[MT_BAYES_RUN][MT_BAYES_RUN], u[MT_BAYES_RUN];
@@ -275,7 +279,7 @@ static float evidence_of_jump(const mt_bayes *bayes, const float *gram, const fl
 }
 
 /* The number of last uses that were a jump to other habits, 0 for none (step 4). */
-static uint32_t jump_length(const mt_bayes *bayes)
+MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes)
 {
     const mt_bayes_settings *s = bayes->settings;
     const mt_bayes_state *state = bayes->state;
@@ -315,7 +319,7 @@ static uint32_t jump_length(const mt_bayes *bayes)
 
 /* Take the weight from what the uses from `first` on have overtaken: everything before them if their contexts
  * have nothing in common, else what lies near one of them (step 5). Returns 1 if it was near only. */
-static int forget(const mt_bayes *bayes, uint32_t first)
+MT_BAYES_RARE static int forget(const mt_bayes *bayes, uint32_t first)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t count = bayes->state->count;
@@ -341,7 +345,7 @@ static int forget(const mt_bayes *bayes, uint32_t first)
 }
 
 /* A bump at the mean of the contexts from `first` on, unless one is there. */
-static void place_bump(const mt_bayes *bayes, uint32_t first)
+MT_BAYES_RARE static void place_bump(const mt_bayes *bayes, uint32_t first)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t count = bayes->state->count, placed = placed_bumps(bayes);
@@ -366,7 +370,7 @@ static void place_bump(const mt_bayes *bayes, uint32_t first)
     bayes->state->bump = (uint16_t)(bayes->state->bump + 1u < 2u * s->bumps ? bayes->state->bump + 1u : s->bumps);
 }
 
-static void watch_for_jump(const mt_bayes *bayes)
+MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes)
 {
     mt_bayes_state *state = bayes->state;
     const uint32_t count = state->count, length = jump_length(bayes);
@@ -387,7 +391,7 @@ static void watch_for_jump(const mt_bayes *bayes)
 /// Observe ///
 
 /* Room for one more: what is forgotten goes first, then what is crowded around the input, then the oldest. */
-static void make_room(const mt_bayes *bayes, const float *input)
+MT_BAYES_RARE static void make_room(const mt_bayes *bayes, const float *input)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t count = bayes->state->count, stride = MT_BAYES_STRIDE((uint32_t)s->inputs);
@@ -449,7 +453,7 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
 /* posterior mean and covariance from the buffer (refit 1) */
 static void fit(const mt_bayes *bayes)
 {
-    const uint32_t size = size_of(bayes->settings), dense = dense_of(bayes->settings);
+    const uint32_t size = size_of(bayes->settings);
     float *matrix = bayes->covariance, *right = bayes->mean;
     MT_ZERO(matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
     MT_ZERO(right, size * sizeof(float));
@@ -468,12 +472,8 @@ static void fit(const mt_bayes *bayes)
         for (uint32_t i = 0; i < phi.count; ++i) {
             const float scaled = weight * phi.values[i];
             float *row = matrix + MT_BAYES_TRIANGLE((uint32_t)phi.active[i]);
-            uint32_t j = 0;
             right[phi.active[i]] += scaled * residual;
-            for (; j <= i && j < dense; ++j) {
-                row[j] += scaled * phi.values[j];
-            }
-            for (; j <= i; ++j) {
+            for (uint32_t j = 0; j <= i; ++j) {
                 row[phi.active[j]] += scaled * phi.values[j];
             }
         }
