@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 COLOURS = {"default": "#0b6e4f", "recipe": "#b0b0b0"}
 LABELS = {"default": "this learner", "recipe": "folklore recipe"}
@@ -20,7 +20,9 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]], path: Pat
     people = list(next(iter(curves.values())))
     columns = 3
     rows = -(-len(people) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(11, 2.7 * rows), sharex=True, sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(11, 2.7 * rows), sharex=True, sharey=True, constrained_layout=True
+    )
     for axis, person in zip(axes.flat, people, strict=False):
         for learner, lives in curves.items():
             uses = sorted(lives[person])

@@ -23,12 +23,12 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from curves import draw  # noqa: E402
-from world import WORLD, to_dial, train_base  # noqa: E402
+from curves import draw
+from world import WORLD, to_dial, train_base
 
-import microtune as mt  # noqa: E402
-from microtune.simulation import PEOPLE, live  # noqa: E402
-from microtune.targets.measure import instructions  # noqa: E402
+import microtune as mt
+from microtune.simulation import PEOPLE, live
+from microtune.targets.measure import instructions
 
 BASE_SEED = 30  # of the base network under test
 HOUSEHOLD_SEED = 20_000  # of the first household under test
@@ -97,7 +97,11 @@ def simulate(packages: dict[str, mt.Package], households: int, progress: Progres
     """Every person of the simulator in every household, with every learner."""
     found: dict[str, list[Curve]] = {}
     for learner, package in packages.items():
-        task = progress.add_task(f"{households} households with the {learner} learner", total=len(PEOPLE)) if progress else None
+        task = (
+            progress.add_task(f"{households} households with the {learner} learner", total=len(PEOPLE))
+            if progress
+            else None
+        )
         curves = []
         for person in PEOPLE:
             lives = [follow(package, person, HOUSEHOLD_SEED + number) for number in range(households)]
@@ -148,8 +152,9 @@ def show_life(package: mt.Package, console: Console) -> None:
     for use in live("consistent", WORLD, HOUSEHOLD_SEED).uses(10):
         found = device.predict(use.context)
         right = bool(WORLD.accepts(found.value[:1], np.array([use.prefers]))[0])
-        table.add_row(str(use.number + 1), f"{float(to_dial(found.value)[0]):.1f}", f"{float(to_dial(np.array([use.sets]))[0]):.1f}",
-                      f"{found.confidence:.0%}", "yes" if right else "no")  # fmt: skip
+        suggested, dial = (float(to_dial(np.array([value]))[0]) for value in (found.value[0], use.sets))
+        answer = "yes" if right else "no"
+        table.add_row(str(use.number + 1), f"{suggested:.1f}", f"{dial:.1f}", f"{found.confidence:.0%}", answer)
         device.observe([use.sets])
         device.idle()
     console.print(table)
@@ -158,12 +163,17 @@ def show_life(package: mt.Package, console: Console) -> None:
 def show(found: dict[str, Any], console: Console) -> None:
     """The tables people read."""
     for learner, people in found["acceptance"].items():
-        title = {"default": "Suggestions accepted, %: this learner", "recipe": "The same with the folklore recipe"}[learner]
+        title = {
+            "default": "Suggestions accepted, %: this learner",
+            "recipe": "The same with the folklore recipe",
+        }[learner]
         table = Table(title=title, title_justify="left")
         table.add_column("person \\ uses")
         columns = sorted({*CHECKPOINTS, CHANGE_AT + 5, CHANGE_AT + 10})
         for uses in columns:
-            table.add_column(f"{uses}" if uses in CHECKPOINTS and uses != CHANGE_AT + 10 else f"{uses}*", justify="right")
+            table.add_column(
+                f"{uses}" if uses in CHECKPOINTS and uses != CHANGE_AT + 10 else f"{uses}*", justify="right"
+            )
         for person, shares in people.items():
             table.add_row(person, *(f"{100 * shares[str(uses)]:.0f}" for uses in columns))
         console.print(table)
@@ -174,7 +184,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     for core, counts in found["instructions"].items():
         table.add_row(core, f"{counts['predict']:,}", f"{counts['update']:,}")
     console.print(table)
-    console.print(f"flash {found['flash']:,} bytes (code, runtime and base); RAM {found['ram']:,} bytes, {found['stack']} of them stack")
+    console.print(f"flash {found['flash']:,} bytes: code, runtime and base")
+    console.print(f"RAM {found['ram']:,} bytes: all of it, {found['stack']} of them stack")
 
 
 def demo(out: Path = Path("build/toaster"), as_json: bool = False, households: int = HOUSEHOLDS) -> dict[str, Any]:
@@ -191,7 +202,10 @@ def demo(out: Path = Path("build/toaster"), as_json: bool = False, households: i
     with Progress(console=console, transient=True) as progress:
         curves = simulate(packages, households, progress)
     found = figures(curves, packages)
-    picture = draw({learner: {each.person: each.accepted for each in lives} for learner, lives in curves.items()}, out.parent / f"{out.name}_learning.png")
+    picture = draw(
+        {learner: {each.person: each.accepted for each in lives} for learner, lives in curves.items()},
+        out.parent / f"{out.name}_learning.png",
+    )
     found["picture"] = str(picture)
     if as_json:
         print(json.dumps(found, indent=2))

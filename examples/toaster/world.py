@@ -74,17 +74,10 @@ def preferred_seconds(contexts: Array, taste: Taste) -> Array:
     # 0 at breakfast, 1 in the evening, straight in between
     evening = np.clip((hour_of(contexts) - 8.0) / 10.0, 0.0, 1.0)
     population = (
-        np.log1p((0.0, 0.06, 0.13, 0.22))[bread]
-        + frozen * (0.20 + 0.03 * bread)
-        + 0.10 * evening
-        + 0.06 * weekend
+        np.log1p((0.0, 0.06, 0.13, 0.22))[bread] + frozen * (0.20 + 0.03 * bread) + 0.10 * evening + 0.06 * weekend
     )
     personal = (
-        taste.offset
-        + taste.breads[bread]
-        + taste.frozen * frozen
-        + taste.evening * evening
-        + taste.weekend * weekend
+        taste.offset + taste.breads[bread] + taste.frozen * frozen + taste.evening * evening + taste.weekend * weekend
     )
     return np.clip(80.0 * np.exp(population + personal), SHORTEST, LONGEST)
 
@@ -93,9 +86,7 @@ def context(bread: str, frozen: bool, hour: float, weekend: bool) -> Array:
     """The five inputs (5,) of the network."""
     kind = 2.0 * BREADS.index(bread) / (len(BREADS) - 1) - 1.0
     angle = 2.0 * math.pi * hour / 24.0
-    return np.array(
-        [kind, 1.0 if frozen else -1.0, math.sin(angle), math.cos(angle), 1.0 if weekend else -1.0]
-    )
+    return np.array([kind, 1.0 if frozen else -1.0, math.sin(angle), math.cos(angle), 1.0 if weekend else -1.0])
 
 
 def hour_of(contexts: Array) -> Array:

@@ -1,7 +1,7 @@
 """People wearing a phone: the WISDM activity windows, cut into folds of people and streams of samples.
 
-The data are WISDM Activity Prediction v1.1 (transformed): 43 features of 10 s of accelerometer at 20 Hz, six activities,
-36 people. Kwapisz, Weiss and Moore, "Activity Recognition using Cell Phone Accelerometers", SensorKDD 2010.
+The data are WISDM Activity Prediction v1.1 (transformed): 43 features of 10 s of accelerometer at 20 Hz, six
+activities, 36 people. Kwapisz, Weiss and Moore, "Activity Recognition using Cell Phone Accelerometers", SensorKDD 2010.
 """
 
 from __future__ import annotations

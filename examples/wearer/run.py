@@ -26,9 +26,9 @@ from sklearn.neural_network import MLPClassifier
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import data  # noqa: E402
+import data
 
-import microtune as mt  # noqa: E402
+import microtune as mt
 
 CHECKPOINTS = (0, 5, 10, 20, 50)
 ORDERS = 2
@@ -48,7 +48,14 @@ class Outcome:
 
 def train_base(windows: data.Windows, fold: data.Fold, scale: data.Scale, seed: int) -> MLPClassifier:
     """The factory's network: 43 features, 32 hidden, 6 activities."""
-    network = MLPClassifier(hidden_layer_sizes=(32,), alpha=1e-3, learning_rate_init=3e-3, batch_size=128, max_iter=40, random_state=seed)
+    network = MLPClassifier(
+        hidden_layer_sizes=(32,),
+        alpha=1e-3,
+        learning_rate_init=3e-3,
+        batch_size=128,
+        max_iter=40,
+        random_state=seed,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 40 epochs are enough, and more overfit
         return network.fit(scale.apply(windows.features[fold.train]), windows.activity[fold.train])
@@ -56,16 +63,26 @@ def train_base(windows: data.Windows, fold: data.Fold, scale: data.Scale, seed: 
 
 def build(base: MLPClassifier, directory: Path) -> mt.Package:
     """The device of a base network."""
-    plan = mt.plan(mt.load(base, name="wearer"), learn=mt.Full(), loss="cross_entropy", optimizer=OPTIMIZER, learner=LEARNER)
+    plan = mt.plan(
+        mt.load(base, name="wearer"),
+        learn=mt.Full(),
+        loss="cross_entropy",
+        optimizer=OPTIMIZER,
+        learner=LEARNER,
+    )
     return mt.build(plan, directory)
 
 
 def accuracy(device: mt.Device, features: np.ndarray, activity: np.ndarray) -> float:
     """Share of windows (n, 43) classified right by the C."""
-    return float(np.mean([int(np.argmax(device.predict(x).value)) == y for x, y in zip(features, activity, strict=True)]))
+    return float(
+        np.mean([int(np.argmax(device.predict(x).value)) == y for x, y in zip(features, activity, strict=True)])
+    )
 
 
-def adapt(package: mt.Package, windows: data.Windows, scale: data.Scale, stream: data.Stream, others: np.ndarray) -> Outcome:
+def adapt(
+    package: mt.Package, windows: data.Windows, scale: data.Scale, stream: data.Stream, others: np.ndarray
+) -> Outcome:
     """One person's stream through one device."""
     device = mt.Device(package)
     scaled = scale.apply(windows.features)
@@ -96,14 +113,18 @@ def run(path: Path, out: Path, seed: int = SEED, progress: Callable[..., object]
         package = build(train_base(windows, fold, scale, seed + number), out / f"fold{number}" / "wearer")
         for person in fold.held_out:
             for order in range(ORDERS):
-                outcomes.append(adapt(package, windows, scale, data.stream(windows, person, seed, order), fold.others[:300]))
+                outcomes.append(
+                    adapt(package, windows, scale, data.stream(windows, person, seed, order), fold.others[:300])
+                )
     return outcomes
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, object]:
     """Figures over people (a person's orders averaged), in percent and points."""
     people = sorted({each.person for each in outcomes})
-    own = 100 * np.array([np.mean([each.own for each in outcomes if each.person == person], axis=0) for person in people])
+    own = 100 * np.array(
+        [np.mean([each.own for each in outcomes if each.person == person], axis=0) for person in people]
+    )
     others = 100 * np.mean([each.others for each in outcomes], axis=0)
     gain = own - own[:, :1]
     tenth = max(1, len(people) // 10)

@@ -67,11 +67,22 @@ def _choose(text: str, known: dict[str, Callable[[str], Any]], what: str) -> Any
     """``head:2`` -> known["head"]("2")."""
     name, _, argument = text.partition(":")
     if name not in known:
-        raise mt.PlanError(f"unknown {what} {text!r}. Known: {', '.join(known)}; with a number as in '{next(iter(known))}:1'")
+        raise mt.PlanError(
+            f"unknown {what} {text!r}. Known: {', '.join(known)}; with a number as in '{next(iter(known))}:1'"
+        )
     return known[name](argument)
 
 
-def _plan(model: Path, learn: str, loss: str, optimizer: str, buffer: int, every: int, ram: str | None, flash: str | None) -> mt.Plan:
+def _plan(
+    model: Path,
+    learn: str,
+    loss: str,
+    optimizer: str,
+    buffer: int,
+    every: int,
+    ram: str | None,
+    flash: str | None,
+) -> mt.Plan:
     chosen = _choose(optimizer, OPTIMIZERS, "optimiser")
     return mt.plan(
         mt.load(model),
@@ -104,12 +115,16 @@ def _show_memory(plan: mt.Plan, console: Console) -> None:
     table = Table(title="Memory, bytes (32-bit core; flash and stack measured on Cortex-M4)", title_justify="left")
     table.add_column("what")
     table.add_column("bytes", justify="right")
-    rows = (
-        ("RAM in all", memory.ram), ("  parameters that learn", memory.parameters), ("  optimiser state", memory.optimizer),
-        ("  sample buffer", memory.buffers), (f"  arena (lower bound {memory.bound})", memory.arena),
-        ("  stack, at worst", memory.stack), ("flash (code, runtime, base)", memory.flash),
-    )  # fmt: skip
-    for name, size in rows:
+    rows = {
+        "RAM in all": memory.ram,
+        "  parameters that learn": memory.parameters,
+        "  optimiser state": memory.optimizer,
+        "  sample buffer": memory.buffers,
+        f"  arena (lower bound {memory.bound})": memory.arena,
+        "  stack, at worst": memory.stack,
+        "flash (code, runtime, base)": memory.flash,
+    }
+    for name, size in rows.items():
         table.add_row(name, f"{size:,}")
     console.print(table)
     lives = Table(title="The arena over time", title_justify="left")
@@ -123,9 +138,16 @@ def _show_memory(plan: mt.Plan, console: Console) -> None:
 
 @app.command()
 def plan(
-    model: Model, learn: Learn = "head:1", loss: LossName = "mse", optimizer: OptimizerName = "sgd", buffer: Buffer = 100,
-    every: Every = 5, ram: Ram = None, flash: Flash = None, as_json: Json = False,
-) -> None:  # fmt: skip
+    model: Model,
+    learn: Learn = "head:1",
+    loss: LossName = "mse",
+    optimizer: OptimizerName = "sgd",
+    buffer: Buffer = 100,
+    every: Every = 5,
+    ram: Ram = None,
+    flash: Flash = None,
+    as_json: Json = False,
+) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
         found = _plan(model, learn, loss, optimizer, buffer, every, ram, flash)
@@ -139,12 +161,17 @@ def plan(
 def build(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Package directory; its name names the device.")],
-    learn: Learn = "head:1", loss: LossName = "mse", optimizer: OptimizerName = "sgd", buffer: Buffer = 100,
-    every: Every = 5, ram: Ram = None, flash: Flash = None,
+    learn: Learn = "head:1",
+    loss: LossName = "mse",
+    optimizer: OptimizerName = "sgd",
+    buffer: Buffer = 100,
+    every: Every = 5,
+    ram: Ram = None,
+    flash: Flash = None,
     target: Annotated[list[str] | None, typer.Option(help="A target to compile for; repeat for more.")] = None,
     show: Annotated[str | None, typer.Option(help=f"Print a stage: {', '.join(STAGES)}.")] = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
         found = _plan(model, learn, loss, optimizer, buffer, every, ram, flash)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microtune.package import Package, open_package
 from microtune.errors import BuildError, DeviceError
+from microtune.package import Package, open_package
 from microtune.storage import Storage
 
 STATUS = (
@@ -30,6 +30,11 @@ MESSAGES = {
     "MT_TARGET_INVALID": "the target is not finite, not in 0 to 1, or not a class index",
     "MT_NO_PREDICTION": "there is no prediction to pair this observation with: call predict first",
     "MT_STORAGE_FAILED": "the storage reported a failure",
+}
+ORIGINS = {
+    "MT_STORAGE_FAILED": "base: the storage failed",
+    "MT_STATE_CORRUPT": "base: no whole state in the storage",
+    "MT_STATE_FOREIGN": "base: the state is of another build",
 }
 
 
@@ -157,8 +162,8 @@ class Device:
         port = None if self._storage is None else self._storage.port
         self._functions: dict[str, Any] = {}
         status = self._call("init", None if port is None else ctypes.byref(port))
-        self._origin = {0: "saved state" if self.status().uses else "base", 6: "base: the storage failed",
-                        7: "base: no whole state in the storage", 8: "base: the state is of another build"}.get(status, "")  # fmt: skip
+        origin = "saved state" if self.status().uses else "base"
+        self._origin = ORIGINS.get(STATUS[status], origin)
         if status == 1:
             raise self._error(status)
 
@@ -199,7 +204,15 @@ class Device:
         """Predict for one input; ``observe`` may follow. Raises DeviceError for NaN, infinity, range and shape."""
         vector = self._vector(x, self._inputs, "the input")
         found = _Prediction()
-        self._check(self._call("predict", vector.ctypes.data_as(ctypes.c_void_p), self._output.ctypes.data_as(ctypes.c_void_p), ctypes.byref(found)), vector)
+        self._check(
+            self._call(
+                "predict",
+                vector.ctypes.data_as(ctypes.c_void_p),
+                self._output.ctypes.data_as(ctypes.c_void_p),
+                ctypes.byref(found),
+            ),
+            vector,
+        )
         return Prediction(self._output.copy(), found.confidence, bool(found.fallback))
 
     def observe(self, y: npt.ArrayLike) -> None:
@@ -217,9 +230,20 @@ class Device:
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """One plain optimiser step on one sample, no policy; returns the loss before the step."""
-        inputs, target = self._vector(x, self._inputs, "the input"), self._vector(y, self._targets, "the target")
+        inputs, target = (
+            self._vector(x, self._inputs, "the input"),
+            self._vector(y, self._targets, "the target"),
+        )
         loss = ctypes.c_float()
-        self._check(self._call("step", inputs.ctypes.data_as(ctypes.c_void_p), target.ctypes.data_as(ctypes.c_void_p), ctypes.byref(loss)), inputs)
+        self._check(
+            self._call(
+                "step",
+                inputs.ctypes.data_as(ctypes.c_void_p),
+                target.ctypes.data_as(ctypes.c_void_p),
+                ctypes.byref(loss),
+            ),
+            inputs,
+        )
         return loss.value
 
     def _field(self, name: str, offset: int, size: int) -> np.ndarray:
@@ -229,7 +253,9 @@ class Device:
     def parameters(self) -> dict[str, np.ndarray]:
         """{name: array} of what learns (copies)."""
         return {
-            each["name"]: self._field("parameters", each["offset"], int(np.prod(each["shape"]))).reshape(each["shape"]).copy()
+            each["name"]: self._field("parameters", each["offset"], int(np.prod(each["shape"])))
+            .reshape(each["shape"])
+            .copy()
             for each in self.package.manifest["tensors"]["trained"]
         }
 
@@ -239,7 +265,9 @@ class Device:
         checked = {}
         for name, value in values.items():
             if name not in known:
-                raise DeviceError(f"no parameter '{name}' learns here. Known: {', '.join(known)}", "MT_INVALID_ARGUMENT")
+                raise DeviceError(
+                    f"no parameter '{name}' learns here. Known: {', '.join(known)}", "MT_INVALID_ARGUMENT"
+                )
             array = np.asarray(value, np.float32)
             if list(array.shape) != known[name]["shape"] or not np.isfinite(array).all():
                 raise DeviceError(

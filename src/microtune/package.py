@@ -37,9 +37,14 @@ def open_package(directory: str | os.PathLike[str]) -> Package:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:
-        raise BuildError(f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build") from None
+        raise BuildError(
+            f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build"
+        ) from None
     except (OSError, ValueError) as error:
         raise BuildError(f"{path}/manifest.json cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BuildError(f"{path}/manifest.json has the format {manifest.get('format') if isinstance(manifest, dict) else None}, this version reads {FORMAT}; build it again")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise BuildError(
+            f"{path}/manifest.json has the format {found}, this version reads {FORMAT}; build the package again"
+        )
     return Package(path, manifest)

@@ -35,9 +35,11 @@ class Storage:
         self.path, self.size = path, slots * slot
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115 - lives with the device
+            self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         except OSError as error:
-            raise DeviceError(f"the state file {path} cannot be opened: {error.strerror}", "MT_STORAGE_FAILED") from error
+            raise DeviceError(
+                f"the state file {path} cannot be opened: {error.strerror}", "MT_STORAGE_FAILED"
+            ) from error
         # the callbacks must outlive the port
         self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
         self.port = Port(None, *self._callbacks, self.size, SECTOR)

@@ -241,7 +241,7 @@ def global_functions(objects: Iterable[str | Path]) -> list[str]:
     """Names of the global functions that ELF objects define, sorted."""
     names: set[str] = set()
     for path in objects:
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             table = ELFFile(stream).get_section_by_name(".symtab")
             for symbol in table.iter_symbols() if table else ():
                 if (

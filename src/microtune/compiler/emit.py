@@ -24,10 +24,11 @@ from microtune.tuning.optimizers import RLS
 from microtune.version import VERSION
 
 C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class new "
-    "delete this template typename namespace operator private public protected try catch throw using virtual friend "
-    "input output cut arena parameters optimizer target rate correction loss device base".split()
+    """auto break case char const continue default do double else enum extern float for goto if inline int long
+    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+    bool class new delete this template typename namespace operator private public protected try catch throw
+    using virtual friend
+    input output cut arena parameters optimizer target rate correction loss device base hidden model""".split()  # noqa: SIM905
 )
 
 
@@ -53,7 +54,11 @@ def literal(value: float) -> str:
     single = np.float32(value)
     if not np.isfinite(single):
         raise BuildError(f"{value} cannot be written as a C constant")
-    text = np.format_float_positional(single, unique=True, trim="0") if 1e-4 <= abs(single) < 1e7 or single == 0 else f"{float(single):.9g}"
+    text = (
+        np.format_float_positional(single, unique=True, trim="0")
+        if 1e-4 <= abs(single) < 1e7 or single == 0
+        else f"{float(single):.9g}"
+    )
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
@@ -90,9 +95,7 @@ class _Writer:
 
     def __init__(self, plan: Plan, layout: Layout, name: str) -> None:
         self.plan, self.layout, self.name = plan, layout, name
-        self.macros = {
-            each.tensor.name: f"{name}_{identifier(each.tensor.name)}".upper() for each in layout.base
-        }
+        self.macros = {each.tensor.name: f"{name}_{identifier(each.tensor.name)}".upper() for each in layout.base}
         if len(set(self.macros.values())) != len(self.macros):
             unique = _unique(list(self.macros))
             self.macros = {key: f"{name}_{value}".upper() for key, value in unique.items()}
@@ -100,7 +103,11 @@ class _Writer:
     def places(self) -> dict[str, str]:
         """C expressions of what lives outside the arena in every program."""
         found = dict(self.macros)
-        for slices, base in ((self.layout.parameters, "parameters"), (self.layout.optimizer, "optimizer"), (self.layout.cut, "cut")):
+        for slices, base in (
+            (self.layout.parameters, "parameters"),
+            (self.layout.optimizer, "optimizer"),
+            (self.layout.cut, "cut"),
+        ):
             found.update({each.tensor.name: _pointer(base, each.offset) for each in slices})
         return found
 
@@ -237,7 +244,9 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
-        "counts": (0, 0) if programs.hidden else (sum(each.tensor.size for each in layout.parameters), layout.optimizer_size),
+        "counts": (0, 0)
+        if programs.hidden
+        else (sum(each.tensor.size for each in layout.parameters), layout.optimizer_size),
         "ranged": any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
         "low": [max(each.low, -3.4e38) for each in plan.inputs],
         "high": [min(each.high, 3.4e38) for each in plan.inputs],

@@ -84,7 +84,9 @@ def bayes_features(hidden: int, inputs: int, bumps: int) -> int:
     return hidden + inputs + bumps + 2
 
 
-def _bayes_rows(plan: Plan, head: Bayes, hidden: int, inputs: int, arena: int) -> tuple[tuple[str, str, int, str, bool], ...]:
+def _bayes_rows(
+    plan: Plan, head: Bayes, hidden: int, inputs: int, arena: int
+) -> tuple[tuple[str, str, int, str, bool], ...]:
     features, kept = bayes_features(hidden, inputs, head.bumps), plan.learner.buffer
     stride = inputs + 4
     return (
@@ -130,7 +132,13 @@ def lay_out(plan: Plan) -> Layout:
         ("parameters", "float", parameter_count, "what has been learnt", True),
         ("previous", "float", parameter_count, "the same before the last accepted update", True),
         ("optimizer", "float", optimizer_size, "optimiser state", True),
-        ("samples", "float", plan.learner.buffer * sample, f"{plan.learner.buffer} of (cut {cut_size}, target {targets})", True),
+        (
+            "samples",
+            "float",
+            plan.learner.buffer * sample,
+            f"{plan.learner.buffer} of (cut {cut_size}, target {targets})",
+            True,
+        ),
         ("sequence", "uint32_t", 1, "number of the newest saved state", False),
         ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
         ("pending_cut", "float", cut_size, "the cut of that prediction", False),
@@ -153,6 +161,4 @@ def lay_out(plan: Plan) -> Layout:
         fields.append(Field(name, c_type, count, size, offset, comment, keep))
         offset += size
         saved = offset if keep else saved
-    return Layout(
-        tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size
-    )
+    return Layout(tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size)

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from microtune.errors import BudgetError, BuildError
 from microtune.package import FORMAT, VERBS, Package
 from microtune.targets.catalogue import target
 from microtune.version import VERSION
+
 
 def runtime_directory() -> Path:
     """The C runtime shipped with microtune."""
@@ -168,7 +168,9 @@ def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library:
         _hold(plan, chosen.name, plan.memory.ram - plan.memory.stack + stack, flash)
         return {"file": f"lib/{image.name}", "flash": flash, "stack": stack}
     if chosen.kind == "wasm":
-        module = toolchain.compile_wasm(sources, [include], library / f"{name}.wasm", exports=[f"{name}_{verb}" for verb in VERBS])
+        module = toolchain.compile_wasm(
+            sources, [include], library / f"{name}.wasm", exports=[f"{name}_{verb}" for verb in VERBS]
+        )
         return {"file": f"lib/{module.name}"}
     built = toolchain.compile_library(sources, [include], library / f"{chosen.name}{chosen.suffix}", name=chosen)
     return {"file": f"lib/{built.name}"}
@@ -177,4 +179,6 @@ def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library:
 def _hold(plan: Plan, where: str, ram: int, flash: int) -> None:
     for what, need, limit in (("RAM", ram, plan.budget.ram_bytes), ("flash", flash, plan.budget.flash_bytes)):
         if limit is not None and need > limit:
-            raise BudgetError(f"on {where} the package takes {need} bytes of {what}; the budget is {limit} ({need - limit} too many)")
+            raise BudgetError(
+                f"on {where} the package takes {need} bytes of {what}; the budget is {limit} ({need - limit} too many)"
+            )

@@ -8,7 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from microtune.compiler.program import Programs, compile_programs, residual_programs, target_shape, without_final
+from microtune.compiler.program import (
+    Programs,
+    compile_programs,
+    residual_programs,
+    target_shape,
+    without_final,
+)
 from microtune.errors import BudgetError, PlanError
 from microtune.ir import Graph, verify
 from microtune.tuning.bayes import Bayes
@@ -35,7 +41,7 @@ class Plan:
     programs: Programs
 
     @cached_property
-    def memory(self) -> "Memory":
+    def memory(self) -> Memory:
         from microtune.compiler.footprint import measure
 
         return measure(self)
@@ -106,14 +112,20 @@ def plan(
     learner = learner or Learner()
     graph = given = without_final(graph, chosen)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise PlanError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed")
+        raise PlanError(
+            f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
+        )
     output = graph.tensor(graph.outputs[0])
     if len(output.shape) != 1:
         raise PlanError(f"output '{output.name}' has the shape {output.shape}; a vector is needed")
     if chosen.task == "MT_MULTICLASS" and output.size < 2:
-        raise PlanError(f"cross_entropy needs two or more outputs, '{output.name}' has {output.size}: use binary_cross_entropy")
+        raise PlanError(
+            f"cross_entropy needs two or more outputs, '{output.name}' has {output.size}: use binary_cross_entropy"
+        )
     if learner.fallback is not None and len(learner.fallback) != output.size:
-        raise PlanError(f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs")
+        raise PlanError(
+            f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs"
+        )
     learner = replace(learner, fallback=None if learner.fallback is None else tuple(map(float, learner.fallback)))
     described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
     scheme = learn if learn is not None else Head(1)
@@ -124,7 +136,10 @@ def plan(
         programs = residual_programs(graph, chosen)
     else:
         selection = select(graph, scheme)
-        graph, programs = selection.graph, compile_programs(selection.graph, selection.trained, chosen, optimizer)
+        graph, programs = (
+            selection.graph,
+            compile_programs(selection.graph, selection.trained, chosen, optimizer),
+        )
     result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
@@ -138,7 +153,10 @@ def target_size(plan: Plan) -> int:
 
 def _over(memory: Memory, budget: Budget) -> list[str]:
     found = []
-    for what, need, limit in (("RAM", memory.ram, budget.ram_bytes), ("flash", memory.flash, budget.flash_bytes)):
+    for what, need, limit in (
+        ("RAM", memory.ram, budget.ram_bytes),
+        ("flash", memory.flash, budget.flash_bytes),
+    ):
         if limit is not None and need > limit:
             found.append(f"{need} bytes of {what} of {limit} ({need - limit} too many)")
     return found
@@ -152,7 +170,8 @@ def _alternatives(found: Plan, graph: Graph) -> list[str]:
         size = max(size // 2, found.learner.every, 10)
         options.append((f"buffer={size}", found.scheme, replace(found.learner, buffer=size)))
     small = replace(found.learner, buffer=max(found.learner.every, 10))
-    for scheme in (Head(1), Bias(), LoRA(1)):
+    smaller: tuple[Scheme, ...] = (Head(1), Bias(), LoRA(1))
+    for scheme in smaller:
         if scheme != found.scheme and not isinstance(found.optimizer, Bayes):
             options.append((f"learn={scheme}", scheme, found.learner))
             options.append((f"learn={scheme} with buffer={small.buffer}", scheme, small))
@@ -177,6 +196,6 @@ def _hold_to_budget(found: Plan, graph: Graph) -> None:
     advice = (
         f"Would fit: {'; '.join(fitting)}."
         if fitting
-        else f"Nothing smaller fits: the least is a budget of {found.memory.ram} bytes of RAM and {found.memory.flash} of flash."
+        else f"Nothing smaller fits: it takes {found.memory.ram} bytes of RAM and {found.memory.flash} of flash."
     )
     raise BudgetError(f"the plan needs {' and '.join(over)}. {advice}")

@@ -72,10 +72,7 @@ def split(graph: Graph, trained: Sequence[str]) -> tuple[Graph, Graph]:
     tail = [node for node in graph.nodes if learning.intersection(node.outputs)]
     front = [node for node in graph.nodes if not learning.intersection(node.outputs)]
     crossing = dict.fromkeys(
-        name
-        for node in tail
-        for name in node.inputs
-        if name not in learning and not graph.tensor(name).is_constant
+        name for node in tail for name in node.inputs if name not in learning and not graph.tensor(name).is_constant
     )
     backbone = replace(graph, name="backbone", outputs=tuple(crossing)).with_nodes(front)
     head = replace(graph, name="head", inputs=tuple(crossing)).with_nodes(tail)
@@ -98,17 +95,31 @@ def target_shape(graph: Graph, loss: Loss) -> tuple[int, ...]:
     return (1,) if loss.task == "MT_MULTICLASS" else graph.tensor(graph.outputs[0]).shape
 
 
-def training_step(head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS) -> tuple[Graph, tuple[str, ...]]:
+def training_step(
+    head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS
+) -> tuple[Graph, tuple[str, ...]]:
     """The head with loss, gradients and updates; and the names of the optimiser's state."""
     output = head.outputs[0]
     names = {wish: head.fresh_name(wish) for wish in ("target", "loss", f"{output}.grad")}
     target, value, gradient = names.values()
     node = Node(
-        loss.operator, "loss", (output, target), (value, gradient), {} if loss.delta is None else {"delta": loss.delta}
+        loss.operator,
+        "loss",
+        (output, target),
+        (value, gradient),
+        {} if loss.delta is None else {"delta": loss.delta},
     )
-    tensors = [Tensor(target, target_shape(head, loss)), Tensor(value, ()), Tensor(gradient, head.tensor(output).shape)]
+    tensors = [
+        Tensor(target, target_shape(head, loss)),
+        Tensor(value, ()),
+        Tensor(gradient, head.tensor(output).shape),
+    ]
     graph = replace(
-        head, name="step", inputs=(*head.inputs, target), outputs=(value,), tensors={**head.tensors, **{t.name: t for t in tensors}}
+        head,
+        name="step",
+        inputs=(*head.inputs, target),
+        outputs=(value,),
+        tensors={**head.tensors, **{t.name: t for t in tensors}},
     ).with_nodes([*head.nodes, node])
     if isinstance(optimizer, RLS):
         return attach_least_squares(graph, tuple(trained), node, optimizer.forgetting, optimizer.prior)
@@ -142,7 +153,9 @@ def residual_programs(graph: Graph, loss: Loss) -> Programs:
         )
     hidden = last.inputs[0]
     if hidden in graph.inputs:
-        raise PlanError("Bayes() learns on the last hidden layer, and this model has none: use RLS() for a linear model")
+        raise PlanError(
+            "Bayes() learns on the last hidden layer, and this model has none: use RLS() for a linear model"
+        )
     backbone = replace(graph, name="backbone", outputs=graph.inputs).with_nodes(())
     head = replace(graph, name="head", outputs=(hidden, output.name))
     return Programs(

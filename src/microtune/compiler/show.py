@@ -19,14 +19,18 @@ def show_stage(plan: Plan, stage: str, name: str) -> str:
         case "backward":
             return format_graph(programs[-1].graph)
         case "schedule":
-            return "\n".join(f"{each.graph.name}: {' '.join(node.name for node in each.graph.nodes)}" for each in programs)
+            return "\n".join(
+                f"{each.graph.name}: {' '.join(node.name for node in each.graph.nodes)}" for each in programs
+            )
         case "memory":
             lines = []
             for each in programs:
                 lines.append(f"{each.graph.name}: {each.arena.bytes} bytes, lower bound {each.arena.bound}")
                 for buffer in each.arena.buffers:
                     tensors = " = ".join(buffer.tensors)
-                    lines.append(f"  [{buffer.offset:6}] {buffer.bytes:6} bytes, nodes {buffer.first} to {buffer.last}: {tensors}")
+                    lines.append(
+                        f"  [{buffer.offset:6}] {buffer.bytes:6} bytes, live {buffer.first} to {buffer.last}: {tensors}"
+                    )
             return "\n".join(lines)
         case "c":
             return str(emit(plan, name)[f"{name}.c"])

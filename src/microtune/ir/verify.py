@@ -20,9 +20,13 @@ def verify(graph: Graph, after: str = "import") -> Graph:
         if name != tensor.name:
             raise broken(f"tensor '{tensor.name}' is registered as '{name}'")
         if any(not isinstance(size, int) or size < 1 for size in tensor.shape):
-            raise broken(f"tensor '{name}' has the shape {tensor.shape}; every dimension must be a fixed size of at least 1")
+            raise broken(
+                f"tensor '{name}' has the shape {tensor.shape}; every dimension must be a fixed size of at least 1"
+            )
         if tensor.data is not None and (tensor.data.shape != tensor.shape or str(tensor.data.dtype) != tensor.dtype):
-            raise broken(f"constant '{name}' holds {tensor.data.dtype}{tensor.data.shape}, not {tensor.dtype}{tensor.shape}")
+            raise broken(
+                f"constant '{name}' holds {tensor.data.dtype}{tensor.data.shape}, not {tensor.dtype}{tensor.shape}"
+            )
     for name in (*graph.inputs, *graph.outputs):
         if name not in graph.tensors:
             raise broken(f"'{name}' is an input or output of the graph but is not a tensor of it")
@@ -41,7 +45,9 @@ def verify(graph: Graph, after: str = "import") -> Graph:
             ready.add(name)
         for new, old in node.updates.items():
             if new not in node.outputs or old not in node.inputs:
-                raise broken(f"node '{node.name}' ({node.op}) updates '{old}' as '{new}', but does not read and write them")
+                raise broken(
+                    f"node '{node.name}' ({node.op}) updates '{old}' as '{new}', but does not read and write them"
+                )
     for name in graph.outputs:
         if name not in ready:
             raise broken(f"output '{name}' is never computed")

@@ -32,7 +32,12 @@ def _kernel(function: str, *names: str) -> Callable[[Node, Mapping[str, Tensor]]
 
 
 def _activation(
-    name: str, summary: str, forward: Reference, backward: Reference, *attributes: str, kernel: str | None = None
+    name: str,
+    summary: str,
+    forward: Reference,
+    backward: Reference,
+    *attributes: str,
+    kernel: str | None = None,
 ) -> tuple[Op, Op]:
     """An activation y = forward(x) and its gradient dx = backward(dy, y)."""
 
@@ -64,8 +69,8 @@ def _activation(
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max())
-    return e / e.sum()
+    e: np.ndarray = np.exp(x - x.max())
+    return np.asarray(e / e.sum())
 
 
 ACTIVATIONS = (

@@ -24,9 +24,7 @@ def _one_sample(graph: Graph, given: Mapping[str, np.ndarray], dtype: DTypeLike 
     return [values[name] for name in graph.outputs]
 
 
-def evaluate(
-    graph: Graph, inputs: Mapping[str, ArrayLike], dtype: DTypeLike | None = None
-) -> dict[str, np.ndarray]:
+def evaluate(graph: Graph, inputs: Mapping[str, ArrayLike], dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
     """The outputs of a graph by name, for one sample or for a batch.
 
     Each input has the shape of its tensor, or that with a batch dimension in front (the same for all inputs):
@@ -42,20 +40,14 @@ def evaluate(
         array = np.asarray(inputs[name])
         arrays[name] = array.astype(tensor.dtype if dtype is None or array.dtype.kind != "f" else array.dtype)
         if array.shape != tensor.shape and array.shape[1:] != tensor.shape:
-            raise ModelError(
-                f"input '{name}' has the shape {array.shape}; {tensor.shape} or (samples, ...) is needed"
-            )
+            raise ModelError(f"input '{name}' has the shape {array.shape}; {tensor.shape} or (samples, ...) is needed")
         batches.add(None if array.shape == tensor.shape else len(array))
     if len(batches) > 1:
         raise ModelError(f"the inputs have different numbers of samples: {batches}")
     batch = batches.pop() if batches else None
     if batch is None:
         return dict(zip(graph.outputs, _one_sample(graph, arrays, dtype), strict=True))
-    rows = [
-        _one_sample(graph, {name: array[i] for name, array in arrays.items()}, dtype) for i in range(batch)
-    ]
-    empty = [
-        np.empty((0, *graph.tensor(name).shape), dtype or graph.tensor(name).dtype) for name in graph.outputs
-    ]
+    rows = [_one_sample(graph, {name: array[i] for name, array in arrays.items()}, dtype) for i in range(batch)]
+    empty = [np.empty((0, *graph.tensor(name).shape), dtype or graph.tensor(name).dtype) for name in graph.outputs]
     stacked = [np.stack(column) for column in zip(*rows, strict=True)] or empty
     return dict(zip(graph.outputs, stacked, strict=True))

@@ -36,7 +36,8 @@ def _kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     outputs, inputs = tensors[node.inputs[0]].shape
     given = node.attributes
     return KernelCall(
-        "mt_rls", (*node.inputs, node.outputs[-1], float(given["forgetting"]), float(given["prior"]), inputs, outputs)
+        "mt_rls",
+        (*node.inputs, node.outputs[-1], float(given["forgetting"]), float(given["prior"]), inputs, outputs),
     )
 
 

@@ -46,7 +46,7 @@ def _shape(states: int) -> Callable[[Sequence[Tensor], Attributes], tuple[Shape,
 
 
 def _step(
-    name: str, parameter: np.ndarray, state: Sequence[np.ndarray], scalars: Sequence[float], gradient: np.ndarray,
+    name: str, parameter: np.ndarray, state: Sequence[np.ndarray], scalars: Sequence[np.ndarray], gradient: np.ndarray,
     given: Attributes,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     if given["clip"] > 0:
@@ -63,13 +63,17 @@ def _step(
     first = given["beta1"] * state[0] + (1 - given["beta1"]) * gradient
     second = given["beta2"] * state[1] + (1 - given["beta2"]) * gradient**2
     # correction holds (1 - beta1^t, sqrt(1 - beta2^t))
-    step = rate / correction[0] * first / (np.sqrt(second) / correction[1] + given["epsilon"])  # type: ignore[index]
+    step = rate / correction[0] * first / (np.sqrt(second) / correction[1] + given["epsilon"])
     return parameter - step, first, second
 
 
 def _reference(name: str, states: int, scalars: int, dense: bool):  # type: ignore[no-untyped-def]
     def reference(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
-        state, values, gradient = inputs[1 : 1 + states], inputs[1 + states : 1 + states + scalars], inputs[-1]
+        state, values, gradient = (
+            inputs[1 : 1 + states],
+            inputs[1 + states : 1 + states + scalars],
+            inputs[-1],
+        )
         if dense:
             gradient = np.outer(inputs[-2], inputs[-1])
         return _step(name, inputs[0], state, values, gradient, given)

@@ -35,7 +35,7 @@ class HelperCall:
 
 def undefined_symbols(path: str | Path) -> frozenset[str]:
     """Names that an ELF object or shared library expects from outside."""
-    with open(path, "rb") as stream:
+    with Path(path).open("rb") as stream:
         elf = ELFFile(stream)
         table = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
         return frozenset(

@@ -217,7 +217,7 @@ class _Walk:
         if operand.type != arm_const.ARM_OP_IMM:
             return False
         start = self.function.address
-        return start < (operand.imm & _MASK & ~1) < start + self.function.size
+        return bool(start < (operand.imm & _MASK & ~1) < start + self.function.size)
 
     def destination(self, operand: arm.ArmOp, state: _State) -> int | None:
         if operand.type == arm_const.ARM_OP_IMM:

@@ -97,7 +97,7 @@ class Image:
         """Bytes of the image as loaded; None where it holds none."""
         for section in self.sections:
             offset = address - section.address
-            if 0 <= offset and offset + size <= len(section.content):
+            if offset >= 0 and offset + size <= len(section.content):
                 return section.content[offset : offset + size]
         return None
 
@@ -115,7 +115,7 @@ class Image:
 def read_image(path: str | Path) -> Image:
     """Read a linked ELF file; ``EmulationError`` when it is none."""
     try:
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             elf = ELFFile(stream)
             sections = tuple(_sections(elf))
             symbols, marks = _symbols(elf)

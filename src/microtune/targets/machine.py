@@ -56,7 +56,6 @@ class HostMachine:
         except AttributeError as error:
             raise EmulationError(f"the library has no function {symbol!r}.") from error
         function.restype = ctypes.c_uint32
-        function.argtypes = None
         return int(function(*(ctypes.c_void_p(argument) for argument in arguments)))
 
     def read(self, address: int, size: int) -> bytes:

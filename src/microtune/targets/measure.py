@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from microtune.package import VERBS, Package
 from microtune.errors import EmulationError
+from microtune.package import VERBS, Package
 from microtune.targets.emulator import Emulator
 from microtune.toolchain import compile_image
 
@@ -64,7 +64,9 @@ class CoreDevice:
         return self.machine.read(self.address + 4, self._saved)
 
 
-def instructions(package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], last: int = 5) -> dict[str, int]:
+def instructions(
+    package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]], last: int = 5
+) -> dict[str, int]:
     """The most instructions of a prediction and of a whole update among the ``last`` of ``uses`` (input, target)."""
     device = CoreDevice(package, core)
     for x, y in uses[:-last]:
@@ -78,7 +80,12 @@ def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.nd
     rng = np.random.default_rng(seed)
     described = package.manifest["inputs"]
     low = np.array([-1.0 if each["low"] is None else each["low"] for each in described])
-    high = np.array([max(1.0, start + 1.0) if each["high"] is None else each["high"] for each, start in zip(described, low, strict=True)])
+    high = np.array(
+        [
+            max(1.0, start + 1.0) if each["high"] is None else each["high"]
+            for each, start in zip(described, low, strict=True)
+        ]
+    )
     outputs, targets = int(package.manifest["outputs"]), int(package.manifest["targets"])
     found = []
     for _ in range(count):

@@ -59,6 +59,8 @@ class Learner:
         if not self.tolerance > 0:
             raise PlanError(f"Learner(tolerance={self.tolerance}): must be above 0")
         if self.every > self.buffer:
-            raise PlanError(f"Learner(every={self.every}, buffer={self.buffer}): an update needs more samples than are kept")
+            raise PlanError(
+                f"Learner(every={self.every}, buffer={self.buffer}): an update needs more samples than are kept"
+            )
         if self.folds == 1:
             raise PlanError("Learner(folds=1): judging needs at least 2 folds, or 0 to take every update unjudged")

@@ -28,7 +28,7 @@ LOSSES = {
 }
 
 
-def Huber(delta: float = 1.0) -> Loss:  # noqa: N802 - reads as the other choices do
+def Huber(delta: float = 1.0) -> Loss:
     """The Huber loss with its own ``delta``, in output units (``"huber"`` has 1)."""
     if not delta > 0:
         raise PlanError(f"Huber(delta={delta}): delta must be above 0")

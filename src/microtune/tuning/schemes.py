@@ -94,7 +94,13 @@ def _adapters(graph: Graph, scheme: LoRA) -> Selection:
         nodes += [
             Node("dense", f"{name}_frozen", node.inputs, (f"{name}_frozen",)),
             Node("dense", f"{name}_lora_down", (x, f"{name}_lora_a"), (f"{name}_lora_down",)),
-            Node("scale", f"{name}_lora_scale", (f"{name}_lora_down",), (f"{name}_lora_scaled",), {"factor": factor}),
+            Node(
+                "scale",
+                f"{name}_lora_scale",
+                (f"{name}_lora_down",),
+                (f"{name}_lora_scaled",),
+                {"factor": factor},
+            ),
             Node("dense", f"{name}_lora_up", (f"{name}_lora_scaled", f"{name}_lora_b"), (f"{name}_lora_up",)),
             Node("add", f"{name}_lora_add", (f"{name}_frozen", f"{name}_lora_up"), node.outputs),
         ]
@@ -111,7 +117,9 @@ def select(graph: Graph, scheme: Scheme) -> Selection:
             return Selection(graph, tuple(tensor.name for tensor in graph.constants if tensor.dtype == "float32"))
         case Head(layers):
             if not 1 <= layers <= len(dense):
-                raise PlanError(f"Head(layers={layers}): '{graph.name}' has {len(dense)} dense layers; use 1 to {len(dense)}")
+                raise PlanError(
+                    f"Head(layers={layers}): '{graph.name}' has {len(dense)} dense layers; use 1 to {len(dense)}"
+                )
             return Selection(graph, _parameters(graph, dense[-layers:]))
         case Bias():
             return Selection(graph, tuple(dict.fromkeys(node.inputs[2] for node in dense if len(node.inputs) == 3)))
