@@ -89,7 +89,9 @@ def in_sklearn(data: np.ndarray) -> Run:
     """``MLPRegressor.partial_fit`` on one sample at a time."""
     from sklearn.neural_network import MLPRegressor
 
-    net = MLPRegressor(hidden_layer_sizes=(16,), activation="relu", solver="sgd", alpha=0, momentum=0, learning_rate_init=RATE)
+    net = MLPRegressor(
+        hidden_layer_sizes=(16,), activation="relu", solver="sgd", alpha=0, momentum=0, learning_rate_init=RATE
+    )
     xs, ys = data[:, None, :4], data[:, 4:]
 
     def run() -> int:

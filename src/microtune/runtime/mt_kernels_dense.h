@@ -9,6 +9,7 @@ static inline void mt_dense(const float *MT_RESTRICT x, const float *MT_RESTRICT
                             const float *MT_RESTRICT bias, float *MT_RESTRICT y,
                             uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         y[o] = bias[o] + mt_dot(weight + o * inputs, x, inputs);
     }
@@ -18,6 +19,7 @@ static inline void mt_dense(const float *MT_RESTRICT x, const float *MT_RESTRICT
 static inline void mt_linear(const float *MT_RESTRICT x, const float *MT_RESTRICT weight,
                              float *MT_RESTRICT y, uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         y[o] = mt_dot(weight + o * inputs, x, inputs);
     }
@@ -41,6 +43,7 @@ static inline void mt_dense_grad_input(const float *MT_RESTRICT dy, const float 
 static inline void mt_dense_grad_weight(const float *MT_RESTRICT dy, const float *MT_RESTRICT x,
                                         float *MT_RESTRICT dw, uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         for (uint32_t i = 0; i < inputs; ++i) {
             dw[o * inputs + i] = dy[o] * x[i];

@@ -43,6 +43,7 @@ static inline void mt_sgd(float *MT_RESTRICT p, const float *MT_RESTRICT g, floa
 static inline void mt_sgd_dense(float *MT_RESTRICT w, const float *MT_RESTRICT dy, const float *MT_RESTRICT x,
                                 float rate, float clip, uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         const float step = rate * dy[o];
         for (uint32_t i = 0; i < inputs; ++i) {
@@ -71,6 +72,7 @@ static inline void mt_momentum_dense(float *MT_RESTRICT w, float *MT_RESTRICT v,
                                      const float *MT_RESTRICT x, float rate, float momentum, float clip,
                                      uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         for (uint32_t i = 0; i < inputs; ++i) {
             const uint32_t k = o * inputs + i;
@@ -99,6 +101,7 @@ static inline void mt_rmsprop_dense(float *MT_RESTRICT w, float *MT_RESTRICT v, 
                                     const float *MT_RESTRICT x, float rate, float smoothing, float epsilon,
                                     float clip, uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         for (uint32_t i = 0; i < inputs; ++i) {
             const uint32_t k = o * inputs + i;
@@ -142,6 +145,7 @@ static inline void mt_adam_dense(float *MT_RESTRICT w, float *MT_RESTRICT m, flo
                                  mt_adam_correction correction, float rate, float beta1, float beta2,
                                  float epsilon, float clip, uint32_t inputs, uint32_t outputs)
 {
+    MT_ONE_BY_ONE
     for (uint32_t o = 0; o < outputs; ++o) {
         for (uint32_t i = 0; i < inputs; ++i) {
             const uint32_t k = o * inputs + i;

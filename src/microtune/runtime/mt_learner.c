@@ -14,10 +14,16 @@
 
 MT_COLD static mt_status check_values(const float *values, const float *low, const float *high, uint32_t size)
 {
+    /* adding one to a full exponent, that of NaN and infinity, carries into the sign bit */
+    uint32_t carried = 0;
     for (uint32_t i = 0; i < size; ++i) {
-        if (!mt_is_finite(values[i])) {
-            return MT_INPUT_NOT_FINITE;
-        }
+        carried |= (mt_float_bits(values[i]) & 0x7FFFFFFFu) + 0x00800000u;
+    }
+    if (carried >> 31 != 0) {
+        return MT_INPUT_NOT_FINITE;
+    }
+    if (low == NULL && high == NULL) {
+        return MT_OK;
     }
     for (uint32_t i = 0; i < size; ++i) {
         if ((low != NULL && values[i] < low[i]) || (high != NULL && values[i] > high[i])) {

@@ -31,6 +31,13 @@
 #define MT_COLD
 #endif
 
+/* before a loop over sums: vectors belong inside each sum, not across them, where each element would be gathered */
+#if defined(__clang__)
+#define MT_ONE_BY_ONE _Pragma("clang loop vectorize(disable)")
+#else
+#define MT_ONE_BY_ONE
+#endif
+
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
 
