@@ -1,4 +1,4 @@
-/* A thousand uses with jumps, wild values and inputs beyond all scale, for the sanitizers. Settings: from stdin. */
+/* For the sanitizers: a thousand uses with jumps, wild values and inputs beyond all scale. Settings from stdin. */
 #include <stdio.h>
 #include <stdlib.h>
 

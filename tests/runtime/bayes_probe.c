@@ -1,5 +1,5 @@
-/* A device with a Bayesian head, all of it in one struct without pointers, so that every machine lays it out alike
- * (tests/runtime/bayes_probe.py mirrors it). The base is a network inputs-hidden-1 with ReLU. */
+/* A device with a Bayesian head, all of it in one struct without pointers, so that every machine lays it out
+ * alike (tests/runtime/bayes_probe.py mirrors it). The base is a network inputs-hidden-1 with ReLU. */
 #include "mt_bayes.h"
 #include "mt_kernels_dense.h"
 
@@ -25,7 +25,7 @@ static void features(const void *model, const float *input, float *hidden, float
 {
     const network *base = (const network *)model;
     (void)arena;
-    if (base->inputs == INPUTS && base->hidden == HIDDEN) { /* sizes known to the compiler, as in a generated device */
+    if (base->inputs == INPUTS && base->hidden == HIDDEN) { /* constants, as in a generated device */
         mt_dense(input, base->weight, base->bias, hidden, INPUTS, HIDDEN);
     } else {
         mt_dense(input, base->weight, base->bias, hidden, base->inputs, base->hidden);

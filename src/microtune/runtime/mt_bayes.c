@@ -1,4 +1,4 @@
-/* mt_bayes.c: see mt_bayes.h for the calls and docs/bayes.md for the numbered steps that comments refer to. */
+/* mt_bayes.c: see mt_bayes.h for the calls; steps in brackets are those of docs/bayes.md. */
 #include "mt_bayes.h"
 
 #include "mt_math.h"
@@ -202,8 +202,8 @@ MT_BAYES_RARE static void take_prior(const mt_bayes *bayes)
     }
 }
 
-/* No d is known less well than before the fit, and none is far out: otherwise inputs beyond all scale have left
- * nothing but rounding. Not-a-number fails both comparisons. */
+/* No d is known less well than before the fit, and none is far out: otherwise inputs beyond all scale have
+ * left nothing but rounding. Not-a-number fails both comparisons. */
 static int is_sound(const mt_bayes *bayes, uint32_t size)
 {
     for (uint32_t i = 0; i < size; ++i) {
@@ -252,7 +252,8 @@ MT_BAYES_RARE static float log_density(const mt_bayes_settings *s, float z_squar
 
 /* How much better the last `length` uses are explained by somebody unknown than by what was learnt.
  * gram (RUN, RUN) and residuals (RUN) belong to the last RUN uses, newest last. */
-MT_BAYES_RARE static float evidence_of_jump(const mt_bayes *bayes, const float *gram, const float *residuals, uint32_t length)
+MT_BAYES_RARE static float evidence_of_jump(const mt_bayes *bayes, const float *gram, const float *residuals,
+                                            uint32_t length)
 {
     const uint32_t first = MT_BAYES_RUN - length;
     float lower[MT_BAYES_RUN][MT_BAYES_RUN], u[MT_BAYES_RUN];
@@ -367,7 +368,8 @@ MT_BAYES_RARE static void place_bump(const mt_bayes *bayes, uint32_t first)
     }
     MT_COPY(bayes->centres + bayes->state->bump % s->bumps * s->inputs, centre, s->inputs * sizeof(float));
     /* counts to `bumps`, then round again from there, so that placed_bumps stays right */
-    bayes->state->bump = (uint16_t)(bayes->state->bump + 1u < 2u * s->bumps ? bayes->state->bump + 1u : s->bumps);
+    const uint32_t next = bayes->state->bump + 1u;
+    bayes->state->bump = (uint16_t)(next < 2u * s->bumps ? next : s->bumps);
 }
 
 MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes)

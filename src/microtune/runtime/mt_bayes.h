@@ -1,9 +1,9 @@
 /*
  * mt_bayes.h: a Bayesian residual head that follows a person within a few uses.
  *
- * prediction = base(x) + phi(x) . d, with phi = [inputs, 1, trend, bumps, last hidden layer] and d refitted exactly
- * over a small buffer after each use. A drift is followed by the trend; a test for jumps decides what of the past
- * is forgotten, and where.
+ * prediction = base(x) + phi(x) . d, with phi = [inputs, 1, trend, bumps, last hidden layer] and d refitted
+ * exactly over a small buffer after each use. A drift is followed by the trend; a test for jumps decides what of
+ * the past is forgotten, and where.
  * docs/bayes.md gives the mathematics, the reason of every constant and what was measured.
  *
  * One output. Inputs are centred and about 1 in size, targets standardised; anything finite within 1000 is
@@ -109,11 +109,11 @@ void mt_bayes_init(const mt_bayes *bayes);
 /* input (inputs) -> output (1) and its predictive variance, noise included */
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance);
 
-/* One use: what the person set for this input. Tests for change and keeps the sample; d stays until the refit. */
+/* One use: what the person set for this input. Tests for jumps and keeps the sample; d stays until the refit. */
 void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target);
 
-/* Fit d to the buffer, estimate the noise, and judge: the personal layer stands unless the base is better on samples
- * left out, by more than the standard error of the difference; it is then switched off until it is not. */
+/* Fit d to the buffer, estimate the noise, and judge: the personal layer stands unless the base is better on
+ * samples left out, by more than the standard error of the difference; it is then off until the base is not. */
 void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement);
 
 #ifdef __cplusplus
