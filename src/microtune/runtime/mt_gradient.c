@@ -278,8 +278,8 @@ static float gradient_predict(const mt_learner *learner, const float *cut, float
 }
 
 /*
- * The candidate is taken when its faults on samples left out are no more than the base model's. If not, the
- * parameters stay, unless the base answers the buffer better than they do: then the base is taken back.
+ * The candidate is taken when it answers at least one of the samples left out right that the base model does not, net
+ * (classification), or its faults on them are no more than the base model's (regression). If not, the parameters stay, unless the base answers the buffer better than they do: then the base is taken back.
  */
 static void gradient_update(const mt_learner *learner, mt_update *update)
 {
@@ -296,7 +296,9 @@ static void gradient_update(const mt_learner *learner, mt_update *update)
     } else {
         train(learner, 0, 0, update);
     }
-    if (candidate.faults <= base.faults && all_finite(learner->candidate, model->parameters) &&
+    /* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
+    const float gain = judged && model->task != MT_REGRESSION ? 1.0f : 0.0f;
+    if (candidate.faults + gain <= base.faults && all_finite(learner->candidate, model->parameters) &&
         all_finite(learner->candidate_optimizer, model->optimizer)) {
         put_parameters(learner, learner->previous, learner->parameters);
         put_parameters(learner, learner->parameters, learner->candidate);
