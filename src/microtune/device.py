@@ -163,6 +163,8 @@ class Device:
         self._functions: dict[str, Any] = {}
         status = self._call("init", None if port is None else ctypes.byref(port))
         origin = "saved state" if self.status().uses else "base"
+        if origin == "base" and self._storage is not None and self._storage.damaged:
+            origin = ORIGINS["MT_STATE_CORRUPT"]
         self._origin = ORIGINS.get(STATUS[status], origin)
         if status == 1:
             raise self._error(status)

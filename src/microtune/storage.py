@@ -36,10 +36,15 @@ class Storage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+            found = self._file.seek(0, 2)
+            if found == 0:
+                self._file.write(b"\xff" * self.size)
         except OSError as error:
             raise DeviceError(
                 f"the state file {path} cannot be opened: {error.strerror}", "MT_STORAGE_FAILED"
             ) from error
+        # a memory of another size was cut short, or is no state file at all
+        self.damaged = found not in (0, self.size)
         # the callbacks must outlive the port
         self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
         self.port = Port(None, *self._callbacks, self.size, SECTOR)
