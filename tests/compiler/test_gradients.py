@@ -87,9 +87,7 @@ def single(value: float) -> float:
     return float(np.float32(value))
 
 
-def torch_run(
-    case: Case, dtype: Any, generator: np.random.Generator | None = None
-) -> dict[int, dict[str, np.ndarray]]:
+def torch_run(case: Case, dtype: Any, generator: np.random.Generator | None = None) -> dict[int, dict[str, np.ndarray]]:
     """Parameters (and losses) after 1 and after STEPS steps of PyTorch; with a generator, from a moved start."""
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
@@ -182,11 +180,7 @@ def excess(case: Case, device: Any) -> float:
         for name, want in tensors.items():
             cost = max(np.abs(run[steps][name] - want).max() for run in singles)
             # a loss is of the size of its logits, and rounds about as often as a sample has outputs
-            size = (
-                (16 if name == "loss" else steps)
-                * U
-                * max(np.abs(want).max(), 1.0 if name == "loss" else 0.0)
-            )
+            size = (16 if name == "loss" else steps) * U * max(np.abs(want).max(), 1.0 if name == "loss" else 0.0)
             assert np.isfinite(found[steps][name]).all()
             error = np.abs(found[steps][name] - want).max()
             worst = max(worst, float(error / (4 * cost + size)))
@@ -213,9 +207,7 @@ def test_cases_cover_what_they_promise(cases: list[Case]) -> None:
     assert {1, 2, 3} <= heads
 
 
-@pytest.mark.parametrize(
-    "index", range(64), ids=[" ".join(chosen) for chosen in product(LOSSES, SCHEMES, RULES)]
-)
+@pytest.mark.parametrize("index", range(64), ids=[" ".join(chosen) for chosen in product(LOSSES, SCHEMES, RULES)])
 def test_learns_as_pytorch_in_float64(index: int, cases: list[Case], devices: list[Any]) -> None:
     assert excess(cases[index], devices[index]) <= 1, cases[index].name
 

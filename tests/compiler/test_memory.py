@@ -1,0 +1,165 @@
+"""The memory plan never lets two live values share a byte (SPEC B4).
+
+The checker knows nothing of lifetimes: it plays the program on an arena whose bytes remember which tensor was
+written there last. When a node reads a tensor, every byte of it must still be that tensor's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from microtune.compiler.passes.memory import Arena, Buffer
+from microtune.compiler.plan import plan
+from microtune.compiler.program import Program
+from microtune.ops import OPS
+from microtune.ops.evaluate import evaluate
+from microtune.tuning.optimizers import SGD
+from microtune.tuning.schemes import Full
+
+from .random_plans import random_plan, seeds
+
+U = 2.0**-24
+
+
+def play(program: Program) -> None:
+    """Raise AssertionError where the program reads what another tensor has written over."""
+    graph, arena = program.graph, program.arena
+    owner: list[str | None] = [None] * arena.bytes
+
+    def cells(name: str) -> range | None:
+        offset = arena.offset(name)
+        return None if offset is None else range(offset, offset + graph.tensor(name).bytes)
+
+    for node in graph.nodes:
+        placed = {name: cells(name) for name in (*node.inputs, *node.outputs)}
+        for name in node.inputs:
+            lost = [owner[cell] for cell in placed[name] or () if owner[cell] != name]
+            assert not lost, f"'{node.name}' reads '{name}', but '{lost[0]}' is there"
+        written: set[int] = set()
+        for name in node.outputs:
+            where = placed[name]
+            if where is None:
+                continue
+            assert where.start % 4 == 0 and where.stop <= arena.bytes
+            assert written.isdisjoint(where), f"two outputs of '{node.name}' overlap"
+            written.update(where)
+            for source in node.inputs:
+                taken = placed[source]
+                if taken is not None and set(taken) & set(where):
+                    allowed = [node.inputs[index] for index in OPS[node.op].in_place]
+                    assert source in allowed and taken == where, f"'{node.name}' writes over '{source}'"
+            for cell in where:
+                owner[cell] = name
+    for name in graph.outputs:
+        assert all(owner[cell] == name for cell in cells(name) or ())
+
+
+def live_bytes(program: Program) -> int:
+    """The most bytes of values that are still to be read after some node: no plan can do with fewer."""
+    graph = program.graph
+    most = 0
+    for position in range(len(graph.nodes)):
+        made = {name for node in graph.nodes[: position + 1] for name in node.outputs}
+        read = {name for node in graph.nodes[position + 1 :] for name in node.inputs}
+        waiting = {name for name in made & read if program.arena.offset(name) is not None}
+        most = max(most, sum(graph.tensor(name).bytes for name in waiting))
+    return most
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=seeds)
+def test_no_live_buffers_overlap(seed: int) -> None:
+    programs = random_plan(seed).programs
+    for program in (programs.backbone, programs.head, programs.step):
+        assert program is not None
+        play(program)
+        assert live_bytes(program) <= program.arena.bound <= program.arena.bytes
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=seeds)
+def test_arena_wastes_little(seed: int) -> None:
+    """Never above 1.5 times the bound on graphs of this size, and most often the bound itself."""
+    step = random_plan(seed).programs.step
+    assert step is not None
+    assert step.arena.bytes <= 1.5 * step.arena.bound
+
+
+def test_the_checker_sees_an_overlap(net: Any) -> None:
+    """Moving any one buffer onto another that is live with it is found."""
+    step = plan(net([4, 8, 6, 2], ["tanh", "tanh"]), Full(), "mse", SGD()).programs.step
+    assert step is not None
+    play(step)
+    seen = 0
+    for moved in step.arena.buffers:
+        for other in step.arena.buffers:
+            if moved is other or moved.last < other.first or other.last < moved.first:
+                continue
+            if moved.first == other.last or other.first == moved.last:
+                continue
+            buffers: tuple[Buffer, ...] = tuple(
+                replace(each, offset=other.offset) if each is moved else each for each in step.arena.buffers
+            )
+            with pytest.raises(AssertionError):
+                play(Program(step.graph, Arena(buffers, step.arena.bytes + 64, step.arena.bound)))
+            seen += 1
+    assert seen >= 3
+
+
+def test_a_weight_gradient_takes_no_memory(net: Any) -> None:
+    """Dense weights learn from the two factors of their gradient: the arena holds vectors only."""
+    step = plan(net([16, 32, 32, 4]), Full(), "mse", SGD()).programs.step
+    assert step is not None
+    assert max(buffer.bytes for buffer in step.arena.buffers) == 4 * 32
+    activations = 4 * (32 + 32 + 4)
+    assert step.arena.bytes <= activations + 2 * 4 * 32
+
+
+def test_poisoned_memory_changes_nothing(drive: Any, tmp_path: Path) -> None:
+    """Programs of random graphs read nothing they have not written, and compute what their graph says.
+
+    The oracle runs the training graph with the numpy references, in float64 and in float32; the C may be
+    off by four times what float32 costs the references, and one rounding more of each parameter.
+    """
+    plans = [random_plan(seed) for seed in range(24)]
+    devices = drive(plans, tmp_path)
+    for index, (made, device) in enumerate(zip(plans, devices, strict=True)):
+        r = np.random.default_rng(index)
+        step = made.programs.step
+        x = r.normal(size=made.graph.tensor("x").shape).astype(np.float32)
+        y = r.integers(0, 2, made.graph.tensor(made.graph.outputs[0]).shape).astype(np.float32)
+        start = {field: device.read(field) for field in ("parameters", "optimizer") if field in device.sizes}
+        results = []
+        for poison in (np.nan, 0.0, 3e38):
+            for field, values in start.items():
+                device.write(field, values)
+            for scratch in ("arena", "pending_cut", "output"):
+                if scratch in device.sizes:
+                    device.write(scratch, np.full(device.sizes[scratch] // 4, poison, np.float32))
+            results.append((device.step(x, y), device.read("parameters").tobytes()))
+        assert results[0] == results[1] == results[2]
+        cut = evaluate(made.programs.backbone.graph, {"x": x}) if made.programs.backbone.graph.nodes else {}
+        given_values = {"x": x, "target": y, "rate": np.array(made.optimizer.lr, np.float32), **cut}
+        if made.optimizer.rule == "adam":
+            given_values["correction"] = np.array([1 - 0.9, np.sqrt(1 - 0.999)])
+        given_values |= {
+            name: np.zeros(step.graph.tensor(name).shape) for name in step.graph.inputs if name not in given_values
+        }
+        news = tuple(f"{each.name}.next" for each in made.programs.trained)
+        graph = replace(step.graph, outputs=news)
+        inputs = {name: given_values[name] for name in graph.inputs}
+        if made.optimizer.rule == "adam":
+            tensors = {**graph.tensors, "correction": replace(graph.tensor("correction"), shape=(2,))}
+            graph = replace(graph, tensors=tensors)
+        exact = evaluate(graph, inputs, np.float64)
+        single = evaluate(graph, inputs, np.float32)
+        for name, have in device.parameters().items():
+            want = exact[f"{name}.next"]
+            cost = np.abs(single[f"{name}.next"] - want).max()
+            assert np.abs(have - want).max() <= 4 * cost + 2 * U * np.abs(want).max(), (index, name)
