@@ -1,5 +1,7 @@
 """Folding changes nothing that a graph computes: not a bit where float32 holds all numbers exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
@@ -74,9 +76,7 @@ class Writer:
                 self.value = self.emit("reshape", self.value, shape=(self.value.size,))
             case "identity":
                 op, number = [("add", 0.0), ("multiply", 1.0)][int(self.generator.integers(2))]
-                self.value = self.with_constant(
-                    op, self.builder.constant("c", np.full(shape, number), "test")
-                )
+                self.value = self.with_constant(op, self.builder.constant("c", np.full(shape, number), "test"))
             case "constants":
                 self.value = self.emit(
                     "add", self.value, self.emit("multiply", self.constant(*shape), self.constant(*shape))
@@ -172,20 +172,35 @@ def test_what_folds(kinds: tuple[str, ...], expected: list[str]) -> None:
 def test_a_scale_that_others_read_too_stays() -> None:
     builder = Builder("net")
     x = builder.input("x", (2,))
-    scaled = builder.emit(
-        "multiply", (x, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test"
-    )
+    scaled = builder.emit("multiply", (x, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test")
     dense = builder.emit("dense", (scaled, builder.constant("w", np.eye(2), "test")), "dense", "test")
     graph = fold(builder.finish(builder.emit("add", (dense, scaled), "y", "test"), "test"))
     assert [node.op for node in graph.nodes] == ["multiply", "dense", "add"]
 
 
+def test_a_layer_that_others_read_too_keeps_its_output() -> None:
+    builder = Builder("net")
+    x = builder.input("x", (2,))
+    dense = builder.emit("dense", (x, builder.constant("w", np.eye(2), "test")), "dense", "test")
+    scaled = builder.emit("multiply", (dense, builder.constant("c", np.full(2, 3.0), "test")), "scaled", "test")
+    graph = fold(builder.finish(builder.emit("add", (dense, scaled), "y", "test"), "test"))
+    assert [node.op for node in graph.nodes] == ["dense", "multiply", "add"]
+    np.testing.assert_array_equal(outputs(graph, np.array([1.0, 2.0])), [4, 8])
+
+
+def test_a_scale_that_is_an_output_too_stays() -> None:
+    builder = Builder("net")
+    x = builder.input("x", (2,))
+    scaled = builder.emit("multiply", (x, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test")
+    dense = builder.emit("dense", (scaled, builder.constant("w", np.eye(2), "test")), "y", "test")
+    graph = fold(replace(builder.finish(dense, "test"), outputs=("y", "scaled")))
+    assert [node.op for node in graph.nodes] == ["multiply", "dense"]
+
+
 def test_a_scale_read_by_two_layers_folds_into_both() -> None:
     builder = Builder("net")
     x = builder.input("x", (2,))
-    scaled = builder.emit(
-        "multiply", (x, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test"
-    )
+    scaled = builder.emit("multiply", (x, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test")
     weight = builder.constant("w", np.eye(2), "test")
     left, right = (builder.emit("dense", (scaled, weight), name, "test") for name in ("left", "right"))
     graph = fold(builder.finish(builder.emit("add", (left, right), "y", "test"), "test"))
@@ -199,9 +214,7 @@ def test_shared_constants_are_not_overwritten() -> None:
     x = builder.input("x", (2,))
     weight, bias = builder.constant("w", np.eye(2), "test"), builder.constant("b", np.ones(2), "test")
     first = builder.emit("dense", (x, weight, bias), "first", "test")
-    scaled = builder.emit(
-        "multiply", (first, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test"
-    )
+    scaled = builder.emit("multiply", (first, builder.constant("c", np.array([2.0, 3.0]), "test")), "scaled", "test")
     second = builder.emit("dense", (scaled, weight, bias), "second", "test")
     last = builder.emit("tanh", (second,), "y", "test")
     graph = builder.finish(builder.emit("add", (last, scaled), "z", "test"), "test")
@@ -225,13 +238,9 @@ def test_standardisation_cancels_as_well_as_the_original() -> None:
     mean, deviation, weight = np.array([3e3, -5e4]), np.array([0.3, 7.0]), np.array([[0.1, 0.7]])
     x = builder.input("x", (2,))
     shifted = builder.emit("add", (x, builder.constant("m", -mean, "test")), "shifted", "test")
-    scaled = builder.emit(
-        "multiply", (shifted, builder.constant("s", 1 / deviation, "test")), "scaled", "test"
-    )
+    scaled = builder.emit("multiply", (shifted, builder.constant("s", 1 / deviation, "test")), "scaled", "test")
     graph = fold(
-        builder.finish(
-            builder.emit("dense", (scaled, builder.constant("w", weight, "test")), "y", "test"), "test"
-        )
+        builder.finish(builder.emit("dense", (scaled, builder.constant("w", weight, "test")), "y", "test"), "test")
     )
     bias = np.asarray(graph.tensor(graph.nodes[0].inputs[2]).data)
     assert np.abs(outputs(graph, mean)) <= 2.0**-24 * np.abs(bias)
@@ -240,9 +249,7 @@ def test_standardisation_cancels_as_well_as_the_original() -> None:
 def test_inputs_and_outputs_survive() -> None:
     builder = Builder("net")
     x = builder.input("x", (3,))
-    graph = builder.finish(
-        builder.emit("add", (x, builder.constant("c", np.zeros(3), "test")), "y", "test"), "test"
-    )
+    graph = builder.finish(builder.emit("add", (x, builder.constant("c", np.zeros(3), "test")), "y", "test"), "test")
     folded = fold(graph)
     assert (folded.inputs, folded.outputs) == (("x",), ("y",))
     np.testing.assert_array_equal(outputs(folded, np.arange(3.0)), np.arange(3.0))

@@ -53,9 +53,7 @@ def check(data: bytes, path: Path) -> None:
     assert all(np.isfinite(np.asarray(tensor.data)).all() for tensor in graph.constants)
 
 
-SETTINGS = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS

@@ -24,9 +24,7 @@ print(sorted({"torch", "sklearn"} & set(sys.modules)))
 
 def test_onnx_imports_neither_torch_nor_sklearn() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run(
-        [sys.executable, "-c", PRINT_FRAMEWORKS], capture_output=True, text=True, env=environment
-    )
+    run = subprocess.run([sys.executable, "-c", PRINT_FRAMEWORKS], capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"
 
@@ -60,7 +58,5 @@ def test_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [None, 3, [1, 2], b"bytes", object(), {"w": 1}])
 def test_other_objects_are_refused(source: object) -> None:
-    with pytest.raises(
-        ModelError, match=f"cannot load '{type(source).__name__}' objects. Supported: an .onnx file"
-    ):
+    with pytest.raises(ModelError, match=f"cannot load '{type(source).__name__}' objects. Supported: an .onnx file"):
         load(source)

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from microtune.errors import ModelError
 from microtune.frontends import load
 from microtune.frontends.onnx import from_onnx
+from microtune.frontends.onnx_constants import CONSTANT_RULES
 from microtune.ops.evaluate import evaluate
 
 Arrays = dict[str, np.ndarray]
@@ -46,9 +47,7 @@ def node(op: str, *inputs: str, output: str = "y", **attributes: Any) -> onnx.No
 def runtime(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x})[0]
 
 
@@ -102,9 +101,7 @@ def nets(draw: st.DrawFn) -> tuple[onnx.ModelProto, int]:
             bias = [[], [weight(out)], [weight(1, out)], [weight(1)]][int(generator.integers(4))]
             shape = (out, width) if turned else (width, out)
             factors = (
-                {"alpha": float(generator.normal()), "beta": float(generator.normal())}
-                if generator.integers(2)
-                else {}
+                {"alpha": float(generator.normal()), "beta": float(generator.normal())} if generator.integers(2) else {}
             )
             current, width = step("Gemm", current, weight(*shape), *bias, transB=int(turned), **factors), out
         elif op == "MatMul":
@@ -141,9 +138,7 @@ def nets(draw: st.DrawFn) -> tuple[onnx.ModelProto, int]:
 
 @settings(max_examples=150, deadline=None)
 @given(nets(), st.integers(0, 2**32 - 1))
-def test_random_nets_agree_with_onnxruntime(
-    error_bound: Any, net: tuple[onnx.ModelProto, int], seed: int
-) -> None:
+def test_random_nets_agree_with_onnxruntime(error_bound: Any, net: tuple[onnx.ModelProto, int], seed: int) -> None:
     model, rows = net
     width = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     assert_same(model, error_bound, normal(rows, width, seed=seed))
@@ -158,9 +153,7 @@ ACCEPTED: dict[str, onnx.ModelProto] = {
     "row per sample": model_of([node("MatMul", "x", "w")], {"w": W}, ("N", 1, 4)),
     "weight with leading ones": model_of([node("MatMul", "x", "w")], {"w": W[None]}, ("N", 1, 4)),
     "gemm adds a value": model_of([MATRIX, node("Gemm", "x", "w", "h", beta=0.5, alpha=2.0)], {"w": W}),
-    "equal rows as bias": model_of(
-        [MATRIX, node("Add", "h", "b")], {"w": W, "b": np.tile(V, (2, 1))}, (2, 4)
-    ),
+    "equal rows as bias": model_of([MATRIX, node("Add", "h", "b")], {"w": W, "b": np.tile(V, (2, 1))}, (2, 4)),
     "softmax of opset 11": model_of([node("Softmax", "x")], {}, ("N", 2, 3), opset=11),
     "softmax over the last axis": model_of([node("Softmax", "x")], {}, ("N", 1, 3), opset=13),
     "clip of opset 10": model_of([node("Clip", "x", min=0.0, max=6.0)], {}, opset=10),
@@ -174,9 +167,7 @@ ACCEPTED: dict[str, onnx.ModelProto] = {
         {},
         opset=11,
     ),
-    "squeeze at the end": model_of(
-        [node("Gemm", "x", "w", output="h"), node("Squeeze", "h")], {"w": W[:, :1]}
-    ),
+    "squeeze at the end": model_of([node("Gemm", "x", "w", output="h"), node("Squeeze", "h")], {"w": W[:, :1]}),
     "transpose of ones": model_of(
         [node("Transpose", "x", perm=[0, 2, 1], output="t"), node("Relu", "t")], {}, ("N", 1, 4)
     ),
@@ -252,8 +243,7 @@ def test_standardisation_folds_into_the_first_layer() -> None:
         node("Gemm", "b", "w"),
     ]
     assert [
-        item.op
-        for item in load(model_of(nodes, {"mean": normal(4), "std": np.float32([1, 2, 3, 4]), "w": W})).nodes
+        item.op for item in load(model_of(nodes, {"mean": normal(4), "std": np.float32([1, 2, 3, 4]), "w": W})).nodes
     ] == ["dense"]
 
 
@@ -358,9 +348,7 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
         "'w' holds numbers that are NaN, infinite",
     ),
     (
-        model_of(
-            [node("Gemm", "x", "w")], {"w": np.full_like(W, 1e300, np.float64)}, kind=TensorProto.DOUBLE
-        ),
+        model_of([node("Gemm", "x", "w")], {"w": np.full_like(W, 1e300, np.float64)}, kind=TensorProto.DOUBLE),
         "too large for float32",
     ),
     (
@@ -389,6 +377,8 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
     ),
     (model_of([node("Reshape", "x", "s")], {"s": np.array([1, 3])}), r"cannot reshape \(1, 4\) to \(1, 3\)"),
     (model_of([node("Softmax", "x", axis=0)], {}, (2, 4)), "must span a whole sample"),
+    (model_of([node("Softmax", "x", axis=0)], {}, (4, 4)), "must span a whole sample"),
+    (model_of([node("Softmax", "x", axis=1)], {}, (1, 2, 4), opset=13), "must span a whole sample"),
     (model_of([node("Softmax", "x")], {}, (1, 2, 4)), "must span a whole sample"),
     (
         model_of([node("Clip", "x", "a", "b")], {"a": np.float32(-1), "b": np.float32(1)}),
@@ -404,9 +394,7 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
         r"'v' has the shape \(3,\), not \(4,\)",
     ),
     (
-        model_of(
-            [node("BatchNormalization", "x", "a", "a", "a", "a", training_mode=1)], {"a": normal(4)}, opset=15
-        ),
+        model_of([node("BatchNormalization", "x", "a", "a", "a", "a", training_mode=1)], {"a": normal(4)}, opset=15),
         "is in training mode",
     ),
     (
@@ -430,6 +418,32 @@ def test_huge_broadcast_of_constants_is_refused_before_it_is_allocated() -> None
         load(model_of([node("Add", "c", "r", output="m"), node("Add", "x", "m")], {"c": column, "r": row}))
 
 
+@given(st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-3, -1, 1, 2]), st.booleans())
+def test_slice_of_a_constant_is_that_of_onnx(start: int, end: int, step: int, is_open: bool) -> None:
+    end = (-(2**31) if step < 0 else 2**31) if is_open else end
+    arrays = {
+        "d": np.arange(5),
+        "s": np.array([start]),
+        "e": np.array([end]),
+        "a": np.array([0]),
+        "t": np.array([step]),
+    }
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, (None,)) for name in (*arrays, "y")]
+    graph = helper.make_graph([node("Slice", *arrays)], "slice", values[:-1], values[-1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    expected = session.run(None, arrays)[0]
+    np.testing.assert_array_equal(CONSTANT_RULES["Slice"](list(arrays.values()), {}), expected)
+
+
+def test_doubling_of_a_constant_is_refused_before_it_is_allocated() -> None:
+    nodes = [node("Concat", f"c{i}", f"c{i}", output=f"c{i + 1}", axis=0) for i in range(40)]
+    model = model_of([*nodes, node("Add", "x", "c40")], {"c0": np.zeros(1, np.float32)})
+    with pytest.raises(ModelError, match="more than the 67108864 elements"):
+        load(model)
+
+
 def test_many_spread_constants_are_refused_before_they_are_allocated() -> None:
     """A file of a few hundred bytes, each of whose additions would take 64 MB."""
     nodes = [node("Add", "x" if i == 0 else f"t{i - 1}", "c", output=f"t{i}") for i in range(40)]
@@ -441,10 +455,7 @@ def test_many_spread_constants_are_refused_before_they_are_allocated() -> None:
 def test_names_cannot_leave_a_comment_of_the_generated_code() -> None:
     evil = "w*/ system(); /*\n"
     graph = load(model_of([node("Gemm", "x", evil)], {evil: W}))
-    assert all(
-        re.fullmatch(r"[A-Za-z0-9_.]+", name)
-        for name in (*graph.tensors, *(item.name for item in graph.nodes))
-    )
+    assert all(re.fullmatch(r"[A-Za-z0-9_.]+", name) for name in (*graph.tensors, *(item.name for item in graph.nodes)))
 
 
 def test_name_is_that_of_the_file_the_graph_or_the_caller(tmp_path: Path) -> None:

@@ -99,19 +99,13 @@ def test_estimators_agree_with_scikit_learn(name: str, error_bound: Any) -> None
 @pytest.mark.parametrize("name", ["MLPRegressor", "LogisticRegression three", "Ridge"])
 def test_scalers_fold_into_the_first_layer(name: str, scaler: Any, error_bound: Any) -> None:
     estimator, target = ESTIMATORS[name]
-    pipeline = fitted(
-        Pipeline([("scaler", scaler), ("model", estimator)]), target, scaled=scaler == "passthrough"
-    )
+    pipeline = fitted(Pipeline([("scaler", scaler), ("model", estimator)]), target, scaled=scaler == "passthrough")
     assert_same(pipeline, error_bound, (Z if scaler == "passthrough" else X)[:20])
-    assert [node.op for node in load(pipeline).nodes] == [
-        node.op for node in load(fitted(estimator, target)).nodes
-    ]
+    assert [node.op for node in load(pipeline).nodes] == [node.op for node in load(fitted(estimator, target)).nodes]
 
 
 def test_pipelines_in_pipelines_and_two_scalers(error_bound: Any) -> None:
-    pipeline = make_pipeline(
-        make_pipeline(StandardScaler(), MinMaxScaler()), make_pipeline(LinearRegression())
-    )
+    pipeline = make_pipeline(make_pipeline(StandardScaler(), MinMaxScaler()), make_pipeline(LinearRegression()))
     assert_same(fitted(pipeline, "value", scaled=False), error_bound, X[:20])
     assert len(load(pipeline).nodes) == 1
 
@@ -143,6 +137,17 @@ def test_random_perceptrons(
         assert_same(model.fit(x, y.squeeze()), error_bound, x)
 
 
+def test_strategies_of_logistic_regression_before_1_8() -> None:
+    """The softmax over (-z, z) of a multinomial model of two classes is the sigmoid of 2 z."""
+    two = fitted(LogisticRegression(), "two")
+    two.multi_class = "multinomial"
+    np.testing.assert_array_equal(np.asarray(load(two).constants[0].data), (2 * two.coef_).astype(np.float32))
+    three = fitted(LogisticRegression(), "three")
+    three.multi_class = "ovr"
+    with pytest.raises(ModelError, match="one class against the rest has no softmax form; fit the multinomial"):
+        load(three)
+
+
 def test_names_say_which_layer() -> None:
     graph = load(fitted(*ESTIMATORS["MLPClassifier three"]))
     assert graph.name == "MLPClassifier"
@@ -163,9 +168,7 @@ def spoilt() -> LinearRegression:
     return model
 
 
-SUPPORTED = (
-    "Supported: LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor, Ridge, and a Pipeline of"
-)
+SUPPORTED = "Supported: LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor, Ridge, and a Pipeline of"
 
 
 @pytest.mark.parametrize(

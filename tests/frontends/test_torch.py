@@ -85,9 +85,7 @@ def test_modules_agree_with_their_forward(name: str, error_bound: Any) -> None:
     assert_same(make(), x, x, error_bound)
 
 
-@pytest.mark.parametrize(
-    "example", [torch.zeros(4), np.zeros((1, 4)), [[0.0] * 4] * 3, np.zeros(4, np.int64)]
-)
+@pytest.mark.parametrize("example", [torch.zeros(4), np.zeros((1, 4)), [[0.0] * 4] * 3, np.zeros(4, np.int64)])
 def test_example_is_a_sample_or_a_batch(example: Any) -> None:
     graph = load(nn.Sequential(nn.Linear(4, 3)), example=example)
     assert (graph.tensor(graph.inputs[0]).shape, graph.tensor(graph.outputs[0]).shape) == ((4,), (3,))
@@ -131,13 +129,9 @@ def test_older_exporter_is_used_without_onnxscript(monkeypatch: pytest.MonkeyPat
 
 def test_refusals() -> None:
     net = nn.Sequential(nn.Linear(4, 2))
-    with pytest.raises(
-        ModelError, match=r"Sequential: give an example input, such as load\(module, example="
-    ):
+    with pytest.raises(ModelError, match=r"Sequential: give an example input, such as load\(module, example="):
         load(net)
-    with pytest.raises(
-        ModelError, match=r"Sequential fails on an example of shape \(1, 3\): .*mat1 and mat2"
-    ):
+    with pytest.raises(ModelError, match=r"Sequential fails on an example of shape \(1, 3\): .*mat1 and mat2"):
         load(net, example=torch.zeros(3))
     with pytest.raises(ModelError, match=r"example has the shape \(0, 4\)"):
         load(net, example=torch.zeros(0, 4))

@@ -50,9 +50,7 @@ def _renamed(graph: Graph, old: str, new: str, without: Node) -> Graph:
     def names(given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(new if name == old else name for name in given)
 
-    rest = [
-        replace(n, inputs=names(n.inputs), outputs=names(n.outputs)) for n in graph.nodes if n is not without
-    ]
+    rest = [replace(n, inputs=names(n.inputs), outputs=names(n.outputs)) for n in graph.nodes if n is not without]
     return replace(graph, outputs=names(graph.outputs)).with_nodes(rest)
 
 

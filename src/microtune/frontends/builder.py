@@ -27,9 +27,7 @@ def check_size(shape: Sequence[int], where: str) -> None:
     if any(size < 1 for size in shape):
         raise ModelError(f"{where} has the shape {tuple(shape)}; every dimension must be at least 1")
     if math.prod(shape) > LARGEST:
-        raise ModelError(
-            f"{where} has the shape {tuple(shape)}, more than the {LARGEST} elements a tensor may have"
-        )
+        raise ModelError(f"{where} has the shape {tuple(shape)}, more than the {LARGEST} elements a tensor may have")
 
 
 def as_float32(array: np.ndarray, where: str) -> np.ndarray:
@@ -74,9 +72,7 @@ class Builder:
         """A constant of its own: equal weights of two layers are not tied, each may learn."""
         self._elements += array.size
         if self._elements > LARGEST:
-            raise ModelError(
-                f"{where}: with '{wish}' the constants have more than {LARGEST} elements together"
-            )
+            raise ModelError(f"{where}: with '{wish}' the constants have more than {LARGEST} elements together")
         data = as_float32(array, f"{where}: '{wish}'")
         return self._register(constant(self._fresh(wish, self._tensors), data))
 
@@ -92,9 +88,7 @@ class Builder:
         output = self._register(Tensor(self._fresh(wish, self._tensors), shape))
         name = self._fresh(node or output.name, self._node_names)
         self._node_names.add(name)
-        self._nodes.append(
-            Node(op, name, tuple(tensor.name for tensor in inputs), (output.name,), attributes)
-        )
+        self._nodes.append(Node(op, name, tuple(tensor.name for tensor in inputs), (output.name,), attributes))
         return output
 
     def reshape(self, x: Tensor, shape: tuple[int, ...], wish: str, where: str) -> Tensor:
@@ -104,9 +98,7 @@ class Builder:
     def finish(self, output: Tensor, source: str) -> Graph:
         """The graph that ends in ``output``; a scalar output becomes a vector of one."""
         if self._input is None or all(output.name not in node.outputs for node in self._nodes):
-            raise ModelError(
-                f"{source}: output '{output.name}' does not depend on the input through any operator"
-            )
+            raise ModelError(f"{source}: output '{output.name}' does not depend on the input through any operator")
         if output.shape == ():
             output = self.reshape(output, (1,), output.name, source)
         return Graph(self.name, dict(self._tensors), tuple(self._nodes), (self._input.name,), (output.name,))

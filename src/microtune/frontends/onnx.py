@@ -48,8 +48,7 @@ def _opset(model: onnx.ModelProto) -> int:
         raise ModelError("the model does not say which version of the ONNX operators it uses")
     if versions[0] > newest:
         raise ModelError(
-            f"the model uses ONNX operators of version {versions[0]}; the installed onnx knows {newest}: "
-            "upgrade it"
+            f"the model uses ONNX operators of version {versions[0]}; the installed onnx knows {newest}: upgrade it"
         )
     if versions[0] < OLDEST_OPSET:
         raise ModelError(
@@ -64,9 +63,7 @@ def _check_supported(graph: onnx.GraphProto) -> None:
         node for node in graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in SUPPORTED
     ]  # fmt: skip
     if unknown:
-        listed = ", ".join(map(_where, unknown[:5])) + (
-            f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        )
+        listed = ", ".join(map(_where, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise ModelError(f"{listed}: not supported. Supported: {', '.join(SUPPORTED)}")
 
 
@@ -82,9 +79,7 @@ def _array(tensor: onnx.TensorProto, folder: Path | None, where: str) -> np.ndar
         return onnx.numpy_helper.to_array(tensor, str(folder or ""))
     except Exception as error:
         hint = (
-            f"its external data in {folder} cannot be read"
-            if external
-            else "its data does not fit its shape and type"
+            f"its external data in {folder} cannot be read" if external else "its data does not fit its shape and type"
         )
         raise ModelError(f"{where}: {hint} ({error})") from error
 
@@ -94,13 +89,9 @@ def _attributes(node: onnx.NodeProto, opset: int, folder: Path | None) -> dict[s
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError as error:
-        raise ModelError(
-            f"{_where(node)}: does not exist in version {opset} of the ONNX operators"
-        ) from error
+        raise ModelError(f"{_where(node)}: does not exist in version {opset} of the ONNX operators") from error
     if not schema.min_input <= len(node.input) <= schema.max_input:
-        raise ModelError(
-            f"{_where(node)}: has {len(node.input)} inputs, not {schema.min_input} to {schema.max_input}"
-        )
+        raise ModelError(f"{_where(node)}: has {len(node.input)} inputs, not {schema.min_input} to {schema.max_input}")
     if not schema.min_output <= len(node.output) <= schema.max_output or not node.output[0]:
         raise ModelError(
             f"{_where(node)}: has {len(node.output)} outputs, not {schema.min_output} to {schema.max_output}"
@@ -114,9 +105,7 @@ def _attributes(node: onnx.NodeProto, opset: int, folder: Path | None) -> dict[s
         value = onnx.helper.get_attribute_value(item)
         is_tensor = isinstance(value, onnx.TensorProto)
         found[item.name] = _array(value, folder, f"{_where(node)}: '{item.name}'") if is_tensor else value
-    missing = [
-        name for name, declared in schema.attributes.items() if declared.required and name not in found
-    ]
+    missing = [name for name, declared in schema.attributes.items() if declared.required and name not in found]
     if missing:
         raise ModelError(f"{_where(node)}: attribute '{missing[0]}' is missing")
     return found
@@ -124,29 +113,23 @@ def _attributes(node: onnx.NodeProto, opset: int, folder: Path | None) -> dict[s
 
 def _input(graph: onnx.GraphProto, builder: Builder) -> tuple[str, Tensor, int]:
     """Name, tensor of one sample, and batch size of the only input."""
-    weights = {tensor.name for tensor in graph.initializer} | {
-        item.values.name for item in graph.sparse_initializer
-    }
+    weights = {tensor.name for tensor in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
     inputs = [item for item in graph.input if item.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(f"'{item.name}'" for item in inputs) or "none"
         raise ModelError(
-            f"one input is needed, the model has {len(inputs)} ({names}); "
-            "join them into one vector before export"
+            f"one input is needed, the model has {len(inputs)} ({names}); join them into one vector before export"
         )
     name, kind = inputs[0].name, inputs[0].type.tensor_type
     if kind.elem_type not in _FLOATS:
         known = kind.elem_type in onnx.TensorProto.DataType.values()
         found = onnx.TensorProto.DataType.Name(kind.elem_type) if known else kind.elem_type
         raise ModelError(f"input '{name}' is of the type {found}; a floating-point tensor is needed")
-    dimensions = [
-        item.dim_value if item.HasField("dim_value") else item.dim_param or "?" for item in kind.shape.dim
-    ]
+    dimensions = [item.dim_value if item.HasField("dim_value") else item.dim_param or "?" for item in kind.shape.dim]
     printed = f"({', '.join(map(str, dimensions))})"
     if not kind.HasField("shape") or len(dimensions) < 2 or len(dimensions) > 8:
         raise ModelError(
-            f"input '{name}' has the shape {printed}; a batch dimension and 1 to 7 more are needed, "
-            "such as (1, 4)"
+            f"input '{name}' has the shape {printed}; a batch dimension and 1 to 7 more are needed, such as (1, 4)"
         )
     for index, size in enumerate(dimensions[1:], 1):
         if not isinstance(size, int):
@@ -168,9 +151,7 @@ def _convert(call: Call, op: str) -> Value:
     """One node: computed now if all its inputs are constant, otherwise written into the graph."""
     if op == "Constant":
         keys = [
-            key
-            for key in call.attributes
-            if key in ("value", "value_float", "value_floats", "value_int", "value_ints")
+            key for key in call.attributes if key in ("value", "value_float", "value_floats", "value_int", "value_ints")
         ]
         if len(keys) != 1:
             raise ModelError(f"{call.where}: must hold one tensor, number or list of numbers")
@@ -200,20 +181,14 @@ def _constants(graph: onnx.GraphProto, folder: Path | None) -> dict[str, Value]:
     return found
 
 
-def _resolve(
-    values: Mapping[str, Value], name: str, node: onnx.NodeProto, graph: onnx.GraphProto
-) -> Value | None:
+def _resolve(values: Mapping[str, Value], name: str, node: onnx.NodeProto, graph: onnx.GraphProto) -> Value | None:
     if name == "" or name in values:
         return values[name] if name else None
     owner = next((other for other in graph.node if name in other.output), None)
     if owner is None:
-        raise ModelError(
-            f"{_where(node)}: reads '{name}', which is no input, initialiser or output of another node"
-        )
+        raise ModelError(f"{_where(node)}: reads '{name}', which is no input, initialiser or output of another node")
     if list(owner.output).index(name) > 0:
-        raise ModelError(
-            f"{_where(node)}: reads '{name}', a second output of {_where(owner)}, which is not supported"
-        )
+        raise ModelError(f"{_where(node)}: reads '{name}', a second output of {_where(owner)}, which is not supported")
     raise ModelError(
         f"{_where(node)}: reads '{name}' before {_where(owner)} computes it: a cycle, or nodes out of order"
     )
@@ -233,8 +208,7 @@ def from_onnx(model: onnx.ModelProto, name: str | None = None, folder: Path | No
     if len(graph.output) != 1:
         names = ", ".join(f"'{item.name}'" for item in graph.output) or "none"
         raise ModelError(
-            f"one output is needed, the model has {len(graph.output)} ({names}); "
-            "export only the one to be learnt"
+            f"one output is needed, the model has {len(graph.output)} ({names}); export only the one to be learnt"
         )
     output = graph.output[0].name
     builder = Builder(name or graph.name or "model")

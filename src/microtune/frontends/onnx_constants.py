@@ -17,8 +17,7 @@ Rule = Callable[[Sequence[np.ndarray], Attributes], np.ndarray]
 def reshaped(shape: tuple[int, ...], target: Sequence[int], allow_zero: bool, where: str) -> tuple[int, ...]:
     """The shape that Reshape gives: 0 copies a dimension (unless allowed as a size), one -1 is inferred."""
     found = [
-        shape[i] if size == 0 and not allow_zero and i < len(shape) else int(size)
-        for i, size in enumerate(target)
+        shape[i] if size == 0 and not allow_zero and i < len(shape) else int(size) for i, size in enumerate(target)
     ]
     count = int(np.prod(shape, dtype=object))
     if found.count(-1) == 1:
@@ -73,26 +72,25 @@ def _squeeze(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray
 
 def _unsqueeze(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
     given = np.atleast_1d(attributes.get("axes", inputs[1] if len(inputs) > 1 else []))
-    return np.expand_dims(
-        inputs[0], axes_of((), {"axes": given}, inputs[0].ndim + given.size, "Unsqueeze") or ()
-    )
+    return np.expand_dims(inputs[0], axes_of((), {"axes": given}, inputs[0].ndim + given.size, "Unsqueeze") or ())
 
 
 def _slice(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
     x = inputs[0]
     names = ("starts", "ends", "axes", "steps")
     # attributes before opset 10, inputs since
-    given: dict[str, Any] = (
-        dict(zip(names, inputs[1:], strict=False)) if len(inputs) > 1 else dict(attributes)
-    )
+    given: dict[str, Any] = dict(zip(names, inputs[1:], strict=False)) if len(inputs) > 1 else dict(attributes)
     count = len(given["starts"])
     axes, steps = given.get("axes"), given.get("steps")
     axes, steps = range(count) if axes is None else axes, [1] * count if steps is None else steps
     index = [slice(None)] * x.ndim
     for start, end, axis, step in zip(given["starts"], given["ends"], axes, steps, strict=True):
-        # backwards to the very start is written as an end before it, which a slice writes as None
-        whole = step < 0 and end < -x.shape[int(axis)]
-        index[int(axis)] = slice(int(start), None if whole else int(end), int(step))
+        size = x.shape[int(axis)]
+        first, last = (int(place) + (size if place < 0 else 0) for place in (start, end))
+        if step < 0:  # unlike a Python slice, a start before the first element is moved to it
+            first, last = max(first, 0), max(last, -1)
+        # an end before the first element, going backwards, is None in a Python slice
+        index[int(axis)] = slice(max(first, 0), None if last < 0 and step < 0 else max(last, 0), int(step))
     return x[tuple(index)]
 
 
@@ -128,9 +126,7 @@ CONSTANT_RULES: Mapping[str, Rule] = {
     "Reshape": lambda inputs, given: inputs[0].reshape(
         reshaped(inputs[0].shape, inputs[1].tolist(), bool(given.get("allowzero", 0)), "Reshape")
     ),
-    "Shape": lambda inputs, given: np.array(
-        inputs[0].shape[given.get("start", 0) : given.get("end")], np.int64
-    ),
+    "Shape": lambda inputs, given: np.array(inputs[0].shape[given.get("start", 0) : given.get("end")], np.int64),
     "Slice": _slice,
     "Sqrt": _elementwise(np.sqrt),
     "Squeeze": _squeeze,

@@ -98,9 +98,7 @@ class Call:
 Converter = Callable[[Call], Value]
 
 
-def _dense(
-    call: Call, x: Tensor, weight: Constant, matrix: np.ndarray, bias: Tensor | None, wish: str
-) -> Tensor:
+def _dense(call: Call, x: Tensor, weight: Constant, matrix: np.ndarray, bias: Tensor | None, wish: str) -> Tensor:
     """``matrix`` is the weight as (outputs, inputs)."""
     if bias is None:
         bias = call.builder.constant(f"{call.name}.bias", np.zeros(len(matrix), np.float32), call.where)
@@ -124,9 +122,7 @@ def _gemm(call: Call) -> Value:
     matrix = weight.array.astype(np.float64) * alpha
     matrix = matrix if call.attributes.get("transB", 0) else matrix.T
     if matrix.shape[1] != x.size:
-        raise ModelError(
-            f"{call.where}: the weight {weight.array.shape} does not fit the value {call.full(x)}"
-        )
+        raise ModelError(f"{call.where}: the weight {weight.array.shape} does not fit the value {call.full(x)}")
     if not isinstance(addend, Tensor):
         bias = None
         if addend is not None:
@@ -207,9 +203,7 @@ def _divide(call: Call) -> Value:
     if not divisor.array.all():
         raise ModelError(f"{call.where}: '{divisor.name}' divides by zero")
     with np.errstate(over="ignore"):
-        return _with_constant(
-            call, "multiply", x, Constant(divisor.name, 1.0 / divisor.array.astype(np.float64))
-        )
+        return _with_constant(call, "multiply", x, Constant(divisor.name, 1.0 / divisor.array.astype(np.float64)))
 
 
 def _batch_normalization(call: Call) -> Value:
@@ -224,18 +218,14 @@ def _batch_normalization(call: Call) -> Value:
     scale, shift, mean, variance = (item.array.astype(np.float64) for item in constants)
     for item in constants:
         if item.array.shape != (x.shape[0],):
-            raise ModelError(
-                f"{call.where}: '{item.name}' has the shape {item.array.shape}, not {(x.shape[0],)}"
-            )
+            raise ModelError(f"{call.where}: '{item.name}' has the shape {item.array.shape}, not {(x.shape[0],)}")
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + call.attributes.get("epsilon", 1e-5))
     column = (-1, *[1] * (len(x.shape) - 1))
     scaled = _with_constant(
         call, "multiply", x, Constant(constants[0].name, factor.reshape(column)), f"{call.output}.scaled"
     )
-    return _with_constant(
-        call, "add", scaled, Constant(constants[1].name, (shift - mean * factor).reshape(column))
-    )
+    return _with_constant(call, "add", scaled, Constant(constants[1].name, (shift - mean * factor).reshape(column)))
 
 
 def _clip(call: Call) -> Value:
@@ -250,8 +240,7 @@ def _clip(call: Call) -> Value:
     if low == 0 and high >= np.finfo(np.float32).max:
         return call.emit("relu", call.tensor())
     raise ModelError(
-        f"{call.where}: limits {low:g} and {high:g} are not supported. "
-        "Supported: 0 and 6 (ReLU6), 0 and none (ReLU)"
+        f"{call.where}: limits {low:g} and {high:g} are not supported. Supported: 0 and 6 (ReLU6), 0 and none (ReLU)"
     )
 
 
@@ -285,9 +274,7 @@ def _cast(call: Call) -> Value:
 
     target = onnx.TensorProto.DataType.Name(call.attributes["to"])
     if target not in ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"):
-        raise ModelError(
-            f"{call.where}: casts to {target}; only casts between floating-point types are supported"
-        )
+        raise ModelError(f"{call.where}: casts to {target}; only casts between floating-point types are supported")
     return call.tensor()
 
 
@@ -351,9 +338,7 @@ def _transpose(call: Call) -> Value:
 
 def _shape(call: Call) -> Value:
     full = call.full(call.tensor())
-    return Constant(
-        call.output, np.array(full[call.attributes.get("start", 0) : call.attributes.get("end")], np.int64)
-    )
+    return Constant(call.output, np.array(full[call.attributes.get("start", 0) : call.attributes.get("end")], np.int64))
 
 
 CONVERTERS: Mapping[str, Converter] = {
@@ -366,9 +351,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "Flatten": _flatten,
     "Gemm": _gemm,
     "Identity": _identity,
-    "LeakyRelu": lambda call: call.emit(
-        "leaky_relu", call.tensor(), alpha=float(call.attributes.get("alpha", 0.01))
-    ),
+    "LeakyRelu": lambda call: call.emit("leaky_relu", call.tensor(), alpha=float(call.attributes.get("alpha", 0.01))),
     "MatMul": _matmul,
     "Mul": _commutative("multiply"),
     "Neg": lambda call: _negated(call, call.tensor(), call.output),

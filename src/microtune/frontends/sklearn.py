@@ -23,9 +23,7 @@ def _layer(
 ) -> Tensor:
     """One dense layer, ``weight`` as (outputs, inputs), and its activation by scikit-learn's name."""
     if activation not in _ACTIVATIONS:
-        raise ModelError(
-            f"{where}: activation '{activation}' is not supported. Supported: {', '.join(_ACTIVATIONS)}"
-        )
+        raise ModelError(f"{where}: activation '{activation}' is not supported. Supported: {', '.join(_ACTIVATIONS)}")
     parameters = (
         builder.constant(f"{name}.weight", weight, where),
         builder.constant(f"{name}.bias", bias, where),
@@ -114,9 +112,7 @@ def _steps(estimator: Any) -> Sequence[Any]:
     """The stages of a pipeline in order, pipelines within it laid out; a single estimator is one stage."""
     if not (_is_own(estimator) and _where(estimator) == "Pipeline"):
         return [estimator]
-    return [
-        inner for _, step in estimator.steps if step not in (None, "passthrough") for inner in _steps(step)
-    ]
+    return [inner for _, step in estimator.steps if step not in (None, "passthrough") for inner in _steps(step)]
 
 
 def from_sklearn(estimator: Any, name: str | None = None) -> Graph:

@@ -50,14 +50,10 @@ def _first_sample(module: Any, example: Any) -> Any:
     try:
         x = example if isinstance(example, torch.Tensor) else torch.as_tensor(np.asarray(example))
     except (TypeError, ValueError) as error:
-        raise ModelError(
-            f"example is no tensor, and {type(example).__name__!r} cannot be made one: {error}"
-        ) from error
+        raise ModelError(f"example is no tensor, and {type(example).__name__!r} cannot be made one: {error}") from error
     x = x.detach().to(dtype=parameter.dtype, device=parameter.device)
     if x.ndim == 0 or x.numel() == 0:
-        raise ModelError(
-            f"example has the shape {tuple(x.shape)}; one sample or a batch of samples is needed"
-        )
+        raise ModelError(f"example has the shape {tuple(x.shape)}; one sample or a batch of samples is needed")
     candidates = [x[None]] if x.ndim == 1 else [x[:1], x[None]]
     failures = []
     for candidate in candidates:
@@ -67,9 +63,7 @@ def _first_sample(module: Any, example: Any) -> Any:
         except Exception as error:
             failures.append(error)
     tried = " or ".join(str(tuple(candidate.shape)) for candidate in candidates)
-    raise ModelError(
-        f"{type(module).__name__} fails on an example of shape {tried}: {failures[0]}"
-    ) from failures[0]
+    raise ModelError(f"{type(module).__name__} fails on an example of shape {tried}: {failures[0]}") from failures[0]
 
 
 def _export(module: Any, x: Any) -> Any:
@@ -95,8 +89,7 @@ def from_torch(module: Any, example: Any, name: str | None = None) -> Graph:
     kind = type(module).__name__
     if example is None:
         raise ModelError(
-            f"{kind}: give an example input, such as load(module, example=torch.zeros(1, 4)); "
-            "its values do not matter"
+            f"{kind}: give an example input, such as load(module, example=torch.zeros(1, 4)); its values do not matter"
         )
     with torch.no_grad(), _inference(module), _quiet():
         x = _first_sample(module, example)
