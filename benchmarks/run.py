@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from benchmarks.cores import measure_step, step_ram, table
+from benchmarks.examples import run_examples
 from benchmarks.host import compare
 from benchmarks.nets import cases, small
 from benchmarks.results import record
@@ -55,6 +56,7 @@ def main() -> int:
     """Run everything; 1 when a limit is missed."""
     held = [step_on_a_core(), step_on_this_machine()]
     instructions_per_multiply_add()
+    held.append(run_examples())
     if not all(held):
         print("\nA limit was missed.")
     return 0 if all(held) else 1
