@@ -20,9 +20,7 @@ Kernel = Callable[..., tuple[np.ndarray, ...]]
 BY_VALUE = {"rate": "*(const float *)", "correction": "*(const mt_adam_correction *)"}
 
 
-def node_of(
-    op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
-) -> tuple[Node, dict[str, Tensor]]:
+def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> tuple[Node, dict[str, Tensor]]:
     """A node of this operator over inputs of these shapes, and its tensors."""
     names = [f"in{index}" for index in range(len(inputs))]
     rule = op.removesuffix("_dense")
@@ -133,9 +131,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
             )  # fmt: skip
         if over is not None:
             memory[node.output] = memory[node.inputs[over]].reshape(tensors[node.output].shape)
-        names = [each for each in call.arguments if isinstance(each, str)] + (
-            [call.result] if call.result else []
-        )
+        names = [each for each in call.arguments if isinstance(each, str)] + ([call.result] if call.result else [])
         pointers = (ctypes.c_void_p * len(names))(*(memory[name].ctypes.data for name in names))
         sizes = np.array([each for each in call.arguments if isinstance(each, int)], np.uint32)
         constants = np.array([each for each in call.arguments if isinstance(each, float)], np.float32)

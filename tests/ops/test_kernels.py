@@ -185,9 +185,7 @@ def _rls(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...
     step = dy * dy.size / 2 / spread
     gain = np.abs(results[3])
     move = np.outer(step, gain_error) + np.outer(step, gain + gain_error) * (relative + gamma(6))
-    before = (
-        np.outer(gain_error, gain) + np.outer(gain, gain_error) + np.outer(gain_error, gain_error)
-    ) / spread
+    before = (np.outer(gain_error, gain) + np.outer(gain, gain_error) + np.outer(gain_error, gain_error)) / spread
     before += np.outer(gain + gain_error, gain + gain_error) / spread * (relative + gamma(4))
     matrix = (before + gamma(3) * covariance) / given["forgetting"] * (1 + gamma(4))
     return (
@@ -219,17 +217,15 @@ def _draw(op: str, data: st.DataObject) -> tuple[list[np.ndarray], dict[str, Any
     if rule in RULES:
         states, scalars, _ = RULES[rule]
         shape = (m, n) if op.endswith("_dense") else (n,)
-        memory = [values(*shape)] + [unit(*shape) + 0.001 if rule != "momentum" else values(*shape)] * min(
-            states, 1
-        )
+        memory = [values(*shape)] + [unit(*shape) + 0.001 if rule != "momentum" else values(*shape)] * min(states, 1)
         memory += [np.float32(unit(*shape) + 0.001).astype(np.float64)] * (states == 2)
         memory = [np.float32(each).astype(np.float64) for each in memory]
         steps = data.draw(st.integers(1, 50), label="step")
         numbers = {
             "rate": np.array(2.0**-6),
-            "correction": np.float32(
-                [1 - given["beta1"] ** steps, math.sqrt(1 - given["beta2"] ** steps)]
-            ).astype(float),
+            "correction": np.float32([1 - given["beta1"] ** steps, math.sqrt(1 - given["beta2"] ** steps)]).astype(
+                float
+            ),
         }
         return [
             *memory,
@@ -249,9 +245,7 @@ def _draw(op: str, data: st.DataObject) -> tuple[list[np.ndarray], dict[str, Any
             values(m),
         ], given
     if op == "dense":
-        return [values(n), values(m, n), values(m)][
-            : data.draw(st.sampled_from([2, 3]), label="inputs")
-        ], given
+        return [values(n), values(m, n), values(m)][: data.draw(st.sampled_from([2, 3]), label="inputs")], given
     if op in ("dense_grad_input", "dense_grad_weight"):
         return [values(m), values(m, n) if op == "dense_grad_input" else values(n)], given
     if op == "cross_entropy":
@@ -287,9 +281,7 @@ def test_kernel_computes_its_reference(op: str, kernel: Any, data: st.DataObject
 @pytest.mark.parametrize(("op", "over"), [(name, index) for name, op in OPS.items() for index in op.in_place])
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())
-def test_result_in_the_memory_of_an_input_is_the_same(
-    op: str, over: int, kernel: Any, data: st.DataObject
-) -> None:
+def test_result_in_the_memory_of_an_input_is_the_same(op: str, over: int, kernel: Any, data: st.DataObject) -> None:
     """The memory plan relies on it for every input an operator names in ``in_place``."""
     inputs, given = _draw(op, data)
     for beside, within in zip(kernel(op, inputs, given), kernel(op, inputs, given, over), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from microtune.compiler.program import Program
 from microtune.errors import BuildError
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
+from microtune.ops.update import RULES
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.optimizers import RLS
 from microtune.version import VERSION
@@ -32,10 +33,15 @@ C_WORDS = frozenset(
 )
 
 
+# NAME_... macros of the header (templates/device.h.jinja), which a weight's macro must not be
+HEADER_MACROS = ("h", "inputs", "outputs", "targets", "parameters", "ram", "storage")
+
+
 def identifier(name: str) -> str:
     """A C identifier close to any name."""
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "tensor"
-    plain = f"t_{plain}" if plain[0].isdigit() else plain
+    # mt_ is the runtime's
+    plain = f"t_{plain}" if plain[0].isdigit() or plain.startswith("mt_") else plain
     return f"{plain}_" if plain in C_WORDS or keyword.iskeyword(plain) else plain
 
 
@@ -74,16 +80,18 @@ class Statement:
     comment: str = ""
 
 
-def _unique(names: list[str]) -> dict[str, str]:
-    """Distinct C identifiers for tensor names."""
-    taken: dict[str, str] = {}
+def _unique(names: list[str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """Distinct C identifiers for tensor names, none of them reserved."""
+    used = set(reserved)
+    found: dict[str, str] = {}
     for name in names:
         wish, count = identifier(name), 1
-        while wish in taken.values():
+        while wish in used:
             count += 1
             wish = f"{identifier(name)}_{count}"
-        taken[name] = wish
-    return taken
+        used.add(wish)
+        found[name] = wish
+    return found
 
 
 def _pointer(base: str, offset: int) -> str:
@@ -95,10 +103,8 @@ class _Writer:
 
     def __init__(self, plan: Plan, layout: Layout, name: str) -> None:
         self.plan, self.layout, self.name = plan, layout, name
-        self.macros = {each.tensor.name: f"{name}_{identifier(each.tensor.name)}".upper() for each in layout.base}
-        if len(set(self.macros.values())) != len(self.macros):
-            unique = _unique(list(self.macros))
-            self.macros = {key: f"{name}_{value}".upper() for key, value in unique.items()}
+        unique = _unique([each.tensor.name for each in layout.base], HEADER_MACROS)
+        self.macros = {tensor: f"{name}_{word}".upper() for tensor, word in unique.items()}
 
     def places(self) -> dict[str, str]:
         """C expressions of what lives outside the arena in every program."""
@@ -116,7 +122,7 @@ class _Writer:
         graph = program.graph
         expressions = dict(places)
         local = [name for node in graph.nodes for name in node.outputs if program.arena.offset(name) is not None]
-        names = _unique(local)
+        names = _unique(local, [f"{self.name}_base"])
         declared: list[Statement] = []
         for name in local:
             offset = program.arena.offset(name)
@@ -183,9 +189,12 @@ def _step(plan: Plan, writer: _Writer, places: Mapping[str, str]) -> list[Statem
     program = plan.programs.step
     if program is None or isinstance(plan.optimizer, Bayes):
         return []
-    rate = "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)
-    target = [each for each in program.graph.inputs if each.startswith("target")][-1]
-    found = writer.program(program, {**places, "rate": rate, "correction": "correction", target: "target"})
+    # the inputs of a step: the cut, the target, the optimiser's scalars, its state
+    target, *scalars = program.graph.inputs[len(plan.programs.cut) :]
+    roles = () if isinstance(plan.optimizer, RLS) else RULES[plan.optimizer.rule][1]
+    written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr), "correction": "correction"}
+    given = {name: written[role] for name, role in zip(scalars, roles, strict=False)}
+    found = writer.program(program, {**places, **given, target: "target"})
     return [*_rate(plan), *found]
 
 

@@ -27,6 +27,9 @@ from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
 Optimizer = SGD | RMSProp | Adam | RLS | Bayes
 
 
+LARGEST_COUNT = 65535
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that is decided before C is written. ``memory`` says what it will cost."""
@@ -87,6 +90,22 @@ def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...
     return tuple(inputs)
 
 
+def _check_counts(programs: Programs, inputs: Sequence[Input]) -> None:
+    """The C counts in 16 bits (mt_model in runtime/mt_learner.h)."""
+    for what, tensors in (
+        ("learn", programs.trained),
+        ("of optimiser state", programs.state),
+        ("at the cut", programs.cut),
+    ):
+        count = sum(tensor.size for tensor in tensors)
+        if count > LARGEST_COUNT:
+            raise PlanError(
+                f"{count} numbers {what}, a device counts to {LARGEST_COUNT}; let fewer layers learn, as Head(1) does"
+            )
+    if len(inputs) > LARGEST_COUNT:
+        raise PlanError(f"the model takes {len(inputs)} inputs, a device counts to {LARGEST_COUNT}")
+
+
 def plan(
     graph: Graph,
     learn: Scheme | None = None,
@@ -140,6 +159,7 @@ def plan(
             selection.graph,
             compile_programs(selection.graph, selection.trained, chosen, optimizer),
         )
+    _check_counts(programs, described)
     result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)

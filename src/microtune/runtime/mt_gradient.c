@@ -76,8 +76,15 @@ static void begin_optimizer(const mt_model *model, float *optimizer)
 {
     if (model->begin != NULL) {
         model->begin(optimizer);
-    } else {
+    } else if (model->optimizer != 0) { /* else there is no memory: optimizer is NULL */
         MT_ZERO(optimizer, model->optimizer * sizeof *optimizer);
+    }
+}
+
+static void put_optimizer(const mt_learner *learner, float *to, const float *from)
+{
+    if (learner->model->optimizer != 0) {
+        MT_COPY(to, from, learner->model->optimizer * sizeof *to);
     }
 }
 
@@ -89,8 +96,7 @@ static void begin_candidate(const mt_learner *learner, int from_base)
     if (from_base) {
         begin_optimizer(model, learner->candidate_optimizer);
     } else {
-        MT_COPY(learner->candidate_optimizer, learner->optimizer,
-                model->optimizer * sizeof *learner->candidate_optimizer);
+        put_optimizer(learner, learner->candidate_optimizer, learner->optimizer);
     }
 }
 
@@ -302,7 +308,7 @@ static void gradient_update(const mt_learner *learner, mt_update *update)
         all_finite(learner->candidate_optimizer, model->optimizer)) {
         put_parameters(learner, learner->previous, learner->parameters);
         put_parameters(learner, learner->parameters, learner->candidate);
-        MT_COPY(learner->optimizer, learner->candidate_optimizer, model->optimizer * sizeof(float));
+        put_optimizer(learner, learner->optimizer, learner->candidate_optimizer);
         update->accepted = 1;
     } else if (judged && base_is_better(learner)) {
         put_parameters(learner, learner->parameters, model->base);

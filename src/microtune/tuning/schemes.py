@@ -122,7 +122,10 @@ def select(graph: Graph, scheme: Scheme) -> Selection:
                 )
             return Selection(graph, _parameters(graph, dense[-layers:]))
         case Bias():
-            return Selection(graph, tuple(dict.fromkeys(node.inputs[2] for node in dense if len(node.inputs) == 3)))
+            biases = tuple(dict.fromkeys(node.inputs[2] for node in dense if len(node.inputs) == 3))
+            if not biases:
+                raise PlanError(f"Bias(): no dense layer of '{graph.name}' has a bias; use Head or Full")
+            return Selection(graph, biases)
         case LoRA(rank, alpha):
             if rank < 1 or (alpha is not None and not alpha > 0):
                 raise PlanError(f"{scheme}: rank must be at least 1 and alpha above 0")

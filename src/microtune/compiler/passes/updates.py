@@ -18,13 +18,14 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
     Scalar inputs ``rate`` (and ``correction`` for Adam) are added to the graph's inputs. The gradient of a
     dense weight is not computed: the update takes its two factors (see ``ops.update``).
     """
-    states, scalars, _ = RULES[optimizer.rule]
+    states, roles, _ = RULES[optimizer.rule]
+    scalars = tuple(graph.fresh_name(role) for role in roles)
     nodes = list(graph.nodes)
     tensors = [Tensor(name, ()) for name in scalars]
     memory: list[str] = []
     for parameter, gradient in gradients.items():
         shape = graph.tensor(parameter).shape
-        state = [f"{parameter}.{optimizer.rule}{index}" for index in range(states)]
+        state = [graph.fresh_name(f"{parameter}.{optimizer.rule}{index}") for index in range(states)]
         memory += state
         tensors += [Tensor(name, shape) for name in state]
         producer = next(node for node in nodes if gradient in node.outputs)
@@ -34,7 +35,7 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
             nodes.remove(producer)
             op, factors = f"{op}_dense", producer.inputs
         old = (parameter, *state)
-        new = tuple(f"{name}.next" for name in old)
+        new = tuple(graph.fresh_name(f"{name}.next") for name in old)
         tensors += [Tensor(name, shape) for name in new]
         inputs = (*old, *scalars, *factors)
         updates = dict(zip(new, old, strict=True))
@@ -44,25 +45,28 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
     return result, tuple(memory)
 
 
-def attach_least_squares(graph: Graph, trained: tuple[str, ...], loss: Node, forgetting: float, prior: float) -> tuple[Graph, tuple[str, ...]]:
+def attach_least_squares(
+    graph: Graph, trained: tuple[str, ...], loss: Node, forgetting: float, prior: float
+) -> tuple[Graph, tuple[str, ...]]:
     """Recursive least squares on the last dense layer instead of a gradient step; see ``runtime/mt_kernels_rls.h``."""
     head = next(node for node in reversed(graph.nodes) if node.op == "dense")
     if loss.op != "mse" or tuple(head.inputs[1:]) != trained or head.output != loss.inputs[0]:
         raise PlanError("RLS learns the last dense layer on squared error: use it with learn=Head(1) and loss='mse'")
     outputs, inputs = graph.tensor(head.inputs[1]).shape
     size = (inputs + 1) * (inputs + 2) // 2
-    new = tuple(f"{name}.next" for name in (*trained, "covariance"))
+    covariance, gain = graph.fresh_name("covariance"), graph.fresh_name("gain")
+    new = tuple(graph.fresh_name(f"{name}.next") for name in (*trained, covariance))
     tensors = [
-        Tensor("covariance", (size,)),
-        Tensor("gain", (inputs + 1,)),
+        Tensor(covariance, (size,)),
+        Tensor(gain, (inputs + 1,)),
         Tensor(new[0], (outputs, inputs)),
         Tensor(new[1], (outputs,)),
         Tensor(new[2], (size,)),
     ]
     node = Node(
-        "rls", "head.update", (*trained, "covariance", head.inputs[0], loss.inputs[0], loss.outputs[1]),
-        (*new, "gain"), {"forgetting": float(np.float32(forgetting)), "prior": prior},
-        dict(zip(new, (*trained, "covariance"), strict=True)),
+        "rls", "head.update", (*trained, covariance, head.inputs[0], loss.inputs[0], loss.outputs[1]),
+        (*new, gain), {"forgetting": float(np.float32(forgetting)), "prior": prior},
+        dict(zip(new, (*trained, covariance), strict=True)),
     )  # fmt: skip
     result = graph.with_nodes([*graph.nodes, node], tensors)
-    return Graph(result.name, result.tensors, result.nodes, (*graph.inputs, "covariance"), graph.outputs), ("covariance",)
+    return Graph(result.name, result.tensors, result.nodes, (*graph.inputs, covariance), graph.outputs), (covariance,)
