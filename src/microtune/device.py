@@ -231,11 +231,16 @@ class Device:
         return Update(bool(found.accepted), found.loss_before, found.loss_after, found.steps)
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-        """One plain optimiser step on one sample, no policy; returns the loss before the step."""
+        """One plain optimiser step on one sample, no policy; returns the loss before the step.
+
+        A prediction that waits for its observation is given up. Raises DeviceError for a closed-form head.
+        """
         inputs, target = (
             self._vector(x, self._inputs, "the input"),
             self._vector(y, self._targets, "the target"),
         )
+        if self.package.manifest["optimizer"]["name"] == "Bayes":
+            raise DeviceError("this device learns in closed form and has no plain step: use observe and idle", STATUS[1])
         loss = ctypes.c_float()
         self._check(
             self._call(
