@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ def make_net(
     tensor = builder.input("x", (sizes[0],))
     if isinstance(activations, str):
         activations = [activations] * (len(sizes) - 2)
-    for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         weight = builder.constant(f"w{index}", r.normal(size=(outputs, inputs)) / inputs**0.5, "test")
         rest = [builder.constant(f"b{index}", 0.3 * r.normal(size=outputs), "test")] if bias else []
         tensor = builder.emit("dense", [tensor, weight, *rest], f"h{index}", "test", f"dense{index}")

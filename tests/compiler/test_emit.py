@@ -1,4 +1,4 @@
-"""Generated C: reproducible, clean under every warning, freestanding, sound under sanitizers (SPEC B4, C conventions)."""
+"""Generated C: reproducible, clean under every warning, freestanding, sound under sanitizers (SPEC B4)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from microtune.compiler.emit import emit, identifier, literal
+from microtune.compiler.layout import lay_out
 from microtune.compiler.package import build, runtime_directory, write_sources
 from microtune.compiler.plan import Plan, plan
 from microtune.errors import BuildError
@@ -34,8 +35,12 @@ def plans(net: Any) -> dict[str, Plan]:
     unit = [Input(f"feature {index}", -1, 1, "mV") for index in range(4)]
     return {
         "Full SGD mse": plan(net([4, 6, 2]), Full(), "mse", SGD(), small),
-        "Head Adam cross entropy": plan(net([4, 6, 3], "tanh"), Head(1), "cross_entropy", Adam(clip=1, decay=0.1), small, inputs=unit),
-        "LoRA RMSProp binary": plan(net([4, 5, 4, 2], ["relu6", "sigmoid"]), LoRA(1), "binary_cross_entropy", RMSProp(), small),
+        "Head Adam cross entropy": plan(
+            net([4, 6, 3], "tanh"), Head(1), "cross_entropy", Adam(clip=1, decay=0.1), small, inputs=unit
+        ),
+        "LoRA RMSProp binary": plan(
+            net([4, 5, 4, 2], ["relu6", "sigmoid"]), LoRA(1), "binary_cross_entropy", RMSProp(), small
+        ),
         "Bias momentum huber": plan(
             net([4, 6, 1], "leaky_relu"), Bias(), "huber", SGD(momentum=0.9),
             Learner(buffer=20, every=5, epochs=2, restart=False, pull=0.01, threshold=0.5, fallback=[0.5]),
@@ -155,6 +160,22 @@ def test_worst_stack_is_within_the_manifest(made: Plan, tmp_path: Path) -> None:
     stated = package.manifest["targets_built"]["cortex-m4"]["stack"]
     assert 0 < deepest <= stated <= 2 * deepest + 512
     assert package.manifest["memory"]["ram"] == 4 + layout["bytes"] + package.manifest["memory"]["stack"]
+
+
+def test_one_plain_step_costs_what_is_promised(net: Any, tmp_path: Path) -> None:
+    """The 4-16-1 ReLU net on squared error: at most 1 300 instructions on M4F, 200 bytes beyond the parameters."""
+    made = plan(net([4, 16, 1]), Full(), "mse", SGD())
+    sources = write_sources(made, "net", tmp_path)
+    keep = ["net_init", "net_step"]
+    machine = Emulator(compile_image(sources, [tmp_path], tmp_path / "n.elf", "cortex-m4", keep=keep), "cortex-m4")
+    layout = lay_out(made)
+    device, x, y, loss = (machine.allocate(size) for size in (4 + layout.bytes, 16, 4, 4))
+    machine.write(x, np.ones(4, "<f4").tobytes())
+    assert machine.call("net_init", device, 0) == 0
+    found = machine.measure("net_step", device, x, y, loss)
+    assert found.result == 0 and 500 < found.instructions <= 1300
+    needed = ("arena", "pending_cut", "optimizer")
+    assert sum(field.bytes for field in layout.fields if field.name in needed) <= 200
 
 
 NASTY = (

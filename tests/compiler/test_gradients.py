@@ -9,8 +9,8 @@ this network over these steps. The C may be off by at most
 
 where the second term, one rounding of each stored parameter a step, covers networks so small that all
 four runs were lucky. The factor 4 covers what is rounded differently: our exponential and square root are
-within 2 ulp, PyTorch's within 1, and sums have another order. ``test_a_wrong_kernel_is_caught`` shows that errors of one
-part in ten thousand in a kernel do not pass.
+within 2 ulp, PyTorch's within 1, and sums have another order. ``test_a_wrong_kernel_is_caught`` shows that
+errors of one part in ten thousand in a kernel do not pass.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_build_leaves_foreign_directories_alone(net: Any, tmp_path: Path) -> Non
 
 
 def test_open_package_explains_what_it_is_given(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="has no manifest.json"):
+    with pytest.raises(BuildError, match=r"has no manifest\.json"):
         mt.open_package(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(BuildError, match="cannot be read"):

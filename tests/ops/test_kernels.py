@@ -154,7 +154,7 @@ def _optimiser(inputs: Arrays, given: Given, results: Arrays, rule: str) -> tupl
         velocity = given["momentum"] * np.abs(inputs[1]) + gradient
         return gamma(6) * (np.abs(parameter) + rate * velocity), gamma(3) * velocity
     if rule == "rmsprop":
-        # second: g, g g, (1 - smoothing), product, sum: 6 roundings of positive terms; its root halves them and adds 1 ulp
+        # second: 6 roundings of positive terms; its root halves them and adds 1 ulp
         step = np.abs(parameter - results[0])
         return U * np.abs(results[0]) + gamma(1 + 3 + 2 + 1 + 3) * step, gamma(6) * results[1]
     correction = inputs[3]
@@ -171,7 +171,7 @@ for _rule in RULES:
 
 @bound("rls")
 def _rls(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
-    weight, bias, packed, x, _, dy = (np.abs(each) for each in inputs)
+    packed, x, _, dy = (np.abs(each) for each in inputs[2:])
     size = x.size + 1
     phi = np.append(x, 1.0)
     covariance = np.zeros((size, size))

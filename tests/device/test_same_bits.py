@@ -1,0 +1,101 @@
+"""One build, a year of uses, the same state byte for byte on host, WebAssembly and Cortex-M (SPEC D2, D3)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import microtune as mt
+from microtune.package import VERBS
+from microtune.targets.emulator import Emulator
+from microtune.targets.machine import HostMachine, Machine
+from microtune.targets.wasm import WasmMachine
+from microtune.toolchain import compile_image, compile_library, compile_wasm
+
+from .conftest import make_net
+
+PORT = Path(mt.__file__).parent / "targets"
+DAYS = 365
+CORES = ("cortex-m0", "cortex-m4", "cortex-m33")
+
+
+def plans() -> dict[str, mt.Plan]:
+    """Different arithmetic: exponentials and divisions, square roots, recursive least squares."""
+    short = mt.Learner(buffer=12, every=6, epochs=1, folds=2)
+    return {
+        "adam": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.Adam(0.01, decay=0.01), short),
+        "momentum": mt.plan(make_net([3, 4, 1]), mt.Full(), "huber", mt.SGD(0.02, momentum=0.5, clip=1), short),
+        "rls": mt.plan(make_net([3, 4, 1]), mt.Head(1), "mse", mt.RLS(0.98), short),
+    }
+
+
+def machines(package: mt.Package, folder: Path) -> dict[str, Machine]:
+    """The package's sources and a port in memory on every machine there is here."""
+    sources, include = [*package.sources, PORT / "memory_port.c"], [package.directory, PORT]
+    keep = [*(f"{package.name}_{verb}" for verb in VERBS), "mt_memory_port_create"]
+    found: dict[str, Machine] = {
+        "host": HostMachine(compile_library(sources, include, folder / "host.so")),
+        "wasm32": WasmMachine(compile_wasm(sources, include, folder / "net.wasm", exports=keep)),
+    }
+    for core in CORES:
+        found[core] = Emulator(compile_image(sources, include, folder / f"{core}.elf", core, keep=keep), core)
+    return found
+
+
+def a_year(package: mt.Package, machine: Machine) -> tuple[bytes, bytes, bytes]:
+    """Live through a year; the saved state, the storage's content, and all answers."""
+    layout, name = package.manifest["layout"], package.name
+    device = machine.allocate(machine.pointer_size + layout["bytes"] + 8)
+    port, storage_size = machine.allocate(64), 8192
+    storage = machine.allocate(storage_size)
+    x, y, output, result = (machine.allocate(64) for _ in range(4))
+    machine.call("mt_memory_port_create", port, storage, storage_size, 256)
+    r = np.random.default_rng(2)
+    classes = package.manifest["outputs"]
+    answers = []
+
+    def call(verb: str, *arguments: int, expect: int = 0) -> None:
+        assert machine.call(f"{name}_{verb}", device, *arguments) == expect, verb
+
+    call("init", port)
+    for day in range(DAYS):
+        values = r.normal(size=3).astype("<f4")
+        wish = float(values[0] > 0) + float(values[1] > 0) if classes > 1 else float(np.tanh(values[0]))
+        machine.write(x, values.tobytes())
+        machine.write(y, np.float32(wish + (day > 180 and classes == 1)).tobytes())
+        call("predict", x, output, result)
+        answers.append(machine.read(output, 4 * classes) + machine.read(result, 4))
+        call("observe", y)
+        call("idle", result)
+        if day % 50 == 49:
+            call("step", x, y, result)
+        if day == 100:
+            call("forget")
+        if day == 200:
+            machine.write(x, np.full(3, np.nan, "<f4").tobytes())
+            call("predict", x, output, result, expect=2)
+            call("init", port)  # the power was off
+    call("save")
+    state = machine.read(device + machine.pointer_size, layout["saved"])
+    return state, machine.read(storage, storage_size), b"".join(answers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adam", "momentum", "rls"])
+def test_a_year_gives_the_same_bits_everywhere(kind: str, tmp_path: Path) -> None:
+    package = mt.build(plans()[kind], tmp_path / "net")
+    found, seconds = {}, {}
+    for name, machine in machines(package, tmp_path).items():
+        start = time.perf_counter()
+        found[name] = a_year(package, machine)
+        seconds[name] = time.perf_counter() - start
+    print({name: round(value, 1) for name, value in seconds.items()})
+    learnt = next(field for field in package.manifest["layout"]["fields"] if field["name"] == "parameters")
+    span = slice(learnt["offset"], learnt["offset"] + learnt["bytes"])
+    assert found["host"][0][span] != mt.Device(package).state()[span]
+    for name in found:
+        for what, have, want in zip(("state", "storage", "answers"), found[name], found["host"], strict=True):
+            assert have == want, f"{what} on {name} differs from the host's"
