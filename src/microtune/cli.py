@@ -31,10 +31,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print figures for machines."
 
 @contextmanager
 def _spoken() -> Iterator[None]:
-    """Our own errors end the command with their sentence, never with a traceback."""
+    """Our own errors, and files that cannot be read or written, end the command with a sentence, not a traceback."""
     try:
         yield
-    except mt.MicrotuneError as error:
+    except (mt.MicrotuneError, OSError) as error:
         Console(stderr=True).print(f"[red]microtune:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -46,12 +46,30 @@ def _number(text: str) -> float:
         raise mt.PlanError(f"{text!r} is not a number") from None
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise mt.PlanError(f"{text!r} is not a whole number") from None
+
+
+def _plain(make: Callable[[], Any]) -> Callable[[str], Any]:
+    """For what takes no number."""
+
+    def choose(text: str) -> Any:
+        if text:
+            raise mt.PlanError(f"{make.__name__} takes no number, not {text!r}")
+        return make()
+
+    return choose
+
+
 # name -> how its argument becomes a scheme
 SCHEMES: dict[str, Callable[[str], Any]] = {
-    "full": lambda _: mt.Full(),
-    "head": lambda text: mt.Head(int(_number(text or "1"))),
-    "bias": lambda _: mt.Bias(),
-    "lora": lambda text: mt.LoRA(int(_number(text or "4"))),
+    "full": _plain(mt.Full),
+    "head": lambda text: mt.Head(_whole(text or "1")),
+    "bias": _plain(mt.Bias),
+    "lora": lambda text: mt.LoRA(_whole(text or "4")),
 }
 OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "sgd": lambda text: mt.SGD(lr=_number(text or "0.05")),
@@ -59,7 +77,7 @@ OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "adam": lambda text: mt.Adam(lr=_number(text or "0.001")),
     "rmsprop": lambda text: mt.RMSProp(lr=_number(text or "0.001")),
     "rls": lambda text: mt.RLS(forgetting=_number(text or "1")),
-    "bayes": lambda _: mt.Bayes(),
+    "bayes": _plain(mt.Bayes),
 }
 
 
@@ -175,11 +193,12 @@ def build(
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
         found = _plan(model, learn, loss, optimizer, buffer, every, ram, flash)
-        if show:
-            print(show_stage(found, show, out.name))
+        stage = {show: show_stage(found, show, out.name)} if show else {}
+        if not as_json:
+            print(*stage.values(), sep="\n", end="\n" if stage else "")
         package = mt.build(found, out, targets=target or ["host"])
         if as_json:
-            print(json.dumps({"package": str(package.directory), "memory": _memory(found)}, indent=2))
+            print(json.dumps({"package": str(package.directory), "memory": _memory(found), **stage}, indent=2))
             return
         console = Console()
         _show_memory(found, console)
@@ -190,7 +209,7 @@ def build(
 def emulate(
     package: Annotated[Path, typer.Argument(help="A package directory.")],
     target: Annotated[list[str] | None, typer.Option(help="An emulated core; repeat for more.")] = None,
-    uses: Annotated[int, typer.Option(help="Uses with random inputs in range before measuring.")] = 120,
+    uses: Annotated[int, typer.Option(min=1, help="Uses with random inputs in range; the last five are measured.")] = 120,
     as_json: Json = False,
 ) -> None:
     """Count instructions of a prediction and of an update on emulated cores, with a full buffer."""
