@@ -240,7 +240,8 @@ class Device:
             self._vector(y, self._targets, "the target"),
         )
         if self.package.manifest["optimizer"]["name"] == "Bayes":
-            raise DeviceError("this device learns in closed form and has no plain step: use observe and idle", STATUS[1])
+            what = "this device learns in closed form and has no plain step: use observe and idle"
+            raise DeviceError(what, "MT_INVALID_ARGUMENT")
         loss = ctypes.c_float()
         self._check(
             self._call(
