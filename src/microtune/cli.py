@@ -209,7 +209,9 @@ def build(
 def emulate(
     package: Annotated[Path, typer.Argument(help="A package directory.")],
     target: Annotated[list[str] | None, typer.Option(help="An emulated core; repeat for more.")] = None,
-    uses: Annotated[int, typer.Option(min=1, help="Uses with random inputs in range; the last five are measured.")] = 120,
+    uses: Annotated[
+        int, typer.Option(min=1, help="Uses with random inputs in range; the last five are measured.")
+    ] = 120,
     as_json: Json = False,
 ) -> None:
     """Count instructions of a prediction and of an update on emulated cores, with a full buffer."""
