@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from microtune.compiler.layout import lay_out
-from microtune.compiler.package import write_sources
-from microtune.compiler.plan import Plan
+from microtune.compiler.planned import Plan
+from microtune.compiler.sources import write_sources
 from microtune.ops import OPS
 from microtune.targets.emulator import Emulator, Measurement
 from microtune.toolchain import compile_image

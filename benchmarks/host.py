@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.nets import RATE, small
 from microtune.compiler.layout import lay_out
-from microtune.compiler.package import write_sources
+from microtune.compiler.sources import write_sources
 from microtune.toolchain import compile_library
 
 HERE = Path(__file__).parent

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from microtune.compiler.plan import Plan, plan
+from microtune.compiler.plan import plan
+from microtune.compiler.planned import Plan
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph, verify
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp

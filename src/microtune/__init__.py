@@ -1,7 +1,8 @@
 """microtune: compile a small trained model to C that goes on learning on the device."""
 
 from microtune.compiler.package import build
-from microtune.compiler.plan import Memory, Plan, plan
+from microtune.compiler.plan import plan
+from microtune.compiler.planned import Memory, Plan
 from microtune.device import Device, Metrics, Prediction, Status, Update
 from microtune.errors import (
     BudgetError,

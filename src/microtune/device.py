@@ -162,7 +162,8 @@ class Device:
         port = None if self._storage is None else self._storage.port
         self._functions: dict[str, Any] = {}
         status = self._call("init", None if port is None else ctypes.byref(port))
-        origin = "saved state" if self.status().uses else "base"
+        # the number of the state that was loaded; 0 when none was
+        origin = "saved state" if self._field("sequence", 0, 1).any() else "base"
         if origin == "base" and self._storage is not None and self._storage.damaged:
             origin = ORIGINS["MT_STATE_CORRUPT"]
         self._origin = ORIGINS.get(STATUS[status], origin)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from microtune.compiler.layout import lay_out
-from microtune.compiler.package import write_sources
-from microtune.compiler.plan import Plan
+from microtune.compiler.planned import Plan
+from microtune.compiler.sources import write_sources
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph, verify
 from microtune.targets.machine import HostMachine, Machine

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from microtune.compiler.plan import Plan, plan
+from microtune.compiler.plan import plan
+from microtune.compiler.planned import Plan
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph, Tensor, verify
 from microtune.tuning.optimizers import SGD, Adam, RMSProp

@@ -13,8 +13,10 @@ import pytest
 
 from microtune.compiler.emit import emit, identifier, literal
 from microtune.compiler.layout import lay_out
-from microtune.compiler.package import build, runtime_directory, write_sources
-from microtune.compiler.plan import Plan, plan
+from microtune.compiler.package import build
+from microtune.compiler.plan import plan
+from microtune.compiler.planned import Plan
+from microtune.compiler.sources import runtime_directory, write_sources
 from microtune.errors import BuildError
 from microtune.frontends.builder import Builder
 from microtune.ir import verify

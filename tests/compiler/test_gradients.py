@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microtune.compiler.plan import Plan, plan
+from microtune.compiler.plan import plan
+from microtune.compiler.planned import Plan
 from microtune.ir import Graph
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp

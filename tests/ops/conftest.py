@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microtune.compiler.package import runtime_directory
+from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
 from microtune.ops.update import RULES

@@ -59,7 +59,7 @@ def test_unresolved_symbol_and_missing_source_are_named(tmp_path: Path) -> None:
 def test_strict_refuses_what_plain_accepts(tmp_path: Path, text: str) -> None:
     source = write(tmp_path / "loose.c", text)
     compile_objects([source])
-    with pytest.raises(ToolchainError, match="conversion|double-promotion"):
+    with pytest.raises(ToolchainError, match=r"conversion|double-promotion"):
         compile_objects([source], strict=True)
 
 

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 
 from microtune.compiler.layout import Layout, lay_out, scalar_state
-from microtune.compiler.plan import Plan, target_size
+from microtune.compiler.planned import Plan, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
 from microtune.ir import Node, Tensor

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from microtune import toolchain
 from microtune.compiler.layout import lay_out
-from microtune.compiler.plan import Memory, Plan, Span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from microtune.compiler.planned import Memory, Plan, Span
+from microtune.compiler.sources import write_sources
+from microtune.package import VERBS
+from microtune.targets.size import image_size
+from microtune.targets.stack import stack_bound
 
 REFERENCE = "cortex-m4"
 POINTER = 4  # bytes of an address on the 32-bit cores that figures are given for
@@ -19,10 +20,6 @@ POINTER = 4  # bytes of an address on the 32-bit cores that figures are given fo
 
 def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Path, core: str) -> tuple[int, int]:
     """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
-    from microtune.package import VERBS
-    from microtune.targets.size import image_size
-    from microtune.targets.stack import stack_bound
-
     entries = [f"{name}_{verb}" for verb in VERBS]
     toolchain.compile_image(sources, [include], image, core, keep=entries)
     return image_size(image).flash, max(stack_bound(image, entry).size for entry in entries)
@@ -30,8 +27,6 @@ def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Pa
 
 def measure(plan: Plan) -> Memory:
     """The memory of a plan; compiles it once for the reference core (Cortex-M4)."""
-    from microtune.compiler.package import write_sources
-
     layout = lay_out(plan)
     programs = [program for program in (plan.programs.backbone, plan.programs.head, plan.programs.step) if program]
     with tempfile.TemporaryDirectory() as scratch:

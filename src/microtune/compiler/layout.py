@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microtune.compiler.plan import Plan, target_size
+from microtune.compiler.planned import Plan, target_size
 from microtune.ir import Tensor
 from microtune.tuning.bayes import Bayes
 

@@ -16,51 +16,15 @@ from typing import Any
 import numpy as np
 
 from microtune import toolchain
-from microtune.compiler.emit import check_name, emit
+from microtune.compiler.emit import check_name
+from microtune.compiler.footprint import image_footprint
 from microtune.compiler.layout import Slice, lay_out
-from microtune.compiler.plan import Plan, target_size
+from microtune.compiler.planned import Plan, target_size
+from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
 from microtune.package import FORMAT, VERBS, Package
 from microtune.targets.catalogue import target
 from microtune.version import VERSION
-
-
-def runtime_directory() -> Path:
-    """The C runtime shipped with microtune."""
-    return Path(__file__).parent.parent / "runtime"
-
-
-def runtime_sources(generated: str) -> list[Path]:
-    """The runtime files a generated source needs: the headers it reaches, and the sources of those headers."""
-    folder = runtime_directory()
-    found: dict[str, Path] = {}
-    waiting = re.findall(r'#include "(mt_\w+\.h)"', generated)
-    while waiting:
-        name = waiting.pop()
-        path = folder / name
-        if name in found or not path.exists():
-            continue
-        found[name] = path
-        waiting += re.findall(r'#include "(mt_\w+\.h)"', path.read_text())
-        source = path.with_suffix(".c")
-        if path.suffix == ".h" and source.exists():
-            found[source.name] = source
-            waiting += re.findall(r'#include "(mt_\w+\.h)"', source.read_text())
-    return [found[name] for name in sorted(found)]
-
-
-def write_sources(plan: Plan, name: str, directory: Path) -> list[Path]:
-    """Generated and runtime sources into ``directory``; returns the C sources."""
-    directory.mkdir(parents=True, exist_ok=True)
-    files = emit(plan, name)
-    for file, content in files.items():
-        if isinstance(content, bytes):
-            (directory / file).write_bytes(content)
-        else:
-            (directory / file).write_text(content)
-    for source in runtime_sources(str(files[f"{name}.c"]) + str(files[f"{name}.h"])):
-        shutil.copy(source, directory / source.name)
-    return sorted(directory.glob("*.c"))
 
 
 def _slices(slices: Sequence[Slice]) -> list[dict[str, Any]]:
@@ -159,8 +123,6 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
 
 
 def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library: Path, wanted: str) -> dict[str, Any]:
-    from microtune.compiler.footprint import image_footprint
-
     chosen = target(wanted)
     if chosen.kind == "elf-thumb":
         image = library / f"{chosen.name}.elf"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
+from microtune.compiler.footprint import measure
+from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     Programs,
     compile_programs,
     residual_programs,
-    target_shape,
     without_final,
 )
 from microtune.errors import BudgetError, PlanError
@@ -21,65 +21,11 @@ from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss, loss_of
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.optimizers import SGD
 from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
 
-Optimizer = SGD | RMSProp | Adam | RLS | Bayes
-
-
+# the runtime keeps sizes in 16 bits
 LARGEST_COUNT = 65535
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Everything that is decided before C is written. ``memory`` says what it will cost."""
-
-    graph: Graph
-    scheme: Scheme
-    loss: Loss
-    optimizer: Optimizer
-    learner: Learner
-    inputs: tuple[Input, ...]
-    budget: Budget
-    programs: Programs
-
-    @cached_property
-    def memory(self) -> Memory:
-        from microtune.compiler.footprint import measure
-
-        return measure(self)
-
-
-@dataclass(frozen=True)
-class Span:
-    """One buffer in time: bytes at an offset of the arena, live from node ``first`` to node ``last``."""
-
-    program: str
-    name: str
-    offset: int
-    bytes: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of a plan on a 32-bit core. ``flash`` and ``stack`` are measured on the C compiled for Cortex-M4.
-
-    ram: the whole device struct and the worst-case stack. arena: scratch of the network, shared by prediction
-    and training; ``bound`` is the most bytes ever live at once. parameters: what learns, once.
-    buffers: the sample buffer.
-    """
-
-    ram: int
-    flash: int
-    stack: int
-    arena: int
-    bound: int
-    parameters: int
-    optimizer: int
-    buffers: int
-    timeline: tuple[Span, ...]
 
 
 def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...]:
@@ -155,20 +101,13 @@ def plan(
         programs = residual_programs(graph, chosen)
     else:
         selection = select(graph, scheme)
-        graph, programs = (
-            selection.graph,
-            compile_programs(selection.graph, selection.trained, chosen, optimizer),
-        )
+        graph = selection.graph
+        programs = compile_programs(graph, selection.trained, chosen, optimizer)
     _check_counts(programs, described)
-    result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs)
+    result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs, measure)
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
     return result
-
-
-def target_size(plan: Plan) -> int:
-    """Floats of one target."""
-    return 1 if plan.programs.hidden else int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))
 
 
 def _over(memory: Memory, budget: Budget) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microtune.compiler.emit import emit
-from microtune.compiler.plan import Plan
+from microtune.compiler.planned import Plan
 from microtune.errors import PlanError
 from microtune.ir import format_graph
 

@@ -1,0 +1,77 @@
+"""What is decided about a device before its C is written: the plan, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from microtune.compiler.program import Programs, target_shape
+from microtune.ir import Graph
+from microtune.tuning.bayes import Bayes
+from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Input, Learner
+from microtune.tuning.losses import Loss
+from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.schemes import Scheme
+
+Optimizer = SGD | RMSProp | Adam | RLS | Bayes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that is decided before C is written. ``memory`` says what it will cost."""
+
+    graph: Graph
+    scheme: Scheme
+    loss: Loss
+    optimizer: Optimizer
+    learner: Learner
+    inputs: tuple[Input, ...]
+    budget: Budget
+    programs: Programs
+    measure: Callable[[Plan], Memory] = field(repr=False)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What the plan costs; measured when first asked for, since that compiles it."""
+        return self.measure(self)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One buffer in time: bytes at an offset of the arena, live from node ``first`` to node ``last``."""
+
+    program: str
+    name: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a plan on a 32-bit core. ``flash`` and ``stack`` are measured on the C compiled for Cortex-M4.
+
+    ram: the whole device struct and the worst-case stack. arena: scratch of the network, shared by prediction
+    and training; ``bound`` is the most bytes ever live at once. parameters: what learns, once.
+    buffers: the sample buffer.
+    """
+
+    ram: int
+    flash: int
+    stack: int
+    arena: int
+    bound: int
+    parameters: int
+    optimizer: int
+    buffers: int
+    timeline: tuple[Span, ...]
+
+
+def target_size(plan: Plan) -> int:
+    """Floats of one target."""
+    return 1 if plan.programs.hidden else int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))
