@@ -85,6 +85,9 @@ def test_every_documented_field_exists(package: mt.Package) -> None:
 def test_settings_are_the_fields_of_their_classes(package: mt.Package) -> None:
     for key in ("optimizer", "scheme"):
         name, *rest = package.manifest[key]
+        if package.manifest[key]["name"] == "residual head":
+            assert package.manifest["optimizer"]["name"] == "Bayes" and not rest
+            continue
         settings = getattr(mt, package.manifest[key]["name"])
         assert name == "name" and rest == [each.name for each in dataclasses.fields(settings)]
     assert list(package.manifest["learner"]) == [each.name for each in dataclasses.fields(mt.Learner)]

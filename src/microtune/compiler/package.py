@@ -53,8 +53,11 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
         "identity": _identity((directory / f"{name}.c").read_text()),
         "task": plan.loss.task,
         "loss": plan.loss.operator,
+        "delta": plan.loss.delta,
         "optimizer": {"name": type(plan.optimizer).__name__, **asdict(plan.optimizer)},
-        "scheme": {"name": type(plan.scheme).__name__, **asdict(plan.scheme)},
+        "scheme": {"name": "residual head"}
+        if plan.programs.hidden
+        else {"name": type(plan.scheme).__name__, **asdict(plan.scheme)},
         "learner": asdict(plan.learner),
         "inputs": [
             {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}

@@ -26,7 +26,7 @@ class SGD:
     def __post_init__(self) -> None:
         _check(
             self,
-            lr_must_be_above_0=self.lr > 0,
+            lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             momentum_must_be_in_0_to_1=0 <= self.momentum < 1,
             decay_must_not_be_negative=self.decay >= 0,
             clip_must_not_be_negative=self.clip >= 0,
@@ -55,7 +55,7 @@ class RMSProp:
     def __post_init__(self) -> None:
         _check(
             self,
-            lr_must_be_above_0=self.lr > 0,
+            lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             smoothing_must_be_in_0_to_1=0 <= self.smoothing < 1,
             epsilon_must_be_above_0=self.epsilon > 0,
             decay_must_not_be_negative=self.decay >= 0,
@@ -82,7 +82,7 @@ class Adam:
     def __post_init__(self) -> None:
         _check(
             self,
-            lr_must_be_above_0=self.lr > 0,
+            lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             betas_must_be_in_0_to_1=0 <= self.beta1 < 1 and 0 <= self.beta2 < 1,
             epsilon_must_be_above_0=self.epsilon > 0,
             decay_must_not_be_negative=self.decay >= 0,
