@@ -28,7 +28,7 @@ households and a base network that were not used while tuning. The folklore reci
 | 5 / 10 uses after an abrupt change of habit | {ra5} / {ra10} | **{a5} / {a10}** |
 | two people at one toaster, after 20 | {rt20} | **{t20}** |
 | drifting taste, after 20 / 100 | {rd20} / {rd100} | **{d20} / {d100}** |
-| contexts not visited since a local change, 15 uses on | {rl15} | **{l15}** |
+| contexts not visited since a local change, 5 / 15 / 60 uses on | {rl5} / {rl15} / {rl60} | **{l5} / {l15} / {l60}** |
 | careless person, after 20 (against the true preference) | {rn20} | **{n20}** |
 
 | the toaster on | flash | RAM, stack included | a prediction | a whole update |
@@ -74,7 +74,9 @@ def _toaster(results: dict[str, Any]) -> dict[str, str]:
             "t20": people["two_people"]["20"],
             "d20": people["drifting"]["20"],
             "d100": people["drifting"]["100"],
+            "l5": people["narrow"]["after_change"]["5"],
             "l15": people["narrow"]["after_change"]["15"],
+            "l60": people["narrow"]["100"],
             "n20": people["noisy"]["20"],
         }
         found.update({prefix + key: _percent(value) for key, value in rows.items()})

@@ -28,8 +28,8 @@ class Bayes:
     bump_variance: float = 1.0
     trend_variance: float = 0.006
     trend_unit: float = 20.0
-    trend_reach: float = 40.0
-    bump_width_squared: float = 0.5
+    trend_reach: float = 30.0
+    bump_width_squared: float = 0.4
     noise: float = 0.035
     noise_uses: float = 4.0
     noise_floor: float = 0.003
