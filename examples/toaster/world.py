@@ -24,7 +24,8 @@ less than 40 or more than 320 seconds.
 
 These numbers are a choice: how strongly real households differ is not published. A first draft was harder (offset
 0.35, meals that overlap, two unrelated households as the two people of one toaster), and a learner that missed three
-goals there by one to three points led to these. They were set before the test seeds of today were looked at, so that a single learnt offset comes close on a consistent household and fails on two people.
+goals there by one to three points led to these. They were set before the test seeds of today were looked at, so
+that a single learnt offset comes close on a consistent household and fails on two people.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ RULES: Mapping[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _kernel(function: str, states: int, scalars: int, constants: tuple[str, ...], dense: bool):  # type: ignore[no-untyped-def]
+def _kernel(
+    function: str, states: int, scalars: int, constants: tuple[str, ...], dense: bool
+) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
     """Node inputs: parameter, states..., scalars..., then gradient or (dL/dy, x)."""
 
     def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
@@ -67,7 +69,9 @@ def _step(
     return parameter - step, first, second
 
 
-def _reference(name: str, states: int, scalars: int, dense: bool):  # type: ignore[no-untyped-def]
+def _reference(
+    name: str, states: int, scalars: int, dense: bool
+) -> Callable[[Sequence[np.ndarray], Attributes], tuple[np.ndarray, ...]]:
     def reference(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
         state, values, gradient = (
             inputs[1 : 1 + states],
