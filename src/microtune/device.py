@@ -27,7 +27,7 @@ MESSAGES = {
     "MT_INVALID_ARGUMENT": "the storage is too small for two states",
     "MT_INPUT_NOT_FINITE": "an input is NaN or infinite",
     "MT_INPUT_OUT_OF_RANGE": "an input is outside its declared range",
-    "MT_TARGET_INVALID": "the target is not finite, not in 0 to 1, or not a class index",
+    "MT_TARGET_INVALID": "the target is not finite, out of range, not in 0 to 1, or not a class index",
     "MT_NO_PREDICTION": "there is no prediction to pair this observation with: call predict first",
     "MT_STORAGE_FAILED": "the storage reported a failure",
 }

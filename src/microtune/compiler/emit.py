@@ -232,6 +232,8 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     head = writer.program(programs.head, {**places, **hidden, output: "output"})
     step = _step(plan, writer, places)
     base = base_values(layout)
+    # the residual head is sound for values within 1000; see runtime/mt_bayes.h
+    reach = 1000.0 if programs.hidden else 3.4e38
     context = {
         "name": name,
         "upper": name.upper(),
@@ -256,9 +258,9 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "counts": (0, 0)
         if programs.hidden
         else (sum(each.tensor.size for each in layout.parameters), layout.optimizer_size),
-        "ranged": any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
-        "low": [max(each.low, -3.4e38) for each in plan.inputs],
-        "high": [min(each.high, 3.4e38) for each in plan.inputs],
+        "ranged": reach < 3.4e38 or any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
+        "low": [max(each.low, -reach) for each in plan.inputs],
+        "high": [min(each.high, reach) for each in plan.inputs],
         "base": layout.base,
         "macros": writer.macros,
         "parameter_count": sum(each.tensor.size for each in layout.parameters),
