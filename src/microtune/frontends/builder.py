@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from microtune.errors import ModelError
-from microtune.ir import Graph, Node, Tensor, constant
+from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
 
 LARGEST = 1 << 26
@@ -62,34 +63,46 @@ class Builder:
         self._tensors[tensor.name] = tensor
         return tensor
 
-    def input(self, wish: str, shape: tuple[int, ...]) -> Tensor:
+    def input(
+        self, wish: str, shape: tuple[int, ...], dtype: str = "float32", quantization: Quantization | None = None
+    ) -> Tensor:
         """The input of the graph; ``shape`` is that of one sample."""
         check_size(shape, f"input '{wish}'")
-        self._input = self._register(Tensor(self._fresh(wish, self._tensors), shape))
+        self._input = self._register(Tensor(self._fresh(wish, self._tensors), shape, dtype, None, quantization))
         return self._input
 
     def constant(self, wish: str, array: np.ndarray, where: str) -> Tensor:
-        """A constant of its own: equal weights of two layers are not tied, each may learn."""
+        """A float32 constant of its own: equal weights of two layers are not tied, each may learn."""
+        return self.quantized(wish, as_float32(array, f"{where}: '{wish}'"), where, None)
+
+    def quantized(self, wish: str, array: np.ndarray, where: str, quantization: Quantization | None) -> Tensor:
+        """A constant of its own in the type of ``array``: int8 weights, int32 biases and multipliers."""
         self._elements += array.size
         if self._elements > LARGEST:
             raise ModelError(f"{where}: with '{wish}' the constants have more than {LARGEST} elements together")
-        data = as_float32(array, f"{where}: '{wish}'")
-        return self._register(constant(self._fresh(wish, self._tensors), data))
+        return self._register(constant(self._fresh(wish, self._tensors), array, quantization))
 
     def emit(
-        self, op: str, inputs: Sequence[Tensor], wish: str, where: str, node: str = "", **attributes: Any
+        self,
+        op: str,
+        inputs: Sequence[Tensor],
+        wish: str,
+        where: str,
+        node: str = "",
+        quantization: Quantization | None = None,
+        **attributes: Any,
     ) -> Tensor:
         """Append a node and return its output, named ``wish`` if that is free."""
         try:
-            (shape,) = OPS[op].shape(inputs, attributes)
+            (output,) = OPS[op].results([self._fresh(wish, self._tensors)], inputs, attributes)
         except ValueError as error:
             raise ModelError(f"{where}: {op} {error}") from error
-        check_size(shape, where)
-        output = self._register(Tensor(self._fresh(wish, self._tensors), shape))
+        check_size(output.shape, where)
+        self._register(replace(output, quantization=quantization))
         name = self._fresh(node or output.name, self._node_names)
         self._node_names.add(name)
         self._nodes.append(Node(op, name, tuple(tensor.name for tensor in inputs), (output.name,), attributes))
-        return output
+        return self._tensors[output.name]
 
     def reshape(self, x: Tensor, shape: tuple[int, ...], wish: str, where: str) -> Tensor:
         """``x`` in another shape; ``x`` itself if it has that shape."""

@@ -24,7 +24,10 @@ class Tape(Protocol):
     def tensor(self, name: str) -> Tensor: ...
 
     def emit(self, op: str, inputs: Sequence[str], wish: str, attributes: Attributes | None = None) -> str:
-        """Append a node to the backward graph and return the name of its output."""
+        """Append a node to the backward graph and return the name of its first output."""
+
+    def constant(self, wish: str, data: np.ndarray) -> str:
+        """Put a constant into flash beside the weights and return its name; equal wishes share one constant."""
 
 
 GradientRule = Callable[[Tape, Node, str], dict[str, str]]
@@ -49,7 +52,8 @@ class Op:
     ``shape`` infers output shapes and raises ValueError with a sentence when the inputs do not fit.
     ``reference`` computes it in numpy in the precision of its inputs. ``gradient`` maps
     (tape, node, gradient of the output) to {input: gradient} for the wanted inputs only; None means the
-    operator is not differentiable. ``kernel`` gives the C call, and ``header`` the file that holds it.
+    operator is not differentiable. ``dtypes`` gives the types of the outputs; None means float32 for all.
+    An output that no node reads is a workspace: memory that lives only while the node runs. ``kernel`` gives the C call, and ``header`` the file that holds it.
     ``in_place`` lists the inputs (by position) whose memory the first output may take over.
     ``multiply_adds`` counts multiply-accumulate operations, for the benchmarks.
     """
@@ -63,3 +67,19 @@ class Op:
     gradient: GradientRule | None = None
     in_place: tuple[int, ...] = ()
     multiply_adds: Callable[[Sequence[Tensor]], int] = lambda inputs: 0
+    dtypes: Callable[[Sequence[Tensor], Attributes], tuple[str, ...]] | None = None
+
+    def results(self, names: Sequence[str], inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Tensor, ...]:
+        """The output tensors by their names. Raises ValueError when the inputs do not fit."""
+        shapes = self.shape(inputs, attributes)
+        dtypes = self.dtypes(inputs, attributes) if self.dtypes else ("float32",) * len(shapes)
+        return tuple(Tensor(*each) for each in zip(names, shapes, dtypes, strict=True))
+
+    def count(self, inputs: Sequence[Tensor], attributes: Attributes) -> int:
+        """Number of outputs."""
+        return len(self.shape(inputs, attributes))
+
+
+def same_dtype(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[str, ...]:
+    """For operators that only move values: the output has the type of the first input."""
+    return (inputs[0].dtype,)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from microtune.errors import PlanError
-from microtune.ir import Graph, Node, Tensor
+from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops import OPS
 from microtune.ops.op import Attributes
 
@@ -20,6 +22,7 @@ class _Tape:
     needed: frozenset[str]
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
 
     def wants(self, name: str) -> bool:
         return name in self.needed
@@ -28,13 +31,26 @@ class _Tape:
         return self.tensors.get(name) or self.graph.tensor(name)
 
     def emit(self, op: str, inputs: Sequence[str], wish: str, attributes: Attributes | None = None) -> str:
+        given = [self.tensor(each) for each in inputs]
+        name = self._fresh(wish)
+        extra = [self._fresh(f"{name}.{index}") for index in range(1, OPS[op].count(given, attributes or {}))]
+        results = OPS[op].results([name, *extra], given, attributes or {})
+        self.tensors.update({tensor.name: tensor for tensor in results})
+        self.nodes.append(Node(op, name, tuple(inputs), (name, *extra), attributes or {}))
+        return name
+
+    def constant(self, wish: str, data: np.ndarray) -> str:
+        if wish not in self.constants:
+            tensor = constant(self._fresh(wish), data)
+            self.tensors[tensor.name] = tensor
+            self.constants[wish] = tensor.name
+        return self.constants[wish]
+
+    def _fresh(self, wish: str) -> str:
         name, count = wish, 1
         while name in self.tensors or name in self.graph.tensors:
             count += 1
             name = f"{wish}_{count}"
-        shape = OPS[op].shape([self.tensor(each) for each in inputs], attributes or {})[0]
-        self.tensors[name] = Tensor(name, shape)
-        self.nodes.append(Node(op, name, tuple(inputs), (name,), attributes or {}))
         return name
 
 

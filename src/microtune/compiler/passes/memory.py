@@ -35,6 +35,11 @@ class Arena:
         return next((buffer.offset for buffer in self.buffers if tensor in buffer.tensors), None)
 
 
+def aligned(size: int) -> int:
+    """Bytes rounded up to whole words: every buffer starts where a float may."""
+    return (size + 3) // 4 * 4
+
+
 def lifetimes(graph: Graph, outside: frozenset[str]) -> list[Buffer]:
     """Buffers of everything a graph computes that does not live elsewhere (``outside``), unplaced."""
     last: dict[str, int] = {}
@@ -49,7 +54,7 @@ def lifetimes(graph: Graph, outside: frozenset[str]) -> list[Buffer]:
                 continue
             end = max(last.get(name, position), position)
             taken = None
-            if name == node.outputs[-1]:
+            if name == node.outputs[0]:
                 for index in OPS[node.op].in_place:
                     source = node.inputs[index]
                     fits = source in owner and graph.tensor(source).bytes == graph.tensor(name).bytes
@@ -58,7 +63,7 @@ def lifetimes(graph: Graph, outside: frozenset[str]) -> list[Buffer]:
                         break
             if taken is None:
                 owner[name] = len(groups)
-                groups.append(([name], graph.tensor(name).bytes, position, end))
+                groups.append(([name], aligned(graph.tensor(name).bytes), position, end))
             else:
                 names, size, first, _ = groups[taken]
                 owner[name] = taken
