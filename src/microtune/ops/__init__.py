@@ -1,8 +1,27 @@
 """Operators: shape rule, numpy reference, gradient rule and C kernel of each, declared once."""
 
-from microtune.ops import dense, elementwise, least_squares, loss, update
+from microtune.ops import (
+    dense,
+    elementwise,
+    least_squares,
+    loss,
+    quantized_elementwise,
+    quantized_layers,
+    quantized_pooling,
+    update,
+)
 from microtune.ops.op import KernelCall, Op
 
-OPS: dict[str, Op] = {op.name: op for family in (dense, elementwise, loss, update, least_squares) for op in family.OPS}
+FAMILIES = (
+    dense,
+    elementwise,
+    loss,
+    update,
+    least_squares,
+    quantized_layers,
+    quantized_elementwise,
+    quantized_pooling,
+)
+OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 
 __all__ = ["OPS", "KernelCall", "Op"]
