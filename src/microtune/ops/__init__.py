@@ -6,8 +6,11 @@ from microtune.ops import (
     least_squares,
     loss,
     quantized_elementwise,
+    quantized_gradients,
     quantized_layers,
+    quantized_learnt,
     quantized_pooling,
+    quantized_update,
     update,
 )
 from microtune.ops.op import KernelCall, Op
@@ -21,6 +24,9 @@ FAMILIES = (
     quantized_layers,
     quantized_elementwise,
     quantized_pooling,
+    quantized_gradients,
+    quantized_learnt,
+    quantized_update,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 

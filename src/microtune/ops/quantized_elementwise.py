@@ -10,6 +10,14 @@ from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import INT8, rescale, round_half_away
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
+from microtune.ops.quantized_gradients import (
+    add_gradient,
+    dequantize_gradient,
+    lookup_gradient,
+    multiply_gradient,
+    quantize_gradient,
+    softmax_gradient,
+)
 from microtune.ops.quantized_layers import check_types, int8_outputs
 
 HEADER = "mt_kernels_int8_elementwise.h"
@@ -79,6 +87,7 @@ quantize = Op(
     reference=_quantize,
     kernel=_crossing("mt_quantize_int8"),
     header=HEADER,
+    gradient=quantize_gradient,
     dtypes=int8_outputs,
 )
 
@@ -89,6 +98,7 @@ dequantize = Op(
     reference=_dequantize,
     kernel=_crossing("mt_dequantize_int8"),
     header=HEADER,
+    gradient=dequantize_gradient,
 )
 
 
@@ -123,6 +133,7 @@ add_int8 = Op(
         "y_multiplier", "y_shift", "low", "high",
     ),
     header=HEADER,
+    gradient=add_gradient,
     in_place=(0, 1),
     dtypes=int8_outputs,
 )  # fmt: skip
@@ -134,6 +145,7 @@ multiply_int8 = Op(
     reference=_multiply,
     kernel=_kernel("mt_multiply_int8", "a_zero", "b_zero", "y_zero", "y_multiplier", "y_shift", "low", "high"),
     header=HEADER,
+    gradient=multiply_gradient,
     in_place=(0, 1),
     multiply_adds=lambda inputs: inputs[0].size,
     dtypes=int8_outputs,
@@ -157,6 +169,7 @@ softmax_int8 = Op(
     reference=_softmax,
     kernel=_kernel("mt_softmax_int8"),
     header=HEADER,
+    gradient=softmax_gradient,
     in_place=(0,),
     dtypes=int8_outputs,
 )
@@ -168,6 +181,7 @@ lookup_int8 = Op(
     reference=lambda inputs, _: (inputs[1][inputs[0].astype(np.int64) + 128],),
     kernel=_kernel("mt_lookup_int8"),
     header=HEADER,
+    gradient=lookup_gradient,
     in_place=(0,),
     dtypes=int8_outputs,
 )

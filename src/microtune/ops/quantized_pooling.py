@@ -11,6 +11,7 @@ from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import rescale
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
+from microtune.ops.quantized_gradients import average_pool_gradient, global_average_gradient, max_pool_gradient
 from microtune.ops.quantized_layers import (
     MOST_TERMS,
     check_types,
@@ -65,6 +66,7 @@ average_pool2d_int8 = Op(
     reference=_average,
     kernel=_pool_kernel("mt_average_pool2d_int8"),
     header=HEADER,
+    gradient=average_pool_gradient,
     dtypes=int8_outputs,
 )
 
@@ -75,6 +77,7 @@ max_pool2d_int8 = Op(
     reference=_maximum,
     kernel=_pool_kernel("mt_max_pool2d_int8"),
     header=HEADER,
+    gradient=max_pool_gradient,
     dtypes=int8_outputs,
 )
 
@@ -109,6 +112,7 @@ global_average_int8 = Op(
     reference=_global_average,
     kernel=_global_kernel,
     header=HEADER,
+    gradient=global_average_gradient,
     dtypes=int8_outputs,
 )
 

@@ -1,0 +1,222 @@
+/*
+ * mt_kernels_int8_weight.h: what the weight gradients of int8 layers share, and those gradients themselves.
+ *
+ * A weight's gradient is the sum over positions p of dy[p] * (real value of the input it meets there). Every element
+ * is summed position by position, so its bits do not depend on how elements are grouped: a block of 4 outputs by
+ * 4 input channels keeps its 16 sums in registers and converts each input once for four outputs.
+ */
+#ifndef MT_KERNELS_INT8_WEIGHT_H
+#define MT_KERNELS_INT8_WEIGHT_H
+
+#include "mt_kernels.h"
+
+/* elements per side of a block of sums */
+#define MT_BLOCK 4u
+
+/* a convolution: dy (out_height, out_width, outputs), x (height, width, channels) */
+typedef struct mt_conv_sizes {
+    uint32_t height, width, channels;
+    uint32_t out_height, out_width, outputs;
+    uint32_t kernel_height, kernel_width;
+    uint32_t stride_height, stride_width;
+    uint32_t top, left;
+} mt_conv_sizes;
+
+/* the outputs first..end-1 along one axis whose window has its element `tap` inside the image */
+typedef struct mt_span {
+    uint32_t first, end;
+} mt_span;
+
+static inline mt_span mt_inside(uint32_t tap, uint32_t before, uint32_t stride, uint32_t size, uint32_t outputs)
+{
+    mt_span span;
+    span.first = tap < before ? (before - tap + stride - 1) / stride : 0;
+    /* o * stride + tap - before < size */
+    span.end = size + before > tap ? (size + before - tap + stride - 1) / stride : 0;
+    span.end = span.end < outputs ? span.end : outputs;
+    return span;
+}
+
+static inline mt_conv_sizes mt_conv_sizes_of(uint32_t height, uint32_t width, uint32_t out_height,
+                                             uint32_t out_width, uint32_t kernel_height, uint32_t kernel_width,
+                                             uint32_t stride_height, uint32_t stride_width, uint32_t top,
+                                             uint32_t left, uint32_t channels, uint32_t outputs)
+{
+    mt_conv_sizes s;
+    s.height = height;
+    s.width = width;
+    s.channels = channels;
+    s.out_height = out_height;
+    s.out_width = out_width;
+    s.outputs = outputs;
+    s.kernel_height = kernel_height;
+    s.kernel_width = kernel_width;
+    s.stride_height = stride_height;
+    s.stride_width = stride_width;
+    s.top = top;
+    s.left = left;
+    return s;
+}
+
+/* sum[a][b] = sum over positions of dy[.., output + a] * (x[.., channel + b] - x_zero), for the tap (i, j) of the
+ * kernel, a < rows, b < columns. Inlined with rows and columns constant, the sums live in registers. */
+static inline void mt_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
+                                   int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
+                                   uint32_t rows, uint32_t columns, float sum[MT_BLOCK][MT_BLOCK])
+{
+    const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
+    const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
+    float block[MT_BLOCK][MT_BLOCK] = {{0.0f}};
+    for (uint32_t oy = down.first; oy < down.end; ++oy) {
+        const uint32_t y = oy * s->stride_height + i - s->top;
+        for (uint32_t ox = across.first; ox < across.end; ++ox) {
+            const uint32_t column = ox * s->stride_width + j - s->left;
+            const float *const g = dy + (oy * s->out_width + ox) * s->outputs + output;
+            const int8_t *const v = x + (y * s->width + column) * s->channels + channel;
+            float value[MT_BLOCK] = {0.0f};
+            for (uint32_t b = 0; b < columns; ++b) {
+                value[b] = (float)(v[b] - x_zero);
+            }
+            for (uint32_t a = 0; a < rows; ++a) {
+                for (uint32_t b = 0; b < columns; ++b) {
+                    block[a][b] += g[a] * value[b];
+                }
+            }
+        }
+    }
+    for (uint32_t a = 0; a < rows; ++a) {
+        for (uint32_t b = 0; b < columns; ++b) {
+            sum[a][b] = block[a][b];
+        }
+    }
+}
+
+/* the block at (output, channel), cut off at `outputs` and at `end` of the channels; gives its sizes */
+static inline void mt_weight_block_at(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                      const mt_conv_sizes *s,
+                                      int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
+                                      uint32_t rows, uint32_t columns, float sum[MT_BLOCK][MT_BLOCK])
+{
+    if (rows == MT_BLOCK && columns == MT_BLOCK) {
+        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, MT_BLOCK, MT_BLOCK, sum);
+    } else {
+        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, rows, columns, sum);
+    }
+}
+
+static inline uint32_t mt_block_size(uint32_t left)
+{
+    return left < MT_BLOCK ? left : MT_BLOCK;
+}
+
+/* depthwise: sum[b] = sum over positions of dy[.., channel + b] * (x[.., (channel + b) / multiplier] - x_zero) */
+static inline void mt_depthwise_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                             const mt_conv_sizes *s, int32_t x_zero, uint32_t i, uint32_t j,
+                                             uint32_t channel, uint32_t columns, uint32_t multiplier,
+                                             float sum[MT_BLOCK])
+{
+    const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
+    const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
+    float block[MT_BLOCK] = {0.0f};
+    uint32_t source[MT_BLOCK] = {0};
+    for (uint32_t b = 0; b < columns; ++b) {
+        source[b] = (channel + b) / multiplier;
+    }
+    for (uint32_t oy = down.first; oy < down.end; ++oy) {
+        const uint32_t y = oy * s->stride_height + i - s->top;
+        for (uint32_t ox = across.first; ox < across.end; ++ox) {
+            const uint32_t column = ox * s->stride_width + j - s->left;
+            const float *const g = dy + (oy * s->out_width + ox) * s->outputs + channel;
+            const int8_t *const v = x + (y * s->width + column) * s->channels;
+            for (uint32_t b = 0; b < columns; ++b) {
+                const uint32_t from = multiplier == 1 ? channel + b : source[b];
+                block[b] += g[b] * (float)(v[from] - x_zero);
+            }
+        }
+    }
+    for (uint32_t b = 0; b < columns; ++b) {
+        sum[b] = block[b];
+    }
+}
+
+static inline void mt_depthwise_weight_block_at(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                                const mt_conv_sizes *s, int32_t x_zero, uint32_t i, uint32_t j,
+                                                uint32_t channel, uint32_t columns, uint32_t multiplier,
+                                                float sum[MT_BLOCK])
+{
+    if (columns == MT_BLOCK && multiplier == 1) {
+        mt_depthwise_weight_block(dy, x, s, x_zero, i, j, channel, MT_BLOCK, 1, sum);
+    } else {
+        mt_depthwise_weight_block(dy, x, s, x_zero, i, j, channel, columns, multiplier, sum);
+    }
+}
+
+/// The gradients themselves, for measurements and for weights that several layers share ///
+
+/* dw (outputs, kernel_height, kernel_width, taken) of the input channels start..start + taken */
+static inline void mt_conv2d_int8_grad_weight(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                              float *MT_RESTRICT dw, float x_scale, int32_t x_zero,
+                                              uint32_t height, uint32_t width, uint32_t out_height,
+                                              uint32_t out_width, uint32_t kernel_height, uint32_t kernel_width,
+                                              uint32_t stride_height, uint32_t stride_width, uint32_t top,
+                                              uint32_t left, uint32_t channels, uint32_t outputs, uint32_t start,
+                                              uint32_t taken)
+{
+    const mt_conv_sizes s = mt_conv_sizes_of(height, width, out_height, out_width, kernel_height, kernel_width,
+                                             stride_height, stride_width, top, left, channels, outputs);
+    float sum[MT_BLOCK][MT_BLOCK] = {{0.0f}};
+    for (uint32_t o = 0; o < outputs; o += MT_BLOCK) {
+        const uint32_t rows = mt_block_size(outputs - o);
+        for (uint32_t tap = 0; tap < kernel_height * kernel_width; ++tap) {
+            for (uint32_t c = 0; c < taken; c += MT_BLOCK) {
+                const uint32_t columns = mt_block_size(taken - c);
+                mt_weight_block_at(dy, x, &s, x_zero, tap / kernel_width, tap % kernel_width, o, start + c, rows,
+                                   columns, sum);
+                for (uint32_t a = 0; a < rows; ++a) {
+                    for (uint32_t b = 0; b < columns; ++b) {
+                        dw[((o + a) * kernel_height * kernel_width + tap) * taken + c + b] = x_scale * sum[a][b];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* dw (kernel_height, kernel_width, outputs), outputs a multiple of channels */
+static inline void mt_depthwise_conv2d_int8_grad_weight(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                                        float *MT_RESTRICT dw, float x_scale, int32_t x_zero,
+                                                        uint32_t height, uint32_t width, uint32_t out_height,
+                                                        uint32_t out_width, uint32_t kernel_height,
+                                                        uint32_t kernel_width, uint32_t stride_height,
+                                                        uint32_t stride_width, uint32_t top, uint32_t left,
+                                                        uint32_t channels, uint32_t outputs)
+{
+    const mt_conv_sizes s = mt_conv_sizes_of(height, width, out_height, out_width, kernel_height, kernel_width,
+                                             stride_height, stride_width, top, left, channels, outputs);
+    float sum[MT_BLOCK] = {0.0f};
+    for (uint32_t tap = 0; tap < kernel_height * kernel_width; ++tap) {
+        for (uint32_t c = 0; c < outputs; c += MT_BLOCK) {
+            const uint32_t columns = mt_block_size(outputs - c);
+            mt_depthwise_weight_block_at(dy, x, &s, x_zero, tap / kernel_width, tap % kernel_width, c, columns,
+                                         outputs / channels, sum);
+            for (uint32_t b = 0; b < columns; ++b) {
+                dw[tap * outputs + c + b] = x_scale * sum[b];
+            }
+        }
+    }
+}
+
+/* dw (outputs, taken) of the inputs start..start + taken; x points to the first input of the layer */
+static inline void mt_dense_int8_grad_weight(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                             float *MT_RESTRICT dw, float x_scale, int32_t x_zero, uint32_t outputs,
+                                             uint32_t start, uint32_t taken)
+{
+    MT_ONE_BY_ONE
+    for (uint32_t o = 0; o < outputs; ++o) {
+        for (uint32_t i = 0; i < taken; ++i) {
+            dw[o * taken + i] = x_scale * (dy[o] * (float)(x[start + i] - x_zero));
+        }
+    }
+}
+
+#endif
