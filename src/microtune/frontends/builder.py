@@ -92,21 +92,28 @@ class Builder:
         quantization: Quantization | None = None,
         **attributes: Any,
     ) -> Tensor:
-        """Append a node and return its output, named ``wish`` if that is free."""
+        """Append a node and return its output, named ``wish`` if that is free; workspaces it needs come with it."""
+        first = self._fresh(wish, self._tensors)
         try:
-            (output,) = OPS[op].results([self._fresh(wish, self._tensors)], inputs, attributes)
+            workspaces = [
+                self._fresh(f"{first}.{i}", self._tensors) for i in range(1, OPS[op].count(inputs, attributes))
+            ]
+            output, *rest = OPS[op].results([first, *workspaces], inputs, attributes)
         except ValueError as error:
             raise ModelError(f"{where}: {op} {error}") from error
         check_size(output.shape, where)
-        self._register(replace(output, quantization=quantization))
+        for tensor in (replace(output, quantization=quantization), *rest):
+            self._register(tensor)
         name = self._fresh(node or output.name, self._node_names)
         self._node_names.add(name)
-        self._nodes.append(Node(op, name, tuple(tensor.name for tensor in inputs), (output.name,), attributes))
-        return self._tensors[output.name]
+        self._nodes.append(Node(op, name, tuple(tensor.name for tensor in inputs), (first, *workspaces), attributes))
+        return self._tensors[first]
 
     def reshape(self, x: Tensor, shape: tuple[int, ...], wish: str, where: str) -> Tensor:
         """``x`` in another shape; ``x`` itself if it has that shape."""
-        return x if x.shape == shape else self.emit("reshape", (x,), wish, where, shape=shape)
+        if x.shape == shape:
+            return x
+        return self.emit("reshape", (x,), wish, where, quantization=x.quantization, shape=shape)
 
     def finish(self, output: Tensor, source: str) -> Graph:
         """The graph that ends in ``output``; a scalar output becomes a vector of one."""
