@@ -106,6 +106,16 @@ def _clamped(y: np.ndarray, given: Attributes) -> np.ndarray:
     return np.clip(given["y_zero"] + y, given["low"], given["high"]).astype(np.int8)
 
 
+def _add_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
+    # then each scaled input is below 2^29 and so their sum in 32 bits
+    if not 0 <= given["left_shift"] <= 21 or max(given["a_shift"], given["b_shift"]) > 0:
+        raise ValueError(
+            f"takes a left_shift of 0 to 21 and input factors below 1, not {given['left_shift']} and shifts of "
+            f"{given['a_shift']} and {given['b_shift']}"
+        )
+    return _same_shape("int8", "int8")(inputs, given)
+
+
 def _add(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
     a, b = (
         rescale(
@@ -126,7 +136,7 @@ def _multiply(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarr
 add_int8 = Op(
     name="add_int8",
     summary="a + b, each brought to the scale of the larger one times 2^left_shift",
-    shape=_same_shape("int8", "int8"),
+    shape=_add_shape,
     reference=_add,
     kernel=_kernel(
         "mt_add_int8", "a_zero", "b_zero", "y_zero", "left_shift", "a_multiplier", "a_shift", "b_multiplier", "b_shift",

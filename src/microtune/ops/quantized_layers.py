@@ -15,8 +15,10 @@ from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import rescale, saturate
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
+from microtune.ops.quantized_gradients import layer_gradient
 
 HEADER = "mt_kernels_int8_layers.h"
+DEPTHWISE_HEADER = "mt_kernels_int8_depthwise.h"
 # (x - x_zero) w is at most 255 * 128, so that sums of this many terms fit into 31 bits
 MOST_TERMS = (2**31 - 1) // (255 * 128)
 # channels a depthwise kernel works on at once; mt_kernels_int8.h calls it MT_INT8_BLOCK
@@ -150,6 +152,7 @@ conv2d_int8 = Op(
     reference=_conv2d_reference,
     kernel=_conv2d_kernel,
     header=HEADER,
+    gradient=layer_gradient,
     dtypes=int8_outputs,
 )
 
@@ -205,7 +208,8 @@ depthwise_conv2d_int8 = Op(
     shape=_depthwise_shape,
     reference=_depthwise_reference,
     kernel=_depthwise_kernel,
-    header=HEADER,
+    header=DEPTHWISE_HEADER,
+    gradient=layer_gradient,
     in_place=(0,),
     dtypes=lambda inputs, attributes: ("int8",) * len(_depthwise_shape(inputs, attributes)),
 )
@@ -236,6 +240,7 @@ dense_int8 = Op(
     ),
     kernel=_dense_kernel,
     header=HEADER,
+    gradient=layer_gradient,
     multiply_adds=lambda inputs: inputs[1].size,
     dtypes=int8_outputs,
 )

@@ -1,0 +1,68 @@
+/*
+ * mt_kernels_int8.h: what all int8 kernels share.
+ *
+ * A stored value q stands for scale * (q - zero). Sums are exact in 32 bits (the compiler refuses layers that
+ * could overflow them), and a real factor is multiplier * 2^(shift - 31), rounded as gemmlowp and TFLite do:
+ * every result is defined to the last bit, on every target.
+ */
+#ifndef MT_KERNELS_INT8_H
+#define MT_KERNELS_INT8_H
+
+#include "mt_kernels.h"
+
+/* channels that are summed side by side: a few vector registers, 64 bytes of stack */
+#define MT_INT8_BLOCK 16u
+
+static inline uint32_t mt_smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int32_t mt_clamp_int32(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : (x > high ? high : x);
+}
+
+static inline int32_t mt_saturate_int32(int64_t x)
+{
+    return (int32_t)(x < INT32_MIN ? INT32_MIN : (x > INT32_MAX ? INT32_MAX : x));
+}
+
+/* x * multiplier * 2^(shift - 31), rounded half up, then (by a shift to the right) half away from zero;
+ * a shift to the left saturates. multiplier >= 0, -31 <= shift <= 30 */
+static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
+{
+    if (shift > 0) {
+        x = mt_saturate_int32((int64_t)x * ((int64_t)1 << shift));
+    }
+    const int32_t high = (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
+    const int32_t right = shift > 0 ? 0 : -shift;
+    const int32_t mask = (int32_t)((1u << right) - 1u);
+    const int32_t half = (mask >> 1) + (high < 0);
+    return (high >> right) + ((high & mask) > half);
+}
+
+/* the stored value of a sum: rescaled, moved by y_zero, clamped to low .. high */
+static inline int8_t mt_int8_output(
+    int32_t sum, int32_t multiplier, int32_t shift, int32_t y_zero, int32_t low, int32_t high)
+{
+    /* clamped before y_zero is added, which could overflow */
+    return (int8_t)(y_zero + mt_clamp_int32(mt_rescale(sum, multiplier, shift), low - y_zero, high - y_zero));
+}
+
+/* The taps first .. end - 1 of a window that lie inside the image: the window's first tap is at element
+ * start - before, which may be left of the image. */
+typedef struct {
+    uint32_t first;
+    uint32_t end;
+} mt_taps;
+
+static inline mt_taps mt_taps_inside(uint32_t start, uint32_t before, uint32_t size, uint32_t taps)
+{
+    mt_taps inside;
+    inside.first = before > start ? before - start : 0u;
+    inside.end = mt_smaller(taps, size + before - start);
+    return inside;
+}
+
+#endif

@@ -1,0 +1,176 @@
+/*
+ * mt_kernels_int8_layers.h: int8 convolution, depthwise convolution and dense layers.
+ *
+ * x (height, width, channels), weight (outputs, rows, columns, channels), or (rows, columns, outputs) for
+ * depthwise; bias, multiplier, shift (outputs). `rows` and `columns` are those of the window; `top` and `left` the
+ * padding before. Padding counts as x_zero, which is to say it adds nothing.
+ */
+#ifndef MT_KERNELS_INT8_LAYERS_H
+#define MT_KERNELS_INT8_LAYERS_H
+
+#include "mt_kernels_int8.h"
+
+/* windows of up to so many bytes are copied beside each other, so that each output is one long sum */
+#define MT_INT8_PATCH 256u
+
+/* sum of (x - x_zero) w; the difference fits into 16 bits, and compilers use their 16-bit products */
+static inline int32_t mt_int8_dot(
+    const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, int32_t x_zero, uint32_t size)
+{
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        sum += (int16_t)(x[i] - x_zero) * w[i];
+    }
+    return sum;
+}
+
+/* the same for four rows of weights `pitch` apart, added to sums: x is read once */
+static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, uint32_t pitch,
+    int32_t x_zero, uint32_t size, int32_t *MT_RESTRICT sums)
+{
+    const int8_t *MT_RESTRICT w1 = w + pitch;
+    const int8_t *MT_RESTRICT w2 = w1 + pitch;
+    const int8_t *MT_RESTRICT w3 = w2 + pitch;
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (uint32_t i = 0; i < size; ++i) {
+        const int16_t shifted = (int16_t)(x[i] - x_zero);
+        s0 += shifted * w[i];
+        s1 += shifted * w1[i];
+        s2 += shifted * w2[i];
+        s3 += shifted * w3[i];
+    }
+    sums[0] += s0;
+    sums[1] += s1;
+    sums[2] += s2;
+    sums[3] += s3;
+}
+
+/* one output pixel: `lines` runs of `run` elements, `x_pitch` apart in x and `w_pitch` apart in each output's
+ * `terms` weights */
+static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weight, const int32_t *MT_RESTRICT bias,
+    const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift, int8_t *MT_RESTRICT y, uint32_t outputs,
+    uint32_t terms, uint32_t lines, uint32_t run, uint32_t x_pitch, uint32_t w_pitch, int32_t x_zero, int32_t y_zero,
+    int32_t low, int32_t high)
+{
+    uint32_t o = 0;
+    for (; o + 4 <= outputs; o += 4) {
+        int32_t sums[4] = {0, 0, 0, 0};
+        for (uint32_t line = 0; line < lines; ++line) {
+            mt_int8_dot4(x + line * x_pitch, weight + o * terms + line * w_pitch, terms, x_zero, run, sums);
+        }
+        for (uint32_t i = 0; i < 4; ++i) {
+            const int32_t sum = mt_saturate_int32((int64_t)sums[i] + bias[o + i]);
+            y[o + i] = mt_int8_output(sum, multiplier[o + i], shift[o + i], y_zero, low, high);
+        }
+    }
+    for (; o < outputs; ++o) {
+        int32_t sum = 0;
+        for (uint32_t line = 0; line < lines; ++line) {
+            sum += mt_int8_dot(x + line * x_pitch, weight + o * terms + line * w_pitch, x_zero, run);
+        }
+        sum = mt_saturate_int32((int64_t)sum + bias[o]);
+        y[o] = mt_int8_output(sum, multiplier[o], shift[o], y_zero, low, high);
+    }
+}
+
+static inline void mt_dense_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
+    const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
+    int8_t *MT_RESTRICT y, uint32_t inputs, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
+{
+    mt_int8_pixel(x, weight, bias, multiplier, shift, y, outputs, inputs, 1, inputs, 0, 0, x_zero, y_zero, low, high);
+}
+
+static inline void mt_conv2d_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
+    const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
+    int8_t *MT_RESTRICT y, uint32_t height, uint32_t width, uint32_t y_height, uint32_t y_width, uint32_t rows,
+    uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left, uint32_t channels,
+    uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
+{
+    const uint32_t line = columns * channels;
+    const uint32_t terms = rows * line;
+    const int gathered = rows > 1 && terms <= MT_INT8_PATCH;
+    int8_t patch[MT_INT8_PATCH];
+    for (uint32_t oy = 0; oy < y_height; ++oy) {
+        const mt_taps down = mt_taps_inside(oy * stride_y, top, height, rows);
+        const int8_t *from_row = x + (size_t)(oy * stride_y + down.first - top) * width * channels;
+        for (uint32_t ox = 0; ox < y_width; ++ox) {
+            const mt_taps across = mt_taps_inside(ox * stride_x, left, width, columns);
+            const int8_t *from = from_row + (ox * stride_x + across.first - left) * channels;
+            const uint32_t lines = down.end - down.first;
+            const uint32_t run = (across.end - across.first) * channels;
+            const uint32_t skipped = down.first * line + across.first * channels;
+            if (gathered) {
+                if (lines < rows || run < line) {
+                    for (uint32_t i = 0; i < terms; ++i) {
+                        patch[i] = (int8_t)x_zero;
+                    }
+                }
+                for (uint32_t i = 0; i < lines; ++i) {
+                    MT_COPY(patch + skipped + i * line, from + i * width * channels, run);
+                }
+                mt_int8_pixel(patch, weight, bias, multiplier, shift, y, outputs, terms, 1, terms, 0, 0, x_zero, y_zero,
+                    low, high);
+            } else {
+                mt_int8_pixel(from, weight + skipped, bias, multiplier, shift, y, outputs, terms, lines, run,
+                    width * channels, line, x_zero, y_zero, low, high);
+            }
+            y += outputs;
+        }
+    }
+}
+
+/* a row of weights of which `count` from `start` on are taken from `learnt` */
+static inline int32_t mt_int8_dot_learnt(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w,
+    const int8_t *MT_RESTRICT learnt, int32_t x_zero, uint32_t size, uint32_t start, uint32_t count)
+{
+    const uint32_t end = start + count;
+    return mt_int8_dot(x, w, x_zero, start) + mt_int8_dot(x + start, learnt, x_zero, count)
+        + mt_int8_dot(x + end, w + end, x_zero, size - end);
+}
+
+/* mt_dense_int8 with learnt (outputs, count) in the place of the weights of inputs start .. start + count */
+static inline void mt_dense_int8_learnt(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
+    const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
+    const int8_t *MT_RESTRICT learnt, int8_t *MT_RESTRICT y, uint32_t inputs, uint32_t outputs, uint32_t start,
+    uint32_t count, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
+{
+    for (uint32_t o = 0; o < outputs; ++o) {
+        const int32_t sum
+            = mt_int8_dot_learnt(x, weight + o * inputs, learnt + o * count, x_zero, inputs, start, count);
+        const int32_t whole = mt_saturate_int32((int64_t)sum + bias[o]);
+        y[o] = mt_int8_output(whole, multiplier[o], shift[o], y_zero, low, high);
+    }
+}
+
+/* mt_conv2d_int8 with learnt (outputs, rows, columns, count) in the place of the weights of channels
+ * start .. start + count */
+static inline void mt_conv2d_int8_learnt(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
+    const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
+    const int8_t *MT_RESTRICT learnt, int8_t *MT_RESTRICT y, uint32_t height, uint32_t width, uint32_t y_height,
+    uint32_t y_width, uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
+    uint32_t channels, uint32_t outputs, uint32_t start, uint32_t count, int32_t x_zero, int32_t y_zero, int32_t low,
+    int32_t high)
+{
+    for (uint32_t oy = 0; oy < y_height; ++oy) {
+        const mt_taps down = mt_taps_inside(oy * stride_y, top, height, rows);
+        for (uint32_t ox = 0; ox < y_width; ++ox) {
+            const mt_taps across = mt_taps_inside(ox * stride_x, left, width, columns);
+            for (uint32_t o = 0; o < outputs; ++o) {
+                int32_t sum = 0;
+                for (uint32_t row = down.first; row < down.end; ++row) {
+                    for (uint32_t column = across.first; column < across.end; ++column) {
+                        const uint32_t tap = (o * rows + row) * columns + column;
+                        const uint32_t pixel
+                            = (oy * stride_y + row - top) * width + ox * stride_x + column - left;
+                        sum += mt_int8_dot_learnt(x + (size_t)pixel * channels, weight + (size_t)tap * channels,
+                            learnt + (size_t)tap * count, x_zero, channels, start, count);
+                    }
+                }
+                sum = mt_saturate_int32((int64_t)sum + bias[o]);
+                *y++ = mt_int8_output(sum, multiplier[o], shift[o], y_zero, low, high);
+            }
+        }
+    }
+}
+
+#endif
