@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -117,6 +118,14 @@ class Status:
     origin: str
 
 
+def quantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    """Real values as int8: round(value / scale) + zero_point, saturated. Raises DeviceError for NaN and infinity."""
+    if not np.isfinite(values).all():
+        raise DeviceError(f"{MESSAGES['MT_INPUT_NOT_FINITE']} (MT_INPUT_NOT_FINITE)", "MT_INPUT_NOT_FINITE")
+    found = np.round(values.astype(np.float64) / scale) + zero_point
+    return np.clip(found, -128, 127).astype(np.int8)
+
+
 @cache
 def _load_library(path: Path, digest: str) -> ctypes.CDLL:
     """The library of this content. Loaded from a copy: a loader that knows the path would not look again at a
@@ -203,9 +212,22 @@ class Device:
                     break
         raise self._error(status, detail)
 
+    def _input(self, x: npt.ArrayLike) -> np.ndarray:
+        """An input as the C takes it: int8 arrays as they are; numbers for an int8 model are quantised."""
+        described = self.package.manifest["input"]
+        if described["dtype"] == "float32":
+            return self._vector(x, self._inputs, "the input")
+        given = np.asarray(x)
+        if given.dtype == np.int8 and given.size == self._inputs:
+            return np.ascontiguousarray(given).ravel()
+        return quantized(self._vector(x, self._inputs, "the input"), described["scale"], described["zero_point"])
+
     def predict(self, x: npt.ArrayLike) -> Prediction:
-        """Predict for one input; ``observe`` may follow. Raises DeviceError for NaN, infinity, range and shape."""
-        vector = self._vector(x, self._inputs, "the input")
+        """Predict for one input; ``observe`` may follow. Raises DeviceError for NaN, infinity, range and shape.
+
+        Of an int8 model, x holds int8 as the device takes it, or real numbers, which are quantised here.
+        """
+        vector = self._input(x)
         found = _Prediction()
         self._check(
             self._call(
@@ -237,7 +259,7 @@ class Device:
         A prediction that waits for its observation is given up. Raises DeviceError for a closed-form head.
         """
         inputs, target = (
-            self._vector(x, self._inputs, "the input"),
+            self._input(x),
             self._vector(y, self._targets, "the target"),
         )
         if self.package.manifest["optimizer"]["name"] == "Bayes":
@@ -255,14 +277,14 @@ class Device:
         )
         return loss.value
 
-    def _field(self, name: str, offset: int, size: int) -> np.ndarray:
-        start = self._offsets[name] + 4 * offset
-        return np.frombuffer(self._memory, np.float32, size, start)
+    def _field(self, name: str, offset: int, size: int, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
+        """A view of a member of the struct, ``offset`` bytes into it."""
+        return np.frombuffer(self._memory, dtype, size, self._offsets[name] + offset)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """{name: array} of what learns (copies)."""
         return {
-            each["name"]: self._field("parameters", each["offset"], int(np.prod(each["shape"])))
+            each["name"]: self._field("parameters", each["offset"], math.prod(each["shape"]), each["dtype"])
             .reshape(each["shape"])
             .copy()
             for each in self.package.manifest["tensors"]["trained"]
@@ -277,15 +299,18 @@ class Device:
                 raise DeviceError(
                     f"no parameter '{name}' learns here. Known: {', '.join(known)}", "MT_INVALID_ARGUMENT"
                 )
-            array = np.asarray(value, np.float32)
-            if list(array.shape) != known[name]["shape"] or not np.isfinite(array).all():
+            given, dtype = np.asarray(value), np.dtype(known[name]["dtype"])
+            array = given.astype(dtype)
+            if list(array.shape) != known[name]["shape"] or not np.isfinite(given).all():
                 raise DeviceError(
                     f"parameter '{name}' takes finite values of shape {tuple(known[name]['shape'])}, not {array.shape}",
                     "MT_INVALID_ARGUMENT",
                 )
+            if dtype.kind == "i" and (array != given).any():
+                raise DeviceError(f"parameter '{name}' takes whole numbers of type {dtype}", "MT_INVALID_ARGUMENT")
             checked[name] = array
         for name, array in checked.items():
-            self._field("parameters", known[name]["offset"], array.size)[:] = array.ravel()
+            self._field("parameters", known[name]["offset"], array.size, array.dtype)[:] = array.ravel()
 
     def state(self) -> bytes:
         """The bytes that ``save`` writes: the same on every target after the same calls."""

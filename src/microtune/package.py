@@ -10,7 +10,7 @@ from typing import Any
 
 from microtune.errors import BuildError
 
-FORMAT = 1
+FORMAT = 2
 VERBS = ("init", "predict", "observe", "idle", "step", "forget", "reset", "save", "status", "metrics")
 
 

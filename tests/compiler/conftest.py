@@ -85,7 +85,7 @@ class Driven:
     def parameters(self) -> dict[str, np.ndarray]:
         flat = self.read("parameters")
         return {
-            each.tensor.name: flat[each.offset : each.offset + each.tensor.size].reshape(each.tensor.shape)
+            each.tensor.name: flat[each.offset // 4 : each.offset // 4 + each.tensor.size].reshape(each.tensor.shape)
             for each in self.slices
         }
 

@@ -78,7 +78,7 @@ def test_every_field_is_documented(package: mt.Package) -> None:
 
 def test_every_documented_field_exists(package: mt.Package) -> None:
     missing = documented(FIELDS) - set(paths(package.manifest))
-    without_state = {f"tensors.optimizer[].{key}" for key in ("name", "shape", "offset")}
+    without_state = {f"tensors.optimizer[].{key}" for key in ("name", "shape", "dtype", "offset")}
     assert missing == (without_state if package.manifest["optimizer"]["name"] == "Bayes" else set())
 
 
@@ -122,11 +122,13 @@ def test_figures_agree_with_each_other(package: mt.Package) -> None:
 
 
 def test_base_weights_lie_where_the_manifest_says(package: mt.Package) -> None:
-    weights, graph = np.fromfile(package.directory / "lamp_base.bin", "<f4"), network()
+    weights, graph = (package.directory / "lamp_base.bin").read_bytes(), network()
     found = {
-        each["name"]: weights[each["offset"] :][: int(np.prod(each["shape"]))].reshape(each["shape"])
+        each["name"]: np.frombuffer(weights, each["dtype"], int(np.prod(each["shape"])), each["offset"]).reshape(
+            each["shape"]
+        )
         for each in package.manifest["tensors"]["base"]
     }
     for each in graph.constants:
         np.testing.assert_array_equal(found[each.name], each.data)
-    assert sum(each.size for each in found.values()) == weights.size
+    assert sum(each.nbytes for each in found.values()) == len(weights)

@@ -9,7 +9,7 @@
 static const float BASE[MOST_PARAMETERS] = {0.5f, -0.25f, 0.125f, 0.25f, 0.5f, -0.5f, -0.5f, 0.25f, 0.5f};
 static const float LOW[INPUTS] = {-2.0f, -2.0f, -2.0f}, HIGH[INPUTS] = {2.0f, 2.0f, 2.0f};
 
-static void backbone(const float *input, float *cut, float *arena)
+static void backbone(const void *input, float *cut, float *arena)
 {
     (void)arena;
     MT_COPY(cut, input, INPUTS * sizeof *cut);
@@ -29,17 +29,18 @@ static void learn(const float *cut, const float *dy, float *p, float *v, uint32_
 }
 
 #define TASK(name, outputs, lossname) \
-    static void head_##name(const float *cut, const float *p, float *output, float *arena) \
+    static void head_##name(const float *cut, const void *p, float *output, float *arena) \
     { \
         (void)arena; \
-        layer(cut, p, output, outputs); \
+        layer(cut, (const float *)p, output, outputs); \
     } \
     static float loss_##name(const float *output, const float *target) \
     { \
         return lossname(output, target, NULL, outputs); \
     } \
-    static float step_##name(const float *cut, const float *target, float *p, float *v, float *arena) \
+    static float step_##name(const float *cut, const float *target, void *parameters, float *v, float *arena) \
     { \
+        float *p = (float *)parameters; \
         float y[outputs], dy[outputs]; \
         (void)arena; \
         layer(cut, p, y, outputs); \
@@ -75,7 +76,7 @@ void little_create(little *l, int task, int has_port)
     m->inputs = m->cut = INPUTS;
     m->outputs = (uint16_t)(task + 1);
     m->targets = task == MT_MULTICLASS ? 1u : m->outputs;
-    m->parameters = m->optimizer = (uint16_t)((INPUTS + 1) * (task + 1));
+    m->parameters = m->floats = m->optimizer = (uint32_t)((INPUTS + 1) * (task + 1));
     m->base = BASE;
     m->low = LOW;
     m->high = HIGH;

@@ -52,7 +52,7 @@ Ram = structure(
 )  # fmt: skip
 Model = structure(
     "Model", rule=POINTER, identity=U32, task=ctypes.c_int,
-    **dict.fromkeys(["inputs", "cut", "outputs", "targets", "parameters", "optimizer"], U16),
+    inputs=U32, cut=U32, outputs=U16, targets=U16, parameters=U32, floats=U32, optimizer=U32,
     **dict.fromkeys(["base", "low", "high", "target_low", "target_high"], POINTER),
     **dict.fromkeys(["backbone", "head", "loss", "step", "begin"], POINTER),
 )  # fmt: skip

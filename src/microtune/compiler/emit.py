@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from microtune.compiler.layout import Layout, lay_out, scalar_state
+from microtune.compiler.layout import WORD, Layout, Slice, lay_out, words
 from microtune.compiler.planned import Plan, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
@@ -29,12 +29,12 @@ C_WORDS = frozenset(
     register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
     bool class new delete this template typename namespace operator private public protected try catch throw
     using virtual friend
-    input output cut arena parameters optimizer target rate correction loss device base hidden model""".split()  # noqa: SIM905
+    input output cut arena parameters learnt optimizer target rate correction noise loss device base hidden
+    model""".split()  # noqa: SIM905
 )
 
 
-# NAME_... macros of the header (templates/device.h.jinja), which a weight's macro must not be
-HEADER_MACROS = ("h", "inputs", "outputs", "targets", "parameters", "ram", "storage")
+C_TYPES = {"float32": "float", "int8": "int8_t", "int32": "int32_t"}
 
 
 def identifier(name: str) -> str:
@@ -94,41 +94,49 @@ def _unique(names: list[str], reserved: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def _pointer(base: str, offset: int) -> str:
-    return base if offset == 0 else f"{base} + {offset}"
+def _pointer(base: str, offset: int, dtype: str = "float32") -> str:
+    """A pointer ``offset`` bytes behind ``base``, a float pointer. Bytes may lie in an array of floats, for C lets
+    any object be accessed as characters; no other type may."""
+    if dtype == "float32":
+        return base if offset == 0 else f"{base} + {offset // 4}"
+    if dtype != "int8":
+        raise BuildError(f"a tensor of type {dtype} cannot be computed at run time; only float32 and int8 can")
+    return f"(int8_t *){base}" if offset == 0 else f"(int8_t *){base} + {offset}"
 
 
-class _Writer:
-    """Names of all tensors of one device, and its programs as C statements."""
+class Writer:
+    """C names of all weights of a net, and its programs as C statements."""
 
-    def __init__(self, plan: Plan, layout: Layout, name: str) -> None:
-        self.plan, self.layout, self.name = plan, layout, name
-        unique = _unique([each.tensor.name for each in layout.base], HEADER_MACROS)
-        self.macros = {tensor: f"{name}_{word}".upper() for tensor, word in unique.items()}
+    def __init__(self, base: Sequence[Slice], learns: int, name: str) -> None:
+        """``base``: all constants, of which the first ``learns`` learn."""
+        self.name = name
+        self.members = _unique([each.tensor.name for each in base])
+        self.learns = {each.tensor.name for each in base[:learns]}
 
-    def places(self) -> dict[str, str]:
-        """C expressions of what lives outside the arena in every program."""
-        found = dict(self.macros)
-        for slices, base in (
-            (self.layout.parameters, "parameters"),
-            (self.layout.optimizer, "optimizer"),
-            (self.layout.cut, "cut"),
-        ):
-            found.update({each.tensor.name: _pointer(base, each.offset) for each in slices})
+    def places(self, learnt: bool) -> dict[str, str]:
+        """C expressions of the weights; of what learns only where a pointer ``learnt`` to it is at hand."""
+        found = {name: f"{self.name}_base.{word}" for name, word in self.members.items() if name not in self.learns}
+        if learnt:
+            found |= {name: f"learnt->{self.members[name]}" for name in self.learns}
         return found
 
-    def program(self, program: Program, places: Mapping[str, str], prefix: str = "") -> list[Statement]:
+    def program(self, program: Program, places: Mapping[str, str]) -> list[Statement]:
         """Declarations of arena pointers, then one statement per node."""
         graph = program.graph
         expressions = dict(places)
-        local = [name for node in graph.nodes for name in node.outputs if program.arena.offset(name) is not None]
+        local = [
+            name
+            for node in graph.nodes
+            for name in node.outputs
+            if program.arena.offset(name) is not None and name not in graph.inputs
+        ]
         names = _unique(local, [f"{self.name}_base"])
         declared: list[Statement] = []
         for name in local:
-            offset = program.arena.offset(name)
+            tensor, offset = graph.tensor(name), program.arena.offset(name)
             assert offset is not None
-            text = f"float *const {names[name]} = {_pointer('arena', offset // 4)};"
-            declared.append(Statement(text, _shape(graph.tensor(name))))
+            text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {_pointer('arena', offset, tensor.dtype)};"
+            declared.append(Statement(text, _shape(tensor)))
             expressions[name] = names[name]
         for node in graph.nodes:
             expressions.update({new: expressions[old] for new, old in node.updates.items()})
@@ -177,39 +185,49 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def base_values(layout: Layout) -> np.ndarray:
-    """The factory's weights as one float32 array: what learns first, in the order of the parameters."""
-    if not layout.base:
-        return np.zeros(0, np.float32)
-    return np.concatenate([np.asarray(each.tensor.data, np.float32).ravel() for each in layout.base])
+def base_bytes(base: Sequence[Slice]) -> bytes:
+    """The factory's weights as they lie in memory, little-endian: what learns first, in the order of the parameters."""
+    rows = []
+    for each in base:
+        data = np.asarray(each.tensor.data)
+        row = data.astype(data.dtype.newbyteorder("<")).tobytes()
+        rows.append(row + bytes(-len(row) % WORD))
+    return b"".join(rows)
 
 
-def _step(plan: Plan, writer: _Writer, places: Mapping[str, str]) -> list[Statement]:
+def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Statement]:
     """The training step, or nothing where learning is no step."""
     program = plan.programs.step
     if program is None or isinstance(plan.optimizer, Bayes):
         return []
     # the inputs of a step: the cut, the target, the optimiser's scalars, its state
-    target, *scalars = program.graph.inputs[len(plan.programs.cut) :]
-    roles = () if isinstance(plan.optimizer, RLS) else RULES[plan.optimizer.rule][1]
-    written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr), "correction": "correction"}
-    given = {name: written[role] for name, role in zip(scalars, roles, strict=False)}
+    target, *rest = program.graph.inputs[len(plan.programs.cut) :]
+    state = {tensor.name for tensor in plan.programs.state}
+    roles = () if isinstance(plan.optimizer, RLS) else (*RULES[plan.optimizer.rule][1], "noise")
+    written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)}
+    scalars = [name for name in rest if name not in state]
+    given = {name: written.get(role, role) for name, role in zip(scalars, roles, strict=False)}
     found = writer.program(program, {**places, **given, target: "target"})
     return [*_rate(plan), *found]
 
 
 def _rate(plan: Plan) -> list[Statement]:
-    """What of the learning rate is computed at run time."""
+    """What of the learning rate and of stochastic rounding is computed at run time."""
     if isinstance(plan.optimizer, RLS | Bayes):
         return []
     found = []
+    start = 0
+    if plan.precision == "mixed":
+        found.append(Statement("const uint32_t noise = mt_noise_begin(optimizer);", "steps taken, seed of rounding"))
+        start += WORD
     if plan.optimizer.decay:
-        call = f"mt_decayed_rate(optimizer, {literal(plan.optimizer.lr)}, {literal(plan.optimizer.decay)})"
+        where = _pointer("optimizer", start)
+        call = f"mt_decayed_rate({where}, {literal(plan.optimizer.lr)}, {literal(plan.optimizer.decay)})"
         found.append(Statement(f"const float rate = {call};", "lr / (1 + decay t)"))
+        start += WORD
     if plan.optimizer.rule == "adam":
         given = plan.optimizer.constants
-        start = _pointer("optimizer", 1 if plan.optimizer.decay else 0)
-        call = f"mt_adam_begin({start}, {literal(given['beta1'])}, {literal(given['beta2'])})"
+        call = f"mt_adam_begin({_pointer('optimizer', start)}, {literal(given['beta1'])}, {literal(given['beta2'])})"
         found.append(Statement(f"const mt_adam_correction correction = {call};", "bias corrections"))
     return found
 
@@ -217,21 +235,25 @@ def _rate(plan: Plan) -> list[Statement]:
 def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     """The generated files by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin. Same plan, same bytes."""
     layout = lay_out(plan)
-    writer = _Writer(plan, layout, check_name(name))
-    programs, places = plan.programs, writer.places()
+    writer = Writer(layout.base, 0 if plan.programs.hidden else len(layout.parameters), check_name(name))
+    programs = plan.programs
     graph_input = plan.graph.inputs[0]
-    inputs = plan.graph.tensor(graph_input).size
+    input_tensor = plan.graph.tensor(graph_input)
     output = programs.head.graph.outputs[-1]
-    cut_places = {each.tensor.name: _pointer("cut", each.offset) for each in layout.cut}
+    cut = {each.tensor.name: each for each in layout.cut}
+    writable = {key: _pointer("cut", each.offset, each.tensor.dtype) for key, each in cut.items()}
+    readable = {key: place.replace("(int8_t", "(const int8_t") for key, place in writable.items()}
+    state = {each.tensor.name: _pointer("optimizer", each.offset) for each in layout.optimizer}
     # the head reads factory values only through `parameters`; the backbone never sees those
-    backbone_body = writer.program(programs.backbone, {**places, **cut_places, graph_input: "input"})
-    if graph_input in cut_places:
-        copy = f"mt_copy(input, {cut_places[graph_input]}, {inputs});"
+    backbone_body = writer.program(programs.backbone, {**writer.places(learnt=False), **writable, graph_input: "input"})
+    if graph_input in cut:
+        copy = f"MT_COPY({writable[graph_input]}, input, {input_tensor.bytes}u);"
         backbone_body.append(Statement(copy, "training starts at the input"))
+    places = {**writer.places(learnt=True), **readable, **state}
     hidden = {programs.hidden.name: "hidden"} if programs.hidden else {}
     head = writer.program(programs.head, {**places, **hidden, output: "output"})
     step = _step(plan, writer, places)
-    base = base_values(layout)
+    base = base_bytes(layout.base)
     # the residual head is sound for values within 1000; see runtime/mt_bayes.h
     reach = 1000.0 if programs.hidden else 3.4e38
     context = {
@@ -241,7 +263,13 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "plan": plan,
         "layout": layout,
         "inputs": plan.inputs,
-        "input_count": inputs,
+        "input_count": input_tensor.size,
+        "input_type": C_TYPES[input_tensor.dtype],
+        "input_scale": _scale(input_tensor),
+        "input_shape": _shape(input_tensor),
+        # a long list of unnamed inputs says nothing
+        "plain_inputs": input_tensor.size > 32 and not any(each.described for each in plan.inputs),
+        "learns": 0 if programs.hidden else len(layout.parameters),
         "outputs": programs.head.graph.tensor(output).size,
         "targets": target_size(plan),
         "task": plan.loss.task,
@@ -255,18 +283,23 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
-        "counts": (0, 0)
+        "counts": (0, 0, 0)
         if programs.hidden
-        else (sum(each.tensor.size for each in layout.parameters), layout.optimizer_size),
+        else (
+            sum(map(words, programs.trained)),
+            sum(words(each) for each in programs.trained if each.dtype == "float32"),
+            layout.optimizer_size,
+        ),
         "ranged": reach < 3.4e38 or any(np.isfinite([each.low, each.high]).any() for each in plan.inputs),
         "low": [max(each.low, -reach) for each in plan.inputs],
         "high": [min(each.high, reach) for each in plan.inputs],
         "base": layout.base,
-        "macros": writer.macros,
+        "members": writer.members,
+        "c_types": C_TYPES,
         "parameter_count": sum(each.tensor.size for each in layout.parameters),
         "shape": _shape,
         "written": _written,
-        "rows": lambda tensor: _rows(np.asarray(tensor.data, np.float32)),
+        "rows": _rows,
     }
     environment = _environment()
 
@@ -274,18 +307,32 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         return environment.get_template(template).render(**context, identity=identity)
 
     # the identity covers the program and the weights: a state saved by any other build is refused
-    identity = zlib.crc32(render("device.c.jinja", 0).encode() + render("device.h.jinja", 0).encode() + base.tobytes())
+    identity = zlib.crc32(render("device.c.jinja", 0).encode() + render("device.h.jinja", 0).encode() + base)
     return {
         f"{name}.h": render("device.h.jinja", identity),
         f"{name}.c": render("device.c.jinja", identity),
         f"{name}_base.c": render("base.c.jinja", identity),
-        f"{name}_base.bin": base.astype("<f4").tobytes(),
+        f"{name}_base.bin": base,
     }
 
 
-def _rows(values: np.ndarray) -> list[str]:
-    flat = [literal(value) for value in values.ravel()]
-    return [", ".join(flat[start : start + 8]) for start in range(0, len(flat), 8)]
+def _scale(tensor: Tensor) -> tuple[float, int] | None:
+    """Scale and zero point of an int8 tensor."""
+    if tensor.quantization is None:
+        return None
+    return float(tensor.quantization.scale), int(tensor.quantization.zero_point)
+
+
+def _rows(each: Slice) -> list[str]:
+    """The values of a constant in C, some to a line."""
+    values = np.asarray(each.tensor.data).ravel()
+    if each.tensor.dtype == "float32":
+        flat, length = [literal(value) for value in values], 8
+    else:
+        flat, length = [str(value) for value in values.tolist()], 24 if each.tensor.dtype == "int8" else 10
+        # INT32_MIN has no literal in C
+        flat = ["(-2147483647 - 1)" if text == "-2147483648" else text for text in flat]
+    return [", ".join(flat[start : start + length]) for start in range(0, len(flat), length)]
 
 
 def _loss_call(plan: Plan) -> str:
@@ -301,4 +348,4 @@ def _rls_begin(plan: Plan, layout: Layout) -> str | None:
     return f"mt_rls_begin(optimizer, {literal(plan.optimizer.prior)}, {inputs})"
 
 
-__all__ = ["base_values", "check_name", "emit", "identifier", "literal", "scalar_state"]
+__all__ = ["C_TYPES", "Writer", "base_bytes", "check_name", "emit", "identifier", "literal"]

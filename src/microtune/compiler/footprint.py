@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microtune import toolchain
-from microtune.compiler.layout import lay_out
+from microtune.compiler.layout import WORD, lay_out, words
 from microtune.compiler.planned import Memory, Plan, Span
 from microtune.compiler.sources import write_sources
 from microtune.package import VERBS
@@ -45,8 +45,8 @@ def measure(plan: Plan) -> Memory:
         stack=stack,
         arena=arena,
         bound=max(program.arena.bound for program in programs),
-        parameters=sum(4 * each.tensor.size for each in layout.parameters),
-        optimizer=4 * layout.optimizer_size,
+        parameters=sum(WORD * words(each.tensor) for each in layout.parameters),
+        optimizer=WORD * layout.optimizer_size,
         buffers=layout.field("samples").bytes,
         timeline=timeline,
     )

@@ -1,20 +1,20 @@
-"""Where everything of a device lies: the fields of its one RAM struct and the array of base weights.
+"""Where everything of a device lies: the fields of its one RAM struct and the base weights.
 
 Offsets count from behind the first field, a pointer, whose width differs between targets; everything after
-it is made of 4-byte fields and has the same layout everywhere.
+it is made of whole 4-byte words and has the same layout everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
 
 from microtune.compiler.planned import Plan, target_size
 from microtune.ir import Tensor
+from microtune.ir.tensor import DTYPE_BYTES
 from microtune.tuning.bayes import Bayes
 
+WORD = 4
 # sizeof(mt_state) and sizeof(mt_bayes_state), in runtime/; the generated C refuses to compile when one is wrong
 BYTES = {"mt_state": 84, "mt_bayes_state": 52, "uint16_t": 2, "uint8_t": 1}
 JUDGED = 32  # MT_BAYES_JUDGED of runtime/mt_bayes.h
@@ -35,15 +35,24 @@ class Field:
 
 @dataclass(frozen=True)
 class Slice:
-    """A tensor inside a flat float array, by element offset."""
+    """A tensor in a row of tensors, each begun at a whole word; ``offset`` in bytes."""
 
     tensor: Tensor
     offset: int
 
+    @property
+    def count(self) -> int:
+        """Elements with the padding up to whole words."""
+        each = DTYPE_BYTES[self.tensor.dtype]
+        return words(self.tensor) * WORD // each
+
 
 @dataclass(frozen=True)
 class Layout:
-    """``fields`` in order; ``saved`` bytes of them survive power loss; ``bytes`` follow the port pointer."""
+    """``fields`` in order; ``saved`` bytes of them survive power loss; ``bytes`` follow the port pointer.
+
+    ``input`` is where in the arena the caller may put the input, if it has a place there. Sizes are in words.
+    """
 
     fields: tuple[Field, ...]
     saved: int
@@ -55,28 +64,33 @@ class Layout:
     cut_size: int
     base: tuple[Slice, ...]
     base_size: int
+    input: int | None
 
     def field(self, name: str) -> Field:
         return next(field for field in self.fields if field.name == name)
 
 
-def _slices(tensors: Mapping[str, Tensor] | tuple[Tensor, ...], start: int = 0) -> tuple[tuple[Slice, ...], int]:
+def words(tensor: Tensor) -> int:
+    """4-byte words of a tensor."""
+    return (tensor.bytes + WORD - 1) // WORD
+
+
+def in_row(tensors: Iterable[Tensor], start: int = 0) -> tuple[tuple[Slice, ...], int]:
+    """Tensors one behind the other from the word ``start``, and the word behind the last."""
     found = []
-    for tensor in tensors.values() if isinstance(tensors, Mapping) else tensors:
-        found.append(Slice(tensor, start))
-        start += tensor.size
+    for tensor in tensors:
+        found.append(Slice(tensor, WORD * start))
+        start += words(tensor)
     return tuple(found), start
 
 
 def scalar_state(plan: Plan) -> int:
-    """Floats of optimiser state before the per-parameter tensors: step count (decay) and Adam's two powers."""
+    """Words of optimiser state before the per-parameter tensors: the count of draws that round stochastically
+    (mixed precision), the step count (decay), Adam's two powers."""
     if isinstance(plan.optimizer, Bayes):
         return 0
-    return (1 if plan.optimizer.decay else 0) + (2 if plan.optimizer.rule == "adam" else 0)
-
-
-def _size(tensors: tuple[Tensor, ...]) -> int:
-    return int(np.sum([tensor.size for tensor in tensors], dtype=int))
+    adam = 2 if plan.optimizer.rule == "adam" else 0
+    return (1 if plan.precision == "mixed" else 0) + (1 if plan.optimizer.decay else 0) + adam
 
 
 def bayes_features(hidden: int, inputs: int, bumps: int) -> int:
@@ -111,40 +125,44 @@ def _bayes_rows(
 def lay_out(plan: Plan) -> Layout:
     """The layout of a plan's device."""
     programs = plan.programs
-    parameters, parameter_count = _slices(programs.trained)
+    parameters, parameter_size = in_row(programs.trained)
     learnt = parameters
-    optimizer, optimizer_size = _slices(programs.state, scalar_state(plan))
-    cut, cut_size = _slices(programs.cut)
+    optimizer, optimizer_size = in_row(programs.state, scalar_state(plan))
+    cut, cut_size = in_row(programs.cut)
     trained = {tensor.name for tensor in programs.trained}
     frozen = {
         tensor.name: tensor
-        for program in (programs.backbone, programs.head)
+        for program in (programs.backbone, programs.head, programs.step)
+        if program is not None
         for tensor in program.graph.constants
         if tensor.name not in trained
     }
-    base, base_size = _slices({**{tensor.name: tensor for tensor in programs.trained}, **frozen})
+    base, base_size = in_row([*programs.trained, *frozen.values()])
     outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
     targets = target_size(plan)
-    arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // 4
+    arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // WORD
     sample = cut_size + targets
+    words_note = "" if all(tensor.dtype == "float32" for tensor in programs.cut) else " words"
+    copies = 0 if plan.learner.in_place else 1
+    struct = "{name}_parameters"
     rows: tuple[tuple[str, str, int, str, bool], ...] = (
         ("state", "mt_state", 1, "counters, generator, metrics", True),
-        ("parameters", "float", parameter_count, "what has been learnt", True),
-        ("previous", "float", parameter_count, "the same before the last accepted update", True),
+        ("parameters", struct, 1, "what has been learnt", True),
+        ("previous", struct, copies, "the same before the last accepted update", True),
         ("optimizer", "float", optimizer_size, "optimiser state", True),
         (
             "samples",
             "float",
             plan.learner.buffer * sample,
-            f"{plan.learner.buffer} of (cut {cut_size}, target {targets})",
+            f"{plan.learner.buffer} of (cut {cut_size}, target {targets})" + words_note,
             True,
         ),
         ("sequence", "uint32_t", 1, "number of the newest saved state", False),
         ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
         ("pending_cut", "float", cut_size, "the cut of that prediction", False),
         ("pending_output", "float", outputs, "what was suggested", False),
-        ("candidate", "float", parameter_count, "the update under way", False),
-        ("candidate_optimizer", "float", optimizer_size, "its optimiser state", False),
+        ("candidate", struct, copies, "the update under way", False),
+        ("candidate_optimizer", "float", copies * optimizer_size, "its optimiser state", False),
         ("output", "float", outputs, "scratch", False),
         ("arena", "float", arena, "activations and gradients, shared by prediction and training", False),
     )
@@ -157,8 +175,11 @@ def lay_out(plan: Plan) -> Layout:
     for name, c_type, count, comment, keep in rows:
         if count == 0:
             continue
-        size = BYTES.get(c_type, 4) * count
+        size = (WORD * parameter_size if c_type == struct else BYTES.get(c_type, WORD)) * count
         fields.append(Field(name, c_type, count, size, offset, comment, keep))
         offset += size
         saved = offset if keep else saved
-    return Layout(tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size)
+    place = programs.backbone.arena.offset(plan.graph.inputs[0])
+    return Layout(
+        tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size, place
+    )

@@ -22,13 +22,33 @@ from microtune.compiler.layout import Slice, lay_out
 from microtune.compiler.planned import Plan, target_size
 from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
+from microtune.ir import Tensor
 from microtune.package import FORMAT, VERBS, Package
 from microtune.targets.catalogue import target
 from microtune.version import VERSION
 
 
 def _slices(slices: Sequence[Slice]) -> list[dict[str, Any]]:
-    return [{"name": each.tensor.name, "shape": list(each.tensor.shape), "offset": each.offset} for each in slices]
+    return [
+        {
+            "name": each.tensor.name,
+            "shape": list(each.tensor.shape),
+            "dtype": each.tensor.dtype,
+            "offset": each.offset,
+        }
+        for each in slices
+    ]
+
+
+def describe_tensor(tensor: Tensor) -> dict[str, Any]:
+    """Shape and type of an input or output; scale and zero point where it is int8."""
+    quantization = tensor.quantization
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": None if quantization is None else float(quantization.scale),
+        "zero_point": None if quantization is None else int(quantization.zero_point),
+    }
 
 
 def _finite(value: float) -> float | None:
@@ -58,7 +78,9 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
         "scheme": {"name": "residual head"}
         if plan.programs.hidden
         else {"name": type(plan.scheme).__name__, **asdict(plan.scheme)},
+        "precision": plan.precision,
         "learner": asdict(plan.learner),
+        "input": describe_tensor(plan.graph.tensor(plan.graph.inputs[0])) | {"place": layout.input},
         "inputs": [
             {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}
             for each in plan.inputs

@@ -24,8 +24,9 @@ from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import SGD
 from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
 
-# the runtime keeps sizes in 16 bits
-LARGEST_COUNT = 65535
+PRECISIONS = ("float32", "mixed")
+LARGEST_OUTPUTS = 65535
+"""The runtime counts outputs in 16 bits."""
 
 
 def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...]:
@@ -34,22 +35,6 @@ def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...
     if len(inputs) != size:
         raise PlanError(f"{len(inputs)} inputs are described, but the model takes {size}")
     return tuple(inputs)
-
-
-def _check_counts(programs: Programs, inputs: Sequence[Input]) -> None:
-    """The C counts in 16 bits (mt_model in runtime/mt_learner.h)."""
-    for what, tensors in (
-        ("learn", programs.trained),
-        ("of optimiser state", programs.state),
-        ("at the cut", programs.cut),
-    ):
-        count = sum(tensor.size for tensor in tensors)
-        if count > LARGEST_COUNT:
-            raise PlanError(
-                f"{count} numbers {what}, a device counts to {LARGEST_COUNT}; let fewer layers learn, as Head(1) does"
-            )
-    if len(inputs) > LARGEST_COUNT:
-        raise PlanError(f"the model takes {len(inputs)} inputs, a device counts to {LARGEST_COUNT}")
 
 
 def plan(
@@ -67,11 +52,15 @@ def plan(
     learn: an update scheme; default ``Head(1)``. loss: a name or ``Huber(delta)``. inputs: name, range and
     unit of each input feature, for the generated header and the device's range check.
 
+    precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
+    weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
+    are float32). In a float graph both are the same.
+
     Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
     plan exceeds ``budget``.
     """
-    if precision != "float32":
-        raise PlanError(f"unknown precision {precision!r}. Known: 'float32'")
+    if precision not in PRECISIONS:
+        raise PlanError(f"unknown precision {precision!r}. Known: {', '.join(map(repr, PRECISIONS))}")
     verify(graph)
     chosen = loss_of(loss)
     learner = learner or Learner()
@@ -87,6 +76,8 @@ def plan(
         raise PlanError(
             f"cross_entropy needs two or more outputs, '{output.name}' has {output.size}: use binary_cross_entropy"
         )
+    if output.size > LARGEST_OUTPUTS:
+        raise PlanError(f"the model has {output.size} outputs, a device counts to {LARGEST_OUTPUTS}")
     if learner.fallback is not None and len(learner.fallback) != output.size:
         raise PlanError(
             f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs"
@@ -103,8 +94,9 @@ def plan(
         selection = select(graph, scheme)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer)
-    _check_counts(programs, described)
-    result = Plan(graph, scheme, chosen, optimizer, learner, described, budget or Budget(), programs, measure)
+    result = Plan(
+        graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure
+    )
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
     return result

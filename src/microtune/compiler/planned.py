@@ -31,6 +31,7 @@ class Plan:
     learner: Learner
     inputs: tuple[Input, ...]
     budget: Budget
+    precision: str
     programs: Programs
     measure: Callable[[Plan], Memory] = field(repr=False)
 

@@ -58,12 +58,23 @@ def without_final(graph: Graph, loss: Loss) -> Graph:
     return replace(graph, outputs=last.inputs[:1]).with_nodes(rest)
 
 
-def _program(graph: Graph, outside: Sequence[str], step: str) -> Program:
+def placed(graph: Graph, step: str, placed_inputs: Sequence[str] = ()) -> Program:
+    """A graph in order and placed in memory; ``placed_inputs`` get a place in the arena too."""
     verify(graph, step)
     ordered = verify(reorder(graph), f"reordering of {step}")
     constants = [tensor.name for tensor in ordered.constants]
-    arena = plan_arena(ordered, frozenset([*graph.inputs, *graph.outputs, *constants, *outside]))
-    return Program(ordered, arena)
+    outside = frozenset([*graph.inputs, *graph.outputs, *constants]) - frozenset(placed_inputs)
+    return Program(ordered, plan_arena(ordered, outside, tuple(placed_inputs)))
+
+
+def own_inputs(backbone: Graph) -> tuple[str, ...]:
+    """Inputs that get a place in the arena: bytes, as of a camera, that the network reads but training does not."""
+    used = {name for node in backbone.nodes for name in node.inputs}
+    return tuple(
+        name
+        for name in backbone.inputs
+        if backbone.tensor(name).dtype == "int8" and name in used and name not in backbone.outputs
+    )
 
 
 def split(graph: Graph, trained: Sequence[str]) -> tuple[Graph, Graph]:
@@ -129,12 +140,14 @@ def training_step(
 
 def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS) -> Programs:
     """All programs of a device, scheduled and placed in memory."""
+    # the learner's arithmetic on parameters is that of floats: they come first, integers behind them
+    trained = sorted(trained, key=lambda name: graph.tensor(name).dtype != "float32")
     backbone, head = split(graph, trained)
     step, state = training_step(head, trained, loss, optimizer)
     return Programs(
-        backbone=_program(_unlearnt_removed(backbone), (), "splitting off the backbone"),
-        head=_program(head, (), "splitting off the head"),
-        step=_program(step, (), "attaching the optimiser"),
+        backbone=placed(_unlearnt_removed(backbone), "splitting off the backbone", own_inputs(backbone)),
+        head=placed(head, "splitting off the head"),
+        step=placed(step, "attaching the optimiser"),
         hidden=None,
         cut=tuple(graph.tensor(name) for name in head.inputs),
         trained=tuple(graph.tensor(name) for name in trained),
@@ -159,8 +172,8 @@ def residual_programs(graph: Graph, loss: Loss) -> Programs:
     backbone = replace(graph, name="backbone", outputs=graph.inputs).with_nodes(())
     head = replace(graph, name="head", outputs=(hidden, output.name))
     return Programs(
-        backbone=_program(backbone, (), "splitting off the backbone"),
-        head=_program(head, (), "splitting off the head"),
+        backbone=placed(backbone, "splitting off the backbone"),
+        head=placed(head, "splitting off the head"),
         step=None,
         hidden=graph.tensor(hidden),
         cut=(graph.tensor(graph.inputs[0]),),

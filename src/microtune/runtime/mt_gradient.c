@@ -8,7 +8,7 @@
 static const float *sample_at(const mt_learner *learner, uint32_t index)
 {
     const mt_model *model = learner->model;
-    const uint32_t buffer = learner->settings->buffer, stride = (uint32_t)model->cut + model->targets;
+    const uint32_t buffer = learner->settings->buffer, stride = model->cut + model->targets;
     const uint32_t slot = (learner->state->next + buffer - learner->state->count + index) % buffer;
     return learner->samples + slot * stride;
 }
@@ -17,7 +17,7 @@ static void keep_sample(const mt_learner *learner, const float *cut, const float
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
-    const uint32_t buffer = learner->settings->buffer, stride = (uint32_t)model->cut + model->targets;
+    const uint32_t buffer = learner->settings->buffer, stride = model->cut + model->targets;
     float *sample = learner->samples + state->next * stride;
     MT_COPY(sample, cut, model->cut * sizeof *cut);
     MT_COPY(sample + model->cut, target, model->targets * sizeof *target);
@@ -81,9 +81,17 @@ static void begin_optimizer(const mt_model *model, float *optimizer)
     }
 }
 
+/* learning in place, the candidate is the parameters */
+static void put_parameters(const mt_learner *learner, void *to, const void *from)
+{
+    if (to != from && to != NULL) {
+        MT_COPY(to, from, learner->model->parameters * 4u);
+    }
+}
+
 static void put_optimizer(const mt_learner *learner, float *to, const float *from)
 {
-    if (learner->model->optimizer != 0) {
+    if (to != from && learner->model->optimizer != 0) {
         MT_COPY(to, from, learner->model->optimizer * sizeof *to);
     }
 }
@@ -91,8 +99,7 @@ static void put_optimizer(const mt_learner *learner, float *to, const float *fro
 static void begin_candidate(const mt_learner *learner, int from_base)
 {
     const mt_model *model = learner->model;
-    MT_COPY(learner->candidate, from_base ? model->base : learner->parameters,
-            model->parameters * sizeof *learner->candidate);
+    put_parameters(learner, learner->candidate, from_base ? model->base : learner->parameters);
     if (from_base) {
         begin_optimizer(model, learner->candidate_optimizer);
     } else {
@@ -106,12 +113,13 @@ static void learn_sample(const mt_learner *learner, uint32_t index, mt_update *u
     const mt_model *model = learner->model;
     const float *sample = sample_at(learner, index);
     const float pull = learner->settings->pull;
-    float *candidate = learner->candidate;
-    model->step(sample, sample + model->cut, candidate, learner->candidate_optimizer, learner->arena);
+    model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
     ++update->steps;
     if (pull > 0.0f) {
-        for (uint32_t i = 0; i < model->parameters; ++i) {
-            candidate[i] += pull * (model->base[i] - candidate[i]);
+        float *candidate = (float *)learner->candidate;
+        const float *base = (const float *)model->base;
+        for (uint32_t i = 0; i < model->floats; ++i) {
+            candidate[i] += pull * (base[i] - candidate[i]);
         }
     }
 }
@@ -208,7 +216,7 @@ static float fault_of(const mt_learner *learner, const float *output, const floa
     return square / (square + (tolerance > 1e-30f ? tolerance : 1e-30f));
 }
 
-static void measure(const mt_learner *learner, uint32_t index, const float *parameters, score *sum)
+static void measure(const mt_learner *learner, uint32_t index, const void *parameters, score *sum)
 {
     const mt_model *model = learner->model;
     const float *sample = sample_at(learner, index), *target = sample + model->cut;
@@ -261,11 +269,6 @@ static int base_is_better(const mt_learner *learner)
 
 /// The rule ///
 
-static void put_parameters(const mt_learner *learner, float *to, const float *from)
-{
-    MT_COPY(to, from, learner->model->parameters * sizeof *to);
-}
-
 static void gradient_begin(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
@@ -273,7 +276,7 @@ static void gradient_begin(const mt_learner *learner)
     put_parameters(learner, learner->previous, model->base);
     begin_optimizer(model, learner->optimizer);
     MT_ZERO(learner->samples,
-            (uint32_t)learner->settings->buffer * ((uint32_t)model->cut + model->targets) * sizeof(float));
+            learner->settings->buffer * (model->cut + model->targets) * sizeof(float));
     learner->state->count = learner->state->next = 0;
 }
 
@@ -285,7 +288,8 @@ static float gradient_predict(const mt_learner *learner, const float *cut, float
 
 /*
  * The candidate is taken when it answers at least one of the samples left out right that the base model does not, net
- * (classification), or its faults on them are no more than the base model's (regression). If not, the parameters stay, unless the base answers the buffer better than they do: then the base is taken back.
+ * (classification), or its faults on them are no more than the base model's (regression). If not, the parameters stay, unless the base answers the buffer better than they do: then the base is taken
+ * back. Learning in place there is nothing else to return to.
  */
 static void gradient_update(const mt_learner *learner, mt_update *update)
 {
@@ -304,13 +308,13 @@ static void gradient_update(const mt_learner *learner, mt_update *update)
     }
     /* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
     const float gain = judged && model->task != MT_REGRESSION ? 1.0f : 0.0f;
-    if (candidate.faults + gain <= base.faults && all_finite(learner->candidate, model->parameters) &&
+    if (candidate.faults + gain <= base.faults && all_finite((const float *)learner->candidate, model->floats) &&
         all_finite(learner->candidate_optimizer, model->optimizer)) {
         put_parameters(learner, learner->previous, learner->parameters);
         put_parameters(learner, learner->parameters, learner->candidate);
         put_optimizer(learner, learner->optimizer, learner->candidate_optimizer);
         update->accepted = 1;
-    } else if (judged && base_is_better(learner)) {
+    } else if (learner->previous == NULL || (judged && base_is_better(learner))) {
         put_parameters(learner, learner->parameters, model->base);
         put_parameters(learner, learner->previous, model->base);
         begin_optimizer(model, learner->optimizer);
@@ -324,7 +328,8 @@ static void gradient_forget(const mt_learner *learner, uint32_t samples)
     const uint32_t dropped = samples < state->count ? samples : state->count;
     state->next = (uint16_t)((state->next + buffer - dropped) % buffer);
     state->count = (uint16_t)(state->count - dropped);
-    put_parameters(learner, learner->parameters, learner->previous);
+    put_parameters(learner, learner->parameters,
+                   learner->previous != NULL ? learner->previous : learner->model->base);
     /* the optimiser's state belonged to what is undone */
     begin_optimizer(learner->model, learner->optimizer);
 }

@@ -198,14 +198,14 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
 
 /// Predict ///
 
-MT_COLD mt_status mt_learner_predict(mt_learner *learner, const float *input, float *output, mt_prediction *prediction)
+MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, float *output, mt_prediction *prediction)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
     if (input == NULL || output == NULL || prediction == NULL) {
         return MT_INVALID_ARGUMENT;
     }
-    const mt_status status = check_values(input, model->low, model->high, model->inputs);
+    const mt_status status = check_values((const float *)input, model->low, model->high, model->inputs);
     if (status != MT_OK) {
         ++state->metrics.refused;
         return status;
@@ -320,9 +320,9 @@ MT_COLD mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
     return mt_learner_save(learner);
 }
 
-mt_status mt_learner_check(const mt_model *model, mt_state *state, const float *input, const float *target)
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const float *target)
 {
-    const mt_status status = check_values(input, model->low, model->high, model->inputs);
+    const mt_status status = check_values((const float *)input, model->low, model->high, model->inputs);
     if (status != MT_OK || !is_valid_target(model, target)) {
         ++state->metrics.refused;
         return status != MT_OK ? status : MT_TARGET_INVALID;
@@ -330,7 +330,7 @@ mt_status mt_learner_check(const mt_model *model, mt_state *state, const float *
     return MT_OK;
 }
 
-MT_COLD mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss)
+MT_COLD mt_status mt_learner_step(mt_learner *learner, const void *input, const float *target, float *loss)
 {
     const mt_model *model = learner->model;
     if (input == NULL || target == NULL || loss == NULL || model->step == NULL) {

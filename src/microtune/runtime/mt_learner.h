@@ -31,23 +31,24 @@ typedef struct mt_model {
     const mt_rule *rule;
     uint32_t identity;   /* of this build; a saved state of another build is refused */
     mt_task task;
-    uint16_t inputs;     /* floats of one input */
-    uint16_t cut;        /* floats kept of an input: the activations where training starts */
+    uint32_t inputs;     /* floats of one input; 0: the input is of another type, and any bits are valid */
+    uint32_t cut;        /* 4-byte words kept of an input: the activations where training starts */
     uint16_t outputs;    /* floats of one output */
     uint16_t targets;    /* floats of one target: `outputs`, or 1 (a class index) for MT_MULTICLASS */
-    uint16_t parameters; /* floats that learn */
-    uint16_t optimizer;  /* floats of optimiser state */
-    const float *base;   /* the factory's parameters */
+    uint32_t parameters; /* 4-byte words that learn */
+    uint32_t floats;     /* so many of them, the first, are floats; behind them are integers */
+    uint32_t optimizer;  /* 4-byte words of optimiser state */
+    const void *base;    /* the factory's parameters */
     const float *low, *high; /* allowed range of each input, or NULL */
     const float *target_low, *target_high; /* regression: allowed range of each target, or NULL */
     /* the frozen part, once a prediction: input -> cut */
-    void (*backbone)(const float *input, float *cut, float *arena);
+    void (*backbone)(const void *input, float *cut, float *arena);
     /* the rest of the network: cut -> outputs (values or logits); with `base` as parameters, the base model */
-    void (*head)(const float *cut, const float *parameters, float *output, float *arena);
+    void (*head)(const float *cut, const void *parameters, float *output, float *arena);
     /* loss of one output against its target */
     float (*loss)(const float *output, const float *target);
     /* one optimiser step on one sample, in place; returns the loss before the step. NULL when the rule needs none */
-    float (*step)(const float *cut, const float *target, float *parameters, float *optimizer, float *arena);
+    float (*step)(const float *cut, const float *target, void *parameters, float *optimizer, float *arena);
     /* optimiser state before the first step; NULL when it is all zero */
     void (*begin)(float *optimizer);
 } mt_model;
@@ -112,8 +113,8 @@ typedef struct mt_learner {
     const mt_port *port;      /* NULL: no storage */
     /* saved: `saved_bytes` bytes from `state` on hold all of these, in this order */
     mt_state *state;
-    float *parameters;        /* (parameters) in use */
-    float *previous;          /* (parameters) before the last accepted update */
+    void *parameters;         /* (parameters) in use */
+    void *previous;           /* (parameters) before the last accepted update; NULL: learnt in place */
     float *optimizer;         /* (optimizer) */
     float *samples;           /* (buffer, cut + targets) */
     uint32_t saved_bytes;
@@ -123,8 +124,8 @@ typedef struct mt_learner {
     uint8_t *pending;         /* 1: a prediction waits for its observation */
     float *pending_cut;       /* (cut) */
     float *pending_output;    /* (outputs): what was suggested, values or probabilities */
-    float *candidate;         /* (parameters) the update under way */
-    float *candidate_optimizer; /* (optimizer) */
+    void *candidate;          /* (parameters) the update under way; learnt in place: `parameters` */
+    float *candidate_optimizer; /* (optimizer); learnt in place: `optimizer` */
     float *output;            /* (outputs) */
     float *arena;
 } mt_learner;
@@ -177,7 +178,7 @@ mt_status mt_learner_init(mt_learner *learner);
 
 /* input (inputs) -> output (outputs): values, or probabilities. A new prediction replaces one not yet observed;
  * a refused one leaves it. */
-mt_status mt_learner_predict(mt_learner *learner, const float *input, float *output, mt_prediction *prediction);
+mt_status mt_learner_predict(mt_learner *learner, const void *input, float *output, mt_prediction *prediction);
 
 /* What the person really did: target (targets). Pairs with the last prediction, once. */
 mt_status mt_learner_observe(mt_learner *learner, const float *target);
@@ -186,11 +187,11 @@ mt_status mt_learner_observe(mt_learner *learner, const float *target);
 mt_status mt_learner_idle(mt_learner *learner, mt_update *update);
 
 /* Whether a step takes this sample; counts it when not. Generated code checks this and runs its step at once. */
-mt_status mt_learner_check(const mt_model *model, mt_state *state, const float *input, const float *target);
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const float *target);
 
 /* One plain optimiser step on the parameters in use, no policy. *loss is the loss before the step.
  * MT_INVALID_ARGUMENT: the model has no optimiser. */
-mt_status mt_learner_step(mt_learner *learner, const float *input, const float *target, float *loss);
+mt_status mt_learner_step(mt_learner *learner, const void *input, const float *target, float *loss);
 
 /* Undo the last accepted update and drop the samples since the one before it, then save. */
 mt_status mt_learner_forget(mt_learner *learner);

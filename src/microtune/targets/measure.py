@@ -32,6 +32,7 @@ class CoreDevice:
         self._saved = int(layout["saved"])
         self.address = self.machine.allocate(4 + int(layout["bytes"]))
         self._input = self.machine.allocate(4 * len(package.manifest["inputs"]))
+        self._dtype = "<f4" if package.manifest["input"]["dtype"] == "float32" else "i1"
         self._target = self.machine.allocate(4 * int(package.manifest["targets"]))
         self._output = self.machine.allocate(4 * int(package.manifest["outputs"]))
         self._result = self.machine.allocate(RESULT_BYTES)
@@ -51,8 +52,11 @@ class CoreDevice:
         return found.instructions
 
     def use(self, x: npt.ArrayLike, y: npt.ArrayLike, count: bool = False) -> dict[str, int]:
-        """Predict, observe, idle; with ``count`` the instructions of the prediction and of the update."""
-        self.machine.write(self._input, np.asarray(x, "<f4").tobytes())
+        """Predict, observe, idle; with ``count`` the instructions of the prediction and of the update.
+
+        x: as the C takes it: of an int8 model, int8.
+        """
+        self.machine.write(self._input, np.asarray(x, self._dtype).tobytes())
         self.machine.write(self._target, np.asarray(y, "<f4").tobytes())
         predict = self._run("predict", (self._input, self._output, self._result), count)
         observe = self._run("observe", (self._target,), count)

@@ -21,6 +21,12 @@ class Input:
         if not self.low < self.high:
             raise PlanError(f"Input('{self.name}'): low {self.low} must be below high {self.high}")
 
+    @property
+    def described(self) -> bool:
+        """Whether anything is known of it but its place."""
+        plain = self.unit == "" and self.low == float("-inf") and self.high == float("inf")
+        return not (plain and self.name.startswith("input "))
+
 
 @dataclass(frozen=True)
 class Learner:
@@ -37,6 +43,9 @@ class Learner:
     tolerance: regression: an absolute error up to this, in output units, counts as right.
     threshold: confidence below which the safe default is given and the person is asked.
     fallback: the safe default, in output units or probabilities; None: what the base model predicts.
+    in_place: learn on the parameters in use, without the two copies that judging and undoing take: for nets
+        whose parameters fill the RAM. Needs ``folds=0`` and ``restart=False``; ``forget`` then goes back to
+        the base, and so does an update that ends in numbers that are not finite.
     """
 
     buffer: int = 100
@@ -48,6 +57,7 @@ class Learner:
     tolerance: float = 0.1
     threshold: float = 0.0
     fallback: Sequence[float] | None = None
+    in_place: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -64,3 +74,7 @@ class Learner:
             )
         if self.folds == 1:
             raise PlanError("Learner(folds=1): judging needs at least 2 folds, or 0 to take every update unjudged")
+        if self.in_place and (self.folds != 0 or self.restart):
+            raise PlanError(
+                "Learner(in_place=True): nothing is kept to judge or to begin again; set folds=0, restart=False"
+            )

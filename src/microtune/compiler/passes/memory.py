@@ -40,14 +40,20 @@ def aligned(size: int) -> int:
     return (size + 3) // 4 * 4
 
 
-def lifetimes(graph: Graph, outside: frozenset[str]) -> list[Buffer]:
-    """Buffers of everything a graph computes that does not live elsewhere (``outside``), unplaced."""
+def lifetimes(graph: Graph, outside: frozenset[str], placed_inputs: tuple[str, ...] = ()) -> list[Buffer]:
+    """Buffers of everything a graph computes that does not live elsewhere (``outside``), unplaced.
+
+    ``placed_inputs`` are inputs of the graph that lie in the arena too, from its start to their last use.
+    """
     last: dict[str, int] = {}
     for position, node in enumerate(graph.nodes):
         for name in node.inputs:
             last[name] = position
     owner: dict[str, int] = {}
     groups: list[tuple[list[str], int, int, int]] = []
+    for name in placed_inputs:
+        owner[name] = len(groups)
+        groups.append(([name], aligned(graph.tensor(name).bytes), 0, last.get(name, 0)))
     for position, node in enumerate(graph.nodes):
         for name in node.outputs:
             if name in outside or name in node.updates:
@@ -87,9 +93,9 @@ def _place(buffers: list[Buffer]) -> tuple[list[Buffer], int]:
     return placed, max((buffer.offset + buffer.bytes for buffer in placed), default=0)
 
 
-def plan_arena(graph: Graph, outside: frozenset[str]) -> Arena:
+def plan_arena(graph: Graph, outside: frozenset[str], placed_inputs: tuple[str, ...] = ()) -> Arena:
     """Place every buffer: first fit, in the best of several orders (largest first, longest first, by time)."""
-    buffers = lifetimes(graph, outside)
+    buffers = lifetimes(graph, outside, placed_inputs)
     steps = range(len(graph.nodes))
     bound = max((sum(b.bytes for b in buffers if b.first <= at <= b.last) for at in steps), default=0)
     orders = (
