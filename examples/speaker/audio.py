@@ -39,7 +39,8 @@ def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 @cache
 def _bands() -> NDArray[np.float64]:
     """(257, 40): how much each frequency bin adds to each band. The bin at 0 Hz adds to none."""
-    edges = np.linspace(*_mel(np.array([LOWEST, HIGHEST])), BANDS + 2)
+    lowest, highest = _mel(np.array([LOWEST, HIGHEST]))
+    edges = np.linspace(lowest, highest, BANDS + 2)
     bins = _mel(np.arange(1, TRANSFORM // 2 + 1) * RATE / TRANSFORM)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -50,7 +51,7 @@ def _bands() -> NDArray[np.float64]:
 def _cosines() -> NDArray[np.float64]:
     """(40, 10): the first ten rows of the cosine transform of type II, with the reference's factor."""
     band, coefficient = np.arange(BANDS)[:, None] + 0.5, np.arange(COEFFICIENTS)
-    return np.cos(np.pi / BANDS * band * coefficient) * (2.0 / np.sqrt(2.0 * BANDS))
+    return np.asarray(np.cos(np.pi / BANDS * band * coefficient) * (2.0 / np.sqrt(2.0 * BANDS)))
 
 
 def features(audio: ArrayLike) -> NDArray[np.float32]:

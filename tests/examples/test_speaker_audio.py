@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from examples.speaker import audio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from examples.speaker import audio
 
 KEYWORD_NET = audio.PROJECT.parent / "shared" / "data" / "models" / "mlperf_tiny" / "kws_ref_model_float32.tflite"
 
