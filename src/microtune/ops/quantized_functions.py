@@ -24,7 +24,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _hard_sigmoid(x: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    return np.clip(given.get("alpha", 1 / 6) * x + given.get("beta", 0.5), 0, 1)
+    return np.asarray(np.clip(given.get("alpha", 1 / 6) * x + given.get("beta", 0.5), 0, 1))
 
 
 def _hard_sigmoid_slope(x: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:

@@ -10,6 +10,7 @@ clamp, nothing passes: a mask of one bit per element, made from the output, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,21 +49,22 @@ def layer_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     """Of conv2d_int8, depthwise_conv2d_int8 and dense_int8; a sixth input is the learnt part of the weight."""
     x, weight, bias = node.inputs[:3]
     to_input, to_input_learnt, to_weight = LAYERS[node.op]
-    geometry = {name: node.attributes[name] for name in GEOMETRY if name in node.attributes}
+    geometry: dict[str, Any] = {name: node.attributes[name] for name in GEOMETRY if name in node.attributes}
     g = _masked(tape, node, dy)
     found: dict[str, str] = {}
     if tape.wants(x):
         scale = tape.constant(f"{weight}.scale", np.asarray(quantization_of(tape, weight).scale, np.float32))
         sizes = {**geometry, "input_shape": tape.tensor(x).shape} if geometry else {}
-        op, inputs = to_input, (g, weight, scale)
-        if len(node.inputs) == 6 and to_input_learnt is not None:
-            op, inputs = to_input_learnt, (*inputs, node.inputs[5])
+        learnt = node.inputs[5:]
+        if learnt:
             sizes["start"] = node.attributes["start"]
-        found[x] = tape.emit(op, inputs, f"{x}.grad", sizes)
+        op = to_input_learnt if learnt and to_input_learnt else to_input
+        found[x] = tape.emit(op, (g, weight, scale, *learnt), f"{x}.grad", sizes)
     for trained in (weight, *node.inputs[5:]):
         if tape.wants(trained):
             shape = tape.tensor(trained).shape
-            given = {"x_scale": float(quantization_of(tape, x).scale), "x_zero": int(node.attributes["x_zero"])}
+            given: dict[str, Any] = {"x_scale": float(quantization_of(tape, x).scale)}
+            given["x_zero"] = int(node.attributes["x_zero"])
             if node.op == "conv2d_int8":
                 given |= {"kernel": shape[1:3]}
             if node.op == "depthwise_conv2d_int8":

@@ -141,10 +141,9 @@ def stochastic_step(
     fractions = noise_fractions(int(noise), int(given["salt"]), stored.size).reshape(stored.shape)
     down = (whole + (fractions < move - whole)).astype(np.int64)
     most = LIMITS[dtype]
-    old = stored.astype(np.int64)
-    if dtype == "int32":
-        old = np.clip(old, -most, most)
-    return np.asarray(np.clip(old - down, -most, most), stored.dtype)
+    # int32: brought within the limits first, so that the C cannot overflow
+    old = np.clip(stored.astype(np.int64), -max(most, 128), max(most, 128))
+    return np.where(down == 0, stored, np.clip(old - down, -most, most)).astype(dtype)
 
 
 def spread(scale: np.ndarray, shape: Shape, axis: int) -> np.ndarray:

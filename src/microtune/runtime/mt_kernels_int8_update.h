@@ -51,22 +51,24 @@ static inline int32_t mt_round_at_random(float move, float fraction)
 
 /// One element ///
 
-/* steps = rate / scale: grid steps per unit of gradient */
-static inline int32_t mt_grid_move(float gradient, float steps, float clip, float most, uint32_t key,
-                                   uint32_t element)
+/* how many grid steps a weight goes down; steps = rate / scale: grid steps per unit of gradient */
+static inline int32_t mt_grid_move(float gradient, float steps, float clip, float most, uint32_t key, uint32_t element)
 {
-    /* not finite: 0 * NaN and 0 * infinity are NaN */
     const float move = steps * mt_clip(gradient, clip);
+    /* written so that NaN moves nothing; no hash where there is no gradient */
     if (!mt_is_finite(gradient) || !(mt_absolute(move) > 0.0f)) {
         return 0;
     }
-    return -mt_round_at_random(mt_clamp(move, -most, most), mt_noise_fraction(key, element));
+    return mt_round_at_random(mt_clamp(move, -most, most), mt_noise_fraction(key, element));
 }
 
 static inline void mt_grid_step(int8_t *w, float gradient, float steps, float clip, uint32_t key, uint32_t element)
 {
-    const int32_t moved = *w + mt_grid_move(gradient, steps, clip, 255.0f, key, element);
-    *w = (int8_t)(moved < -127 ? -127 : (moved > 127 ? 127 : moved));
+    const int32_t down = mt_grid_move(gradient, steps, clip, 255.0f, key, element);
+    if (down != 0) {
+        const int32_t moved = *w - down;
+        *w = (int8_t)(moved < -127 ? -127 : (moved > 127 ? 127 : moved));
+    }
 }
 
 /// Steps ///
@@ -92,10 +94,12 @@ static inline void mt_sgd_int32(int32_t *MT_RESTRICT b, const float *MT_RESTRICT
     const int32_t most = 1073741823;
     const uint32_t key = mt_noise_key(noise, salt);
     for (uint32_t e = 0; e < size; ++e) {
-        const int32_t old = b[e] < -most ? -most : (b[e] > most ? most : b[e]);
-        /* 2^30 - 64, the largest float below 2^30: the sum cannot overflow */
-        const int32_t moved = old + mt_grid_move(gradient[e], rate / scale[e], clip, 1073741760.0f, key, e);
-        b[e] = moved < -most ? -most : (moved > most ? most : moved);
+        /* 2^30 - 64 is the largest float below 2^30: the difference cannot overflow */
+        const int32_t down = mt_grid_move(gradient[e], rate / scale[e], clip, 1073741760.0f, key, e);
+        if (down != 0) {
+            const int32_t moved = (b[e] < -most ? -most : (b[e] > most ? most : b[e])) - down;
+            b[e] = moved < -most ? -most : (moved > most ? most : moved);
+        }
     }
 }
 
