@@ -1,5 +1,6 @@
 """microtune: compile a small trained model to C that goes on learning on the device."""
 
+from microtune.compiler.inference import compile_inference
 from microtune.compiler.package import build
 from microtune.compiler.plan import plan
 from microtune.compiler.planned import Memory, Plan
@@ -15,6 +16,7 @@ from microtune.errors import (
     ToolchainError,
 )
 from microtune.frontends.load import load
+from microtune.network import Network
 from microtune.package import Package, open_package
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
@@ -46,6 +48,7 @@ __all__ = [
     "Metrics",
     "MicrotuneError",
     "ModelError",
+    "Network",
     "Package",
     "Plan",
     "PlanError",
@@ -56,6 +59,7 @@ __all__ = [
     "Update",
     "__version__",
     "build",
+    "compile_inference",
     "load",
     "open_package",
     "plan",

@@ -127,19 +127,23 @@ def quantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
 
 
 @cache
-def _load_library(path: Path, digest: str) -> ctypes.CDLL:
-    """The library of this content. Loaded from a copy: a loader that knows the path would not look again at a
-    package that was built anew in the same place."""
+def _loaded(content: bytes, suffix: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"library{suffix}"
+        copy.write_bytes(content)
+        return ctypes.CDLL(str(copy))
+
+
+def load_library(path: Path, digest: str | None = None) -> ctypes.CDLL:
+    """The library in a file, of this SHA-256 if one is given. Loaded from a copy: a loader that knows the path
+    would not look again at a library that was built anew in the same place."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BuildError(f"{path} cannot be read: {error.strerror}; build the package again") from error
-    if hashlib.sha256(content).hexdigest() != digest:
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise BuildError(f"{path} is not the library its manifest describes; build the package again")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(content)
-        return ctypes.CDLL(str(copy))
+    return _loaded(content, path.suffix)
 
 
 class Device:
@@ -158,7 +162,7 @@ class Device:
                 f"{self.package.directory} has no library for this host; build it with targets=['host', ...]"
             )
         file = manifest["targets_built"]["host"]["file"]
-        self._library = _load_library(self.package.directory / file, manifest["files"][file])
+        self._library = load_library(self.package.directory / file, manifest["files"][file])
         self._name = self.package.name
         self._inputs = len(manifest["inputs"])
         self._outputs, self._targets = int(manifest["outputs"]), int(manifest["targets"])

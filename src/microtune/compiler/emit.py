@@ -68,7 +68,7 @@ def literal(value: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
     return "(" + ", ".join(map(str, tensor.shape)) + ")"
 
 
@@ -136,7 +136,7 @@ class Writer:
             tensor, offset = graph.tensor(name), program.arena.offset(name)
             assert offset is not None
             text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {_pointer('arena', offset, tensor.dtype)};"
-            declared.append(Statement(text, _shape(tensor)))
+            declared.append(Statement(text, shape_of(tensor)))
             expressions[name] = names[name]
         for node in graph.nodes:
             expressions.update({new: expressions[old] for new, old in node.updates.items()})
@@ -169,30 +169,30 @@ def _used_headers(plan: Plan) -> list[str]:
     return sorted(found | {"mt_kernels_elementwise.h", "mt_kernels_loss.h", rule})
 
 
-def _uses(statements: list[Statement], word: str) -> bool:
+def uses(statements: list[Statement], word: str) -> bool:
     return any(re.search(rf"\b{word}\b", statement.code) for statement in statements)
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["c"] = literal
-    return environment
+    found.filters["c"] = literal
+    return found
 
 
 def base_bytes(base: Sequence[Slice]) -> bytes:
     """The factory's weights as they lie in memory, little-endian: what learns first, in the order of the parameters."""
-    rows = []
+    found = []
     for each in base:
         data = np.asarray(each.tensor.data)
         row = data.astype(data.dtype.newbyteorder("<")).tobytes()
-        rows.append(row + bytes(-len(row) % WORD))
-    return b"".join(rows)
+        found.append(row + bytes(-len(row) % WORD))
+    return b"".join(found)
 
 
 def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Statement]:
@@ -265,8 +265,8 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "inputs": plan.inputs,
         "input_count": input_tensor.size,
         "input_type": C_TYPES[input_tensor.dtype],
-        "input_scale": _scale(input_tensor),
-        "input_shape": _shape(input_tensor),
+        "input_scale": scale_of(input_tensor),
+        "input_shape": shape_of(input_tensor),
         # a long list of unnamed inputs says nothing
         "plain_inputs": input_tensor.size > 32 and not any(each.described for each in plan.inputs),
         "learns": 0 if programs.hidden else len(layout.parameters),
@@ -277,7 +277,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "backbone": backbone_body,
         "head": head,
         "step": step,
-        "uses": _uses,
+        "uses": uses,
         "loss_call": _loss_call(plan),
         "rls": _rls_begin(plan, layout),
         "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
@@ -297,14 +297,14 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "members": writer.members,
         "c_types": C_TYPES,
         "parameter_count": sum(each.tensor.size for each in layout.parameters),
-        "shape": _shape,
+        "shape": shape_of,
         "written": _written,
-        "rows": _rows,
+        "rows": rows,
     }
-    environment = _environment()
+    templates = environment()
 
     def render(template: str, identity: int) -> str:
-        return environment.get_template(template).render(**context, identity=identity)
+        return templates.get_template(template).render(**context, identity=identity)
 
     # the identity covers the program and the weights: a state saved by any other build is refused
     identity = zlib.crc32(render("device.c.jinja", 0).encode() + render("device.h.jinja", 0).encode() + base)
@@ -316,14 +316,14 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     }
 
 
-def _scale(tensor: Tensor) -> tuple[float, int] | None:
+def scale_of(tensor: Tensor) -> tuple[float, int] | None:
     """Scale and zero point of an int8 tensor."""
     if tensor.quantization is None:
         return None
     return float(tensor.quantization.scale), int(tensor.quantization.zero_point)
 
 
-def _rows(each: Slice) -> list[str]:
+def rows(each: Slice) -> list[str]:
     """The values of a constant in C, some to a line."""
     values = np.asarray(each.tensor.data).ravel()
     if each.tensor.dtype == "float32":
@@ -348,4 +348,17 @@ def _rls_begin(plan: Plan, layout: Layout) -> str | None:
     return f"mt_rls_begin(optimizer, {literal(plan.optimizer.prior)}, {inputs})"
 
 
-__all__ = ["C_TYPES", "Writer", "base_bytes", "check_name", "emit", "identifier", "literal"]
+__all__ = [
+    "C_TYPES",
+    "Writer",
+    "base_bytes",
+    "check_name",
+    "emit",
+    "environment",
+    "identifier",
+    "literal",
+    "rows",
+    "scale_of",
+    "shape_of",
+    "uses",
+]

@@ -10,7 +10,6 @@ import numpy as np
 from microtune.compiler.footprint import measure
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
-    Programs,
     compile_programs,
     residual_programs,
     without_final,

@@ -34,6 +34,12 @@ def runtime_sources(generated: str) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
+def copy_runtime(generated: str, directory: Path) -> None:
+    """The runtime files a generated source needs into ``directory``."""
+    for source in runtime_sources(generated):
+        shutil.copy(source, directory / source.name)
+
+
 def write_sources(plan: Plan, name: str, directory: Path) -> list[Path]:
     """Generated and runtime sources into ``directory``; returns the C sources."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -43,6 +49,5 @@ def write_sources(plan: Plan, name: str, directory: Path) -> list[Path]:
             (directory / file).write_bytes(content)
         else:
             (directory / file).write_text(content)
-    for source in runtime_sources(str(files[f"{name}.c"]) + str(files[f"{name}.h"])):
-        shutil.copy(source, directory / source.name)
+    copy_runtime(str(files[f"{name}.c"]) + str(files[f"{name}.h"]), directory)
     return sorted(directory.glob("*.c"))

@@ -1,0 +1,119 @@
+"""``compile_inference``: a network that only predicts, as one C function over weights in flash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from microtune import toolchain
+from microtune.compiler.emit import C_TYPES, Writer, base_bytes, check_name, environment, rows, scale_of, shape_of, uses
+from microtune.compiler.layout import in_row
+from microtune.compiler.package import describe_tensor
+from microtune.compiler.program import Program, own_inputs, placed
+from microtune.compiler.sources import copy_runtime
+from microtune.errors import BuildError, PlanError
+from microtune.ir import Graph, verify
+from microtune.network import DESCRIPTION, Network
+from microtune.ops import OPS
+from microtune.targets.catalogue import target
+from microtune.version import VERSION
+
+
+def _program(graph: Graph) -> Program:
+    verify(graph)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise PlanError(
+            f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
+        )
+    return placed(graph, "compiling for prediction", own_inputs(graph))
+
+
+def emit_network(graph: Graph, name: str) -> dict[str, str | bytes]:
+    """The generated files of a network by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin."""
+    program = _program(graph)
+    base, base_size = in_row(program.graph.constants)
+    writer = Writer(base, 0, check_name(name))
+    (source,), (result,) = graph.inputs, graph.outputs
+    body = writer.program(program, {**writer.places(learnt=False), source: "input", result: "output"})
+    context = {
+        "name": name,
+        "upper": name.upper(),
+        "version": VERSION,
+        "input": graph.tensor(source),
+        "output": graph.tensor(result),
+        "arena_bytes": program.arena.bytes,
+        "bound": program.arena.bound,
+        "place": program.arena.offset(source),
+        "headers": sorted({OPS[node.op].header for node in graph.nodes}),
+        "body": body,
+        "base": base,
+        "learns": 0,
+        "layout": {"base_size": base_size},
+        "members": writer.members,
+        "c_types": C_TYPES,
+        "shape": shape_of,
+        "scale": scale_of,
+        "rows": rows,
+        "uses": uses,
+    }
+    templates = environment()
+    return {
+        f"{name}.h": templates.get_template("network.h.jinja").render(**context),
+        f"{name}.c": templates.get_template("network.c.jinja").render(**context),
+        f"{name}_base.c": templates.get_template("base.c.jinja").render(**context),
+        f"{name}_base.bin": base_bytes(base),
+    }
+
+
+def compile_inference(graph: Graph, directory: str | os.PathLike[str], targets: Sequence[str] = ("host",)) -> Network:
+    """Write a network that only predicts as C, and compile it for ``targets``.
+
+    The directory's name is the network's: its function is ``NAME_run(input, output, arena)``. An existing network
+    there is replaced once the new one is complete. Raises PlanError for a graph without one input and one output,
+    BuildError for an impossible name or a directory that is something else.
+    """
+    goal = Path(directory)
+    name = check_name(goal.name)
+    if goal.exists() and not (goal.is_dir() and ((goal / DESCRIPTION).exists() or not any(goal.iterdir()))):
+        raise BuildError(f"{goal} exists and is not a compiled network; choose another directory or remove it")
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=goal.parent, prefix=f".{name}-") as scratch:
+        fresh = Path(scratch) / name
+        fresh.mkdir()
+        files = emit_network(graph, name)
+        for file, content in files.items():
+            (fresh / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+        copy_runtime(str(files[f"{name}.c"]) + str(files[f"{name}.h"]), fresh)
+        sources, library = sorted(fresh.glob("*.c")), fresh / "lib"
+        library.mkdir()
+        built = {}
+        for each in map(target, targets):
+            if each.kind == "elf-thumb":
+                path = library / f"{each.name}.elf"
+                toolchain.compile_image(sources, [fresh], path, each.name, keep=[f"{name}_run"])
+            elif each.kind == "wasm":
+                path = toolchain.compile_wasm(sources, [fresh], library / f"{name}.wasm", exports=[f"{name}_run"])
+            else:
+                path = toolchain.compile_library(sources, [fresh], library / f"{each.name}{each.suffix}", name=each)
+            built[each.name] = f"lib/{path.name}"
+        arena = re.search(r"_ARENA (\d+)u", str(files[f"{name}.h"]))
+        assert arena is not None
+        description = {
+            "name": name,
+            "microtune": VERSION,
+            "input": describe_tensor(graph.tensor(graph.inputs[0])),
+            "output": describe_tensor(graph.tensor(graph.outputs[0])),
+            "arena": int(arena[1]),
+            "weights": len(files[f"{name}_base.bin"]),
+            "targets_built": built,
+        }
+        (fresh / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+        if goal.exists():
+            shutil.rmtree(goal)
+        fresh.replace(goal)
+    return Network(goal)
