@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from microtune.ir.tensor import Quantization
-from microtune.ops.fixed_point import INT8, quantize_multiplier, quantize_multipliers, rescale, round_half_away
+from microtune.ops.fixed_point import (
+    INT8,
+    quantize_multiplier,
+    quantize_multipliers,
+    rescale,
+    round_half_away,
+    rounding_divide,
+)
 
 ADD_LEFT_SHIFT = 20
 # real values an activation lies between; None is no limit
@@ -180,9 +187,39 @@ def rescale_table(
     return np.clip(moved + int(y_q.zero_point), low, high).astype(np.int8)
 
 
+def hard_swish_table(x_q: Quantization, y_q: Quantization) -> np.ndarray:
+    """The table of lookup_int8 for hard swish, x relu6(x + 3) / 6, in TFLite's 16-bit fixed-point arithmetic."""
+
+    def multiply(a: np.ndarray, b: int) -> np.ndarray:
+        return (a * b + 2**14) >> 15
+
+    def limited(a: np.ndarray) -> np.ndarray:
+        return np.clip(a, -(2**15), 2**15 - 1)
+
+    def factor(real: np.float32) -> tuple[int, int]:
+        multiplier, shift = quantize_multiplier(float(real))
+        return min((multiplier + 2**15) >> 16, 2**15 - 1), shift
+
+    # the input in steps of x_scale / 128, which uses all of 16 bits
+    fine_scale = np.float32(1 / 128) * np.float32(x_q.scale)
+    fine = (np.arange(INT8.min, INT8.max + 1) - int(x_q.zero_point)) << 7
+    y_factor, y_shift = factor(fine_scale / np.float32(y_q.scale))
+    gate_factor, gate_shift = factor(fine_scale / np.float32(3 / 32768))
+    if y_shift > 0:
+        raise ValueError(f"a hard swish from scale {x_q.scale} to {y_q.scale} is beyond TFLite's fixed point")
+    # the gate, relu6(x + 3) / 6, saturates where it is 0 or 1; its last bit of a left shift comes after the product
+    gate = limited(fine << max(gate_shift - 1, 0))
+    gate = multiply(gate, gate_factor)
+    gate = limited(gate << 1) if gate_shift > 0 else rounding_divide(gate, -gate_shift)
+    gate = (gate + 2**15) >> 1
+    product = gate * multiply(fine, y_factor)
+    moved = rounding_divide(np.sign(product) * (np.abs(product) >> 15), -y_shift)
+    return np.clip(moved + int(y_q.zero_point), INT8.min, INT8.max).astype(np.int8)
+
+
 __all__ = [
     "ACTIVATIONS", "ADD_LEFT_SHIFT", "SOFTMAX_SCALE", "SOFTMAX_ZERO", "activation_quantization",
     "activation_range", "add_attributes", "average_attributes", "bias_quantization", "channel_quantization",
-    "dequantize_array", "layer_attributes", "layer_constants", "lookup_table", "multiply_attributes", "pool_attributes",
+    "dequantize_array", "hard_swish_table", "layer_attributes", "layer_constants", "lookup_table", "multiply_attributes", "pool_attributes",
     "quantize_array", "rescale_table", "softmax_table",
 ]  # fmt: skip
