@@ -217,7 +217,7 @@ def _rate(plan: Plan) -> list[Statement]:
         return []
     found = []
     start = 0
-    if plan.precision == "mixed":
+    if plan.programs.rounds:
         found.append(Statement("const uint32_t noise = mt_noise_begin(optimizer);", "steps taken, seed of rounding"))
         start += WORD
     if plan.optimizer.decay:

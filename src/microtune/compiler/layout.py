@@ -85,12 +85,12 @@ def in_row(tensors: Iterable[Tensor], start: int = 0) -> tuple[tuple[Slice, ...]
 
 
 def scalar_state(plan: Plan) -> int:
-    """Words of optimiser state before the per-parameter tensors: the count of draws that round stochastically
-    (mixed precision), the step count (decay), Adam's two powers."""
+    """Words of optimiser state before the per-parameter tensors: the count of steps that seeds stochastic
+    rounding (where integers learn), the step count (decay), Adam's two powers."""
     if isinstance(plan.optimizer, Bayes):
         return 0
     adam = 2 if plan.optimizer.rule == "adam" else 0
-    return (1 if plan.precision == "mixed" else 0) + (1 if plan.optimizer.decay else 0) + adam
+    return (1 if plan.programs.rounds else 0) + (1 if plan.optimizer.decay else 0) + adam
 
 
 def bayes_features(hidden: int, inputs: int, bumps: int) -> int:

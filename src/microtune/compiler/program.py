@@ -43,6 +43,11 @@ class Programs:
     trained: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
 
+    @property
+    def rounds(self) -> bool:
+        """Whether integers learn, which are rounded stochastically."""
+        return any(tensor.dtype != "float32" for tensor in self.trained)
+
 
 def without_final(graph: Graph, loss: Loss) -> Graph:
     """Drop a final sigmoid or softmax that the loss contains: the cross-entropies work on logits."""

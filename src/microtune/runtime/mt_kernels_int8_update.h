@@ -49,6 +49,16 @@ static inline int32_t mt_round_at_random(float move, float fraction)
     return whole + (fraction < move - (float)whole);
 }
 
+/* the number of this step. The count lies among the optimiser's floats, but it is a whole number */
+static inline uint32_t mt_noise_begin(float *place)
+{
+    uint32_t count;
+    MT_COPY(&count, place, sizeof count);
+    ++count;
+    MT_COPY(place, &count, sizeof count);
+    return count;
+}
+
 /// One element ///
 
 /* how many grid steps a weight goes down; steps = rate / scale: grid steps per unit of gradient */
