@@ -1,6 +1,7 @@
 """Operators: shape rule, numpy reference, gradient rule and C kernel of each, declared once."""
 
 from microtune.ops import (
+    bottleneck,
     dense,
     elementwise,
     least_squares,
@@ -24,6 +25,7 @@ FAMILIES = (
     quantized_layers,
     quantized_elementwise,
     quantized_pooling,
+    bottleneck,
     quantized_gradients,
     quantized_learnt,
     quantized_update,
