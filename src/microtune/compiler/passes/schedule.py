@@ -180,10 +180,19 @@ def _valid(search: _Search, order: Sequence[int]) -> bool:
     return True
 
 
+def live_bytes(graph: Graph, placed_inputs: Sequence[str] = ()) -> list[int]:
+    """Bytes of the arena alive while each node runs, in the order of the graph."""
+    search = _Search(graph, placed_inputs)
+    state, found = _State(0, search.start, search.start, -1, None), []
+    for index in range(len(graph.nodes)):
+        found.append(state.live + search.cost(state.done, index)[0])
+        state = search.run(state, index)
+    return found
+
+
 def peak_bytes(graph: Graph, placed_inputs: Sequence[str] = ()) -> int:
     """The most bytes of the arena alive at once when the nodes run in the order of the graph."""
-    search = _Search(graph, placed_inputs)
-    return _in_order(search, range(len(graph.nodes))).peak
+    return max(live_bytes(graph, placed_inputs), default=0)
 
 
 def reorder(graph: Graph, placed_inputs: Sequence[str] = (), widths: Sequence[int] = BEAMS) -> Graph:
