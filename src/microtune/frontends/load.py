@@ -10,9 +10,8 @@ from microtune.compress.folding import fold
 from microtune.errors import ModelError
 from microtune.ir import Graph, verify
 
-SOURCES = "an .onnx file, an onnx.ModelProto, a torch.nn.Module, a fitted scikit-learn estimator"
+SOURCES = "an .onnx or .tflite file, an onnx.ModelProto, a torch.nn.Module, a fitted scikit-learn estimator"
 _HINTS = {
-    ".tflite": "reading TensorFlow Lite is not yet supported; tf2onnx converts it to .onnx",
     **dict.fromkeys((".pt", ".pth"), "make the module in Python, load its state, and pass it with example="),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), "load the estimator in Python and pass it"),
     **dict.fromkeys((".h5", ".keras", ".pb"), "tf2onnx converts it to .onnx"),
@@ -29,12 +28,16 @@ def _derives_from(source: object, module: str, name: str | None = None) -> bool:
 
 def _from_path(path: Path, name: str | None) -> Graph:
     suffix = path.suffix.lower()
-    if suffix != ".onnx":
+    if suffix not in (".onnx", ".tflite"):
         raise ModelError(
             f"{path}: {_HINTS.get(suffix, f'files of type {suffix!r} are not read')}. Supported: {SOURCES}"
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
+    if suffix == ".tflite":
+        from microtune.frontends.tflite import from_tflite, read_tflite
+
+        return from_tflite(read_tflite(path), name or path.stem)
     from microtune.frontends.onnx import from_onnx, read_onnx
 
     return from_onnx(read_onnx(path), name or path.stem, path.parent)
@@ -58,17 +61,24 @@ def _from_source(source: Any, example: Any, name: str | None) -> Graph:
     raise ModelError(f"cannot load {type(source).__name__!r} objects. Supported: {SOURCES}")
 
 
-def load(source: Any, *, example: Any = None, name: str | None = None) -> Graph:
-    """Read a trained model as a graph of one sample, constants folded.
+def _keeps_int8(source: Any, graph: Graph) -> bool:
+    """Whether the file itself is int8, so that its arithmetic is to be kept to the last step."""
+    is_tflite = isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".tflite"
+    return is_tflite and any(tensor.dtype == "int8" for tensor in graph.tensors.values())
 
-    source: the path of an .onnx file, an ``onnx.ModelProto``, a ``torch.nn.Module`` or a fitted scikit-learn
+
+def load(source: Any, *, example: Any = None, name: str | None = None) -> Graph:
+    """Read a trained model as a graph of one sample, constants folded; an int8 graph stays as its file has it.
+
+    source: the path of an .onnx or .tflite file, an ``onnx.ModelProto``, a ``torch.nn.Module`` or a fitted scikit-learn
     estimator. example: for a module, an input of one sample or a batch; others do without. name: the graph's
     name; default is that of the file, the model or the class.
 
     Raises ModelError, and nothing else, for whatever is unreadable, damaged or not supported.
     """
     try:
-        return fold(verify(_from_source(source, example, name)))
+        graph = verify(_from_source(source, example, name))
+        return graph if _keeps_int8(source, graph) else fold(graph)
     except ModelError:
         raise
     except Exception as error:
