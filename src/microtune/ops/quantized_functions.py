@@ -1,74 +1,85 @@
-"""Derivatives of what ``lookup_int8`` can hold in its table.
+"""Derivatives of what ``lookup_int8`` holds in its table.
 
-A lookup node may carry the attribute ``function``, a name of ``FUNCTIONS`` (with ``alpha`` or ``beta`` where the
-function has them): its gradient is then that function's own derivative. Without it the slopes are taken from the table.
+A table does not say which function it was made from, but it shows it: a function that gives every entry to within
+one step is the one meant, and its own derivative is exact where differences of the table would be coarse. Tables of
+anything else get differences over a few entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from microtune.ir.tensor import Quantization
 
-# entries to either side that a slope is taken over when only the table is known
+# entries to either side that a slope is taken over when the function is not known
 REACH = 4
-
-Real = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
+Real = Callable[[np.ndarray], np.ndarray]
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-np.logaddexp(0, -x)))
 
 
-def _hard_sigmoid(x: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    return np.asarray(np.clip(given.get("alpha", 1 / 6) * x + given.get("beta", 0.5), 0, 1))
+def _hard_sigmoid(slope: float) -> tuple[Real, Real]:
+    def inner(x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.clip(slope * x + 0.5, 0, 1))
+
+    return inner, lambda x: np.where((inner(x) > 0) & (inner(x) < 1), slope, 0.0)
 
 
-def _hard_sigmoid_slope(x: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    y = _hard_sigmoid(x, given)
-    return np.where((y > 0) & (y < 1), given.get("alpha", 1 / 6), 0.0)
-
-
-def _leaky(x: np.ndarray, given: Mapping[str, Any]) -> np.ndarray:
-    return np.where(x > 0, x, given.get("alpha", 0.01) * x)
-
-
-# {name: (function, derivative)}, both of real values and the node's attributes. At a kink: the side PyTorch takes.
+# {name: (function, derivative)} of real values
 FUNCTIONS: Mapping[str, tuple[Real, Real]] = {
-    "identity": (lambda x, _: x, lambda x, _: np.ones_like(x)),
-    "relu": (lambda x, _: np.maximum(x, 0), lambda x, _: np.where(x > 0, 1.0, 0.0)),
-    "relu6": (lambda x, _: np.clip(x, 0, 6), lambda x, _: np.where((x > 0) & (x < 6), 1.0, 0.0)),
-    "leaky_relu": (_leaky, lambda x, given: np.where(x > 0, 1.0, given.get("alpha", 0.01))),
-    "sigmoid": (lambda x, _: _sigmoid(x), lambda x, _: _sigmoid(x) * _sigmoid(-x)),
-    "tanh": (lambda x, _: np.tanh(x), lambda x, _: 1 - np.tanh(x) ** 2),
+    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
     "hard_swish": (
-        lambda x, _: x * np.clip(x + 3, 0, 6) / 6,
-        lambda x, _: np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, x / 3 + 0.5)),
+        lambda x: x * np.clip(x + 3, 0, 6) / 6,
+        lambda x: np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, x / 3 + 0.5)),
     ),
-    "hard_sigmoid": (_hard_sigmoid, _hard_sigmoid_slope),
+    "hard_sigmoid (PyTorch)": _hard_sigmoid(1 / 6),
+    "hard_sigmoid (ONNX)": _hard_sigmoid(0.2),
 }
 
 
-def lookup_slopes(table: np.ndarray, x_q: Quantization, y_q: Quantization, attributes: Mapping[str, Any]) -> np.ndarray:
-    """dy/dx in real units for each of the 256 values of x, float32.
+def lookup_slopes(table: np.ndarray, x_q: Quantization, y_q: Quantization) -> np.ndarray:
+    """dy/dx in real units for each of the 256 values of x, float32. Zero where the output is saturated."""
+    x = float(x_q.scale) * (np.arange(-128, 128) - int(x_q.zero_point))
+    y_scale, y_zero = float(y_q.scale), int(y_q.zero_point)
+    low, high = int(table.min()), int(table.max())
 
-    Zero where the function leaves what y can hold, so that the output is saturated. Raises ValueError for a
-    ``function`` that is not known.
-    """
-    x_scale, y_scale = float(x_q.scale), float(y_q.scale)
-    name = attributes.get("function")
-    if name is None:
-        return _table_slopes(table, y_scale / x_scale)
-    if name not in FUNCTIONS:
-        raise ValueError(f"the derivative of '{name}' is not known; known are {', '.join(FUNCTIONS)}")
-    function, derivative = FUNCTIONS[name]
-    x = x_scale * (np.arange(-128, 128) - int(x_q.zero_point))
-    stored = function(x, attributes) / y_scale + int(y_q.zero_point)
-    inside = (stored > -128.5) & (stored < 127.5)
-    return np.where(inside, derivative(x, attributes), 0.0).astype(np.float32)
+    def fits(function: Real) -> float:
+        """How far the table is from a function at most; more than a step is another function."""
+        stored = np.clip(function(x) / y_scale + y_zero, low, high)
+        return float(np.abs(stored - table).max())
+
+    def slopes(function: Real, derivative: Real) -> np.ndarray:
+        stored = function(x) / y_scale + y_zero
+        inside = (stored > low - 0.5) & (stored < high + 0.5)
+        return np.where(inside, derivative(x), 0.0).astype(np.float32)
+
+    real = y_scale * (table.astype(np.float64) - y_zero)
+    candidates = [*_linear(x, real, (table > low) & (table < high)), *FUNCTIONS.values()]
+    # rounded once, a table is within half a step; in TFLite's integer arithmetic, which rounds twice, within one
+    for reach in (0.501, 1.0):
+        for function, derivative in candidates:
+            if fits(function) <= reach:
+                return slopes(function, derivative)
+    return _table_slopes(table, y_scale / float(x_q.scale))
+
+
+def _linear(x: np.ndarray, real: np.ndarray, free: np.ndarray) -> list[tuple[Real, Real]]:
+    """y = a x above zero and b x below: requantisation, scaling, ReLU and leaky ReLU, limited or not."""
+
+    def slope(side: np.ndarray) -> float:
+        """By least squares. One, a straight line and zero, which are most likely meant, are tried before it."""
+        return float(real[side] @ x[side] / (x[side] @ x[side])) if side.any() else 0.0
+
+    def line(a: float, b: float) -> tuple[Real, Real]:
+        return lambda x: np.where(x > 0, a, b) * x, lambda x: np.where(x > 0, a, b)
+
+    above, below = slope(free & (x > 0)), slope(free & (x < 0))
+    return [line(a, b) for a in (1.0, above) for b in (a, 0.0, below)]
 
 
 def _table_slopes(table: np.ndarray, scale: float) -> np.ndarray:
@@ -76,6 +87,5 @@ def _table_slopes(table: np.ndarray, scale: float) -> np.ndarray:
     entries = np.arange(256)
     before, after = np.maximum(entries - REACH, 0), np.minimum(entries + REACH, 255)
     stored = table.astype(np.float64)
-    flat = (stored <= -128) | (stored >= 127)
     slopes = scale * (stored[after] - stored[before]) / (after - before)
-    return np.where(flat, 0.0, slopes).astype(np.float32)
+    return np.where((stored <= -128) | (stored >= 127), 0.0, slopes).astype(np.float32)

@@ -142,7 +142,7 @@ def lookup_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     data = tape.tensor(table).data
     if data is None:
         raise ValueError(f"the table '{table}' is not a constant: its slopes are not known")
-    slopes = tape.constant(f"{node.output}.slopes", lookup_slopes(data, x_q, y_q, node.attributes))
+    slopes = tape.constant(f"{node.output}.slopes", lookup_slopes(data, x_q, y_q))
     return {x: tape.emit("lookup_int8_grad", (dy, x, slopes), f"{x}.grad")}
 
 
