@@ -38,7 +38,8 @@ def _integer_update(
     # different for each tensor, the same for each build
     given = {**optimizer.constants, "salt": zlib.crc32(parameter.encode()) >> 1}
     producer = next(node for node in nodes if gradient in node.outputs)
-    op, factors = f"sgd_{tensor.dtype}", (gradient,)
+    op = f"sgd_{tensor.dtype}"
+    factors: tuple[str, ...] = (gradient,)
     if producer.op in FUSED and not any(gradient in node.inputs for node in nodes):
         nodes.remove(producer)
         op, factors = FUSED[producer.op], producer.inputs
