@@ -1,8 +1,11 @@
 """The int8 operators against LiteRT, operator by operator (TFLite quantisation specification).
 
-LiteRT's plain kernels (BUILTIN_REF) are the specification's own arithmetic, and must be equalled everywhere but where
-they compute a function of one value by another method than the tables that LiteRT's usual kernels share with ours:
-sigmoid, tanh and softmax are equal to the usual kernels, and within one step of the plain ones.
+LiteRT's plain kernels (BUILTIN_REF) are the specification's own arithmetic, and are equalled everywhere, but for
+sigmoid, tanh and softmax: there the specification leaves the method open; ours is the tables of LiteRT's usual
+kernels, which are equalled, and the plain ones compute in fixed point, at most one step away.
+
+Where a product is shifted to the right, the usual kernels of layers and of requantisation round halves up or round
+once, and the plain ones round halves away from zero: they differ among themselves by at most one step, and so from us.
 """
 
 from __future__ import annotations
@@ -75,6 +78,13 @@ def one_operator(
     return run(builder.finish([y]), [array for array, _ in inputs], plain)[0][0]
 
 
+def same(mine: np.ndarray, theirs: np.ndarray, plain: bool) -> None:
+    """Equal to the plain kernels; one step from the usual ones, which round the last shift in another way."""
+    if plain:
+        np.testing.assert_array_equal(mine, theirs)
+    assert np.abs(mine.astype(int) - theirs).max() <= 1
+
+
 def geometry(data: st.DataObject, most: int = 4) -> tuple[tuple[int, int], tuple[int, int], str, dict[str, Any]]:
     """Image and window sizes, the file's padding, and the attributes that say the same."""
     kind = data.draw(st.sampled_from(["SAME", "VALID"]))
@@ -92,7 +102,8 @@ def layer_case(data: st.DataObject, outputs: int, terms: int) -> tuple[Any, ...]
     random = data.draw(generators())
     x_q = data.draw(quantizations())
     scales = np.exp(random.uniform(np.log(1e-3), np.log(0.02), outputs)).astype(np.float32)
-    y_scale = float(x_q.scale) * 0.005 * 73 * 73 * terms**0.5 / 60 * data.draw(reals(0.3, 3))
+    # down to factors near 1, where most results saturate but the roundings differ most
+    y_scale = float(x_q.scale) * 0.005 * 73 * 73 * terms**0.5 / 60 * data.draw(reals(0.3, 3) | reals(0.01, 1))
     y_q = build.activation_quantization(y_scale, data.draw(st.sampled_from([-128, 127]) | st.integers(-128, 127)))
     bias = random.integers(-3000, 3000, outputs).astype(np.int32)
     return random, x_q, y_q, scales, bias, data.draw(KINDS)
@@ -124,7 +135,7 @@ def test_conv2d(data: st.DataObject, plain: bool) -> None:
         "CONV_2D", names, [y], "Conv2DOptions", 3, padding=PADDING[padding], strideH=stride[0], strideW=stride[1],
         fusedActivationFunction=ACTIVATION[kind],
     )  # fmt: skip
-    np.testing.assert_array_equal(mine, run(builder.finish([y]), [x], plain)[0][0])
+    same(mine, run(builder.finish([y]), [x], plain)[0][0], plain)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -149,7 +160,7 @@ def test_depthwise_conv2d(data: st.DataObject, plain: bool) -> None:
         "DEPTHWISE_CONV_2D", names, [y], "DepthwiseConv2DOptions", 3, padding=PADDING[padding], strideH=stride[0],
         strideW=stride[1], depthMultiplier=times, fusedActivationFunction=ACTIVATION[kind],
     )  # fmt: skip
-    np.testing.assert_array_equal(mine, run(builder.finish([y]), [x], plain)[0][0])
+    same(mine, run(builder.finish([y]), [x], plain)[0][0], plain)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -160,7 +171,7 @@ def test_dense(data: st.DataObject, plain: bool, per_channel: bool) -> None:
     x = values(random, inputs)
     weight = random.integers(-127, 128, (outputs, inputs)).astype(np.int8)
     scales = scales if per_channel else np.repeat(scales[:1], outputs)
-    constants = build.layer_constants(x_q, scales, y_q, single_product=not per_channel)
+    constants = build.layer_constants(x_q, scales, y_q)
     mine = reference("dense_int8", [x, weight, bias, *constants], build.layer_attributes(x_q, y_q, kind))
     written = scales if per_channel else scales[:1]
     builder = ModelBuilder()
@@ -175,7 +186,7 @@ def test_dense(data: st.DataObject, plain: bool, per_channel: bool) -> None:
     builder.operator(
         "FULLY_CONNECTED", names, [y], "FullyConnectedOptions", version, fusedActivationFunction=activation
     )
-    np.testing.assert_array_equal(mine, run(builder.finish([y]), [x], plain)[0][0])
+    same(mine, run(builder.finish([y]), [x], plain)[0][0], plain)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -191,19 +202,22 @@ def test_add(
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(random=generators(), a_q=quantizations(), b_q=quantizations(), y_q=quantizations(0.01, 3), kind=KINDS, plain=...)
+@given(random=generators(), a_q=quantizations(), b_q=quantizations(), y_q=quantizations(0.01, 3), kind=KINDS)
 def test_multiply(
-    random: np.random.Generator, a_q: Quantization, b_q: Quantization, y_q: Quantization, kind: str, plain: bool
+    random: np.random.Generator, a_q: Quantization, b_q: Quantization, y_q: Quantization, kind: str
 ) -> None:
+    """Plain kernels only: the usual ones wrap at 16 bits where they should saturate (seen at a factor of 1)."""
     a, b = values(random, 3, 5, 17), values(random, 3, 5, 17)
     theirs = one_operator(
-        "MUL", [(a, a_q), (b, b_q)], a.shape, y_q, "MulOptions", plain=plain, fusedActivationFunction=ACTIVATION[kind]
+        "MUL", [(a, a_q), (b, b_q)], a.shape, y_q, "MulOptions", fusedActivationFunction=ACTIVATION[kind]
     )
     attributes = build.multiply_attributes(a_q, b_q, y_q, kind)
     np.testing.assert_array_equal(reference("multiply_int8", [a, b], attributes), theirs)
 
 
-@pytest.mark.parametrize(("op", "code"), [("average_pool2d_int8", "AVERAGE_POOL_2D"), ("max_pool2d_int8", "MAX_POOL_2D")])
+@pytest.mark.parametrize(
+    ("op", "code"), [("average_pool2d_int8", "AVERAGE_POOL_2D"), ("max_pool2d_int8", "MAX_POOL_2D")]
+)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.data(), q=quantizations(), kind=KINDS, plain=st.booleans())
 def test_pool(op: str, code: str, data: st.DataObject, q: Quantization, kind: str, plain: bool) -> None:
@@ -283,7 +297,7 @@ def test_relu_between_scales(code: str, kind: str, x_q: Quantization, y_q: Quant
 @given(x_q=quantizations(), y_q=quantizations(), plain=...)
 def test_requantise(x_q: Quantization, y_q: Quantization, plain: bool) -> None:
     theirs = one_operator("QUANTIZE", [(ALL, x_q)], ALL.shape, y_q, plain=plain)
-    np.testing.assert_array_equal(build.rescale_table(x_q, y_q), theirs)
+    same(build.rescale_table(x_q, y_q), theirs, plain)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -301,6 +315,7 @@ def test_quantize_and_dequantize(random: np.random.Generator, q: Quantization) -
     x = (random.integers(-300, 300, 500) / 2 * scale).astype(np.float32)
     x = np.nextafter(x, random.choice([-np.inf, 0, np.inf], 500).astype(np.float32))
     attributes = {"scale": scale, "zero_point": zero_point}
-    np.testing.assert_array_equal(reference("quantize", [x], attributes), one_operator("QUANTIZE", [(x, None)], x.shape, q))
+    stored = one_operator("QUANTIZE", [(x, None)], x.shape, q)
+    np.testing.assert_array_equal(reference("quantize", [x], attributes), stored)
     real = one_operator("DEQUANTIZE", [(ALL, q)], ALL.shape, None)
     np.testing.assert_array_equal(reference("dequantize", [ALL], attributes), real)

@@ -51,7 +51,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 def saturate(x: np.ndarray) -> np.ndarray:
     """int64 limited to what int32 holds."""
-    return np.clip(x, INT32.min, INT32.max)
+    return np.asarray(np.clip(x, INT32.min, INT32.max))
 
 
 def rounding_doubling_high_multiply(a: np.ndarray, b: ArrayLike) -> np.ndarray:
@@ -63,14 +63,21 @@ def rounding_divide(x: np.ndarray, exponent: ArrayLike) -> np.ndarray:
     """x / 2^exponent, rounded half away from zero: gemmlowp's RoundingDivideByPOT."""
     power = np.asarray(exponent, np.int64)
     half = (np.int64(1) << power) >> 1
-    return np.sign(x) * ((np.abs(x) + half) >> power)
+    return np.asarray(np.sign(x) * ((np.abs(x) + half) >> power))
 
 
 def rescale(accumulator: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> np.ndarray:
-    """accumulator * multiplier * 2^(shift - 31) as TFLite rounds it (twice), in int64.
+    """accumulator * multiplier * 2^(shift - 31) as gemmlowp rounds it (twice), in int64.
 
     ``multiplier`` and ``shift`` are numbers or arrays along the last axis. A shift to the left saturates.
     """
     power = np.asarray(shift, np.int64)
     moved = saturate(np.asarray(accumulator, np.int64) << np.maximum(power, 0))
     return rounding_divide(rounding_doubling_high_multiply(moved, multiplier), np.maximum(-power, 0))
+
+
+def rescale_once(accumulator: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> np.ndarray:
+    """accumulator * multiplier * 2^(shift - 31) rounded half up, in int64: TFLite's fully connected layers."""
+    places = 31 - np.asarray(shift, np.int64)
+    product = np.asarray(accumulator, np.int64) * np.asarray(multiplier, np.int64)
+    return np.asarray((product + (np.int64(1) << (places - 1))) >> places)

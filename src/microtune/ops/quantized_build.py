@@ -59,7 +59,7 @@ def quantize_array(values: ArrayLike, quantization: Quantization, dtype: str = "
     limits = np.iinfo(dtype)
     lowest = -limits.max if quantization.axis is not None else limits.min
     stored = round_half_away(np.asarray(values, np.float64) / scale) + zero
-    return np.clip(stored, lowest, limits.max).astype(dtype)
+    return np.asarray(np.clip(stored, lowest, limits.max), dtype)
 
 
 def dequantize_array(stored: ArrayLike, quantization: Quantization) -> np.ndarray:
@@ -97,19 +97,10 @@ def _clamped(y_q: Quantization, kind: str) -> dict[str, int]:
     return {"y_zero": int(y_q.zero_point), "low": low, "high": high}
 
 
-def layer_constants(
-    x_q: Quantization, weight_scales: ArrayLike, y_q: Quantization, single_product: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """``multiplier`` (O,) int32 and ``shift`` (O,) int8 of a convolution or dense layer.
-
-    ``single_product`` forms x_scale * weight_scale in single precision, as TFLite does for a fully connected
-    layer with one scale for all of its weights.
-    """
-    scales = np.asarray(weight_scales, np.float32).reshape(-1)
-    product = np.float64(x_q.scale) * scales.astype(np.float64)
-    if single_product:
-        product = (np.float32(x_q.scale) * scales).astype(np.float64)
-    return quantize_multipliers(product / np.float64(y_q.scale))
+def layer_constants(x_q: Quantization, weight_scales: ArrayLike, y_q: Quantization) -> tuple[np.ndarray, np.ndarray]:
+    """``multiplier`` (O,) int32 and ``shift`` (O,) int8 of a convolution or dense layer."""
+    scales = np.asarray(weight_scales, np.float32).reshape(-1).astype(np.float64)
+    return quantize_multipliers(np.float64(x_q.scale) * scales / np.float64(y_q.scale))
 
 
 def layer_attributes(x_q: Quantization, y_q: Quantization, kind: str = "none") -> dict[str, int]:
@@ -166,7 +157,7 @@ def lookup_table(
     real = np.float32(x_quantization.scale) * steps.astype(np.float32)
     values = np.asarray(function(real.astype(np.float64)), np.float32)
     stored = round_half_away(values * (np.float32(1) / np.float32(y_quantization.scale)))
-    return np.clip(stored + int(y_quantization.zero_point), INT8.min, INT8.max).astype(np.int8)
+    return np.asarray(np.clip(stored + int(y_quantization.zero_point), INT8.min, INT8.max), np.int8)
 
 
 def rescale_table(
@@ -184,7 +175,7 @@ def rescale_table(
         below = rescale(steps, *quantize_multiplier(float(x_q.scale) * slope / float(y_q.scale)))
         moved = np.where(steps >= 0, moved, below if negative_slope >= 0 else -below)
     low, high = activation_range(kind, y_q)
-    return np.clip(moved + int(y_q.zero_point), low, high).astype(np.int8)
+    return np.asarray(np.clip(moved + int(y_q.zero_point), low, high), np.int8)
 
 
 def hard_swish_table(x_q: Quantization, y_q: Quantization) -> np.ndarray:
@@ -194,7 +185,7 @@ def hard_swish_table(x_q: Quantization, y_q: Quantization) -> np.ndarray:
         return (a * b + 2**14) >> 15
 
     def limited(a: np.ndarray) -> np.ndarray:
-        return np.clip(a, -(2**15), 2**15 - 1)
+        return np.asarray(np.clip(a, -(2**15), 2**15 - 1))
 
     def factor(real: np.float32) -> tuple[int, int]:
         multiplier, shift = quantize_multiplier(float(real))
@@ -214,12 +205,12 @@ def hard_swish_table(x_q: Quantization, y_q: Quantization) -> np.ndarray:
     gate = (gate + 2**15) >> 1
     product = gate * multiply(fine, y_factor)
     moved = rounding_divide(np.sign(product) * (np.abs(product) >> 15), -y_shift)
-    return np.clip(moved + int(y_q.zero_point), INT8.min, INT8.max).astype(np.int8)
+    return np.asarray(np.clip(moved + int(y_q.zero_point), INT8.min, INT8.max), np.int8)
 
 
 __all__ = [
-    "ACTIVATIONS", "ADD_LEFT_SHIFT", "SOFTMAX_SCALE", "SOFTMAX_ZERO", "activation_quantization",
-    "activation_range", "add_attributes", "average_attributes", "bias_quantization", "channel_quantization",
-    "dequantize_array", "hard_swish_table", "layer_attributes", "layer_constants", "lookup_table", "multiply_attributes", "pool_attributes",
+    "ACTIVATIONS", "ADD_LEFT_SHIFT", "SOFTMAX_SCALE", "SOFTMAX_ZERO", "activation_quantization", "activation_range",
+    "add_attributes", "average_attributes", "bias_quantization", "channel_quantization", "dequantize_array",
+    "hard_swish_table", "layer_attributes", "layer_constants", "lookup_table", "multiply_attributes", "pool_attributes",
     "quantize_array", "rescale_table", "softmax_table",
 ]  # fmt: skip

@@ -103,7 +103,7 @@ dequantize = Op(
 
 
 def _clamped(y: np.ndarray, given: Attributes) -> np.ndarray:
-    return np.clip(given["y_zero"] + y, given["low"], given["high"]).astype(np.int8)
+    return np.asarray(np.clip(given["y_zero"] + y, given["low"], given["high"]), np.int8)
 
 
 def _add_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:

@@ -2,18 +2,19 @@
 
 y = clamp(y_zero + rescale(bias + sum of (x - x_zero) w), low, high), with a multiplier and a shift per output
 channel. Weights have no zero point; padding adds nothing. Sums are exact; adding the bias saturates to int32.
+LiteRT's plain kernels round convolutions twice (``rescale``) and fully connected layers once (``rescale_once``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
-from microtune.ops.fixed_point import rescale, saturate
+from microtune.ops.fixed_point import rescale, rescale_once, saturate
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_gradients import layer_gradient
 
@@ -95,10 +96,12 @@ def _whole_weight(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.nd
     return weight
 
 
-def _finish(sums: np.ndarray, inputs: Sequence[np.ndarray], given: Attributes) -> np.ndarray:
+def _finish(
+    sums: np.ndarray, inputs: Sequence[np.ndarray], given: Attributes, scaled: Callable[..., np.ndarray] = rescale
+) -> np.ndarray:
     accumulator = saturate(sums + inputs[2].astype(np.int64))
-    y = given["y_zero"] + rescale(accumulator, inputs[3], inputs[4])
-    return np.clip(y, given["low"], given["high"]).astype(np.int8)
+    y = given["y_zero"] + scaled(accumulator, inputs[3], inputs[4])
+    return np.asarray(np.clip(y, given["low"], given["high"]), np.int8)
 
 
 def _shifted(x: np.ndarray, attributes: Attributes) -> np.ndarray:
@@ -236,7 +239,7 @@ dense_int8 = Op(
     summary="int8 fully connected layer, scaled per output; a sixth input stands for some inputs of the weight",
     shape=_dense_shape,
     reference=lambda inputs, given: (
-        _finish(_whole_weight(inputs, given) @ _shifted(inputs[0], given), inputs, given),
+        _finish(_whole_weight(inputs, given) @ _shifted(inputs[0], given), inputs, given, rescale_once),
     ),
     kernel=_dense_kernel,
     header=HEADER,

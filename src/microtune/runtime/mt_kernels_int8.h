@@ -42,6 +42,13 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
     return (high >> right) + ((high & mask) > half);
 }
 
+/* x * multiplier * 2^(shift - 31), rounded half up, saturated: as TFLite has it in fully connected layers */
+static inline int32_t mt_rescale_once(int32_t x, int32_t multiplier, int32_t shift)
+{
+    const int32_t places = 31 - shift;
+    return mt_saturate_int32(((int64_t)x * multiplier + ((int64_t)1 << (places - 1))) >> places);
+}
+
 /* the stored value of a sum: rescaled, moved by y_zero, clamped to low .. high */
 static inline int8_t mt_int8_output(
     int32_t sum, int32_t multiplier, int32_t shift, int32_t y_zero, int32_t low, int32_t high)

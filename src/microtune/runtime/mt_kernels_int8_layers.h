@@ -73,11 +73,30 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
     }
 }
 
+/* a dense layer's output, which is rounded once */
+static inline int8_t mt_int8_dense_output(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift, int32_t y_zero,
+    int32_t low, int32_t high)
+{
+    const int32_t scaled = mt_rescale_once(mt_saturate_int32((int64_t)sum + bias), multiplier, shift);
+    return (int8_t)(y_zero + mt_clamp_int32(scaled, low - y_zero, high - y_zero));
+}
+
 static inline void mt_dense_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
     const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
     int8_t *MT_RESTRICT y, uint32_t inputs, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
 {
-    mt_int8_pixel(x, weight, bias, multiplier, shift, y, outputs, inputs, 1, inputs, 0, 0, x_zero, y_zero, low, high);
+    uint32_t o = 0;
+    for (; o + 4 <= outputs; o += 4) {
+        int32_t sums[4] = {0, 0, 0, 0};
+        mt_int8_dot4(x, weight + (size_t)o * inputs, inputs, x_zero, inputs, sums);
+        for (uint32_t i = 0; i < 4; ++i) {
+            y[o + i] = mt_int8_dense_output(sums[i], bias[o + i], multiplier[o + i], shift[o + i], y_zero, low, high);
+        }
+    }
+    for (; o < outputs; ++o) {
+        const int32_t sum = mt_int8_dot(x, weight + (size_t)o * inputs, x_zero, inputs);
+        y[o] = mt_int8_dense_output(sum, bias[o], multiplier[o], shift[o], y_zero, low, high);
+    }
 }
 
 static inline void mt_conv2d_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
@@ -137,8 +156,7 @@ static inline void mt_dense_int8_learnt(const int8_t *MT_RESTRICT x, const int8_
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t sum
             = mt_int8_dot_learnt(x, weight + o * inputs, learnt + o * count, x_zero, inputs, start, count);
-        const int32_t whole = mt_saturate_int32((int64_t)sum + bias[o]);
-        y[o] = mt_int8_output(whole, multiplier[o], shift[o], y_zero, low, high);
+        y[o] = mt_int8_dense_output(sum, bias[o], multiplier[o], shift[o], y_zero, low, high);
     }
 }
 
