@@ -4,6 +4,8 @@ from microtune.compiler.inference import compile_inference
 from microtune.compiler.package import build
 from microtune.compiler.plan import plan
 from microtune.compiler.planned import Memory, Plan
+from microtune.compress.quantization import quantize
+from microtune.compress.quantization_report import quantization_report
 from microtune.device import Device, Metrics, Prediction, Status, Update
 from microtune.errors import (
     BudgetError,
@@ -63,4 +65,6 @@ __all__ = [
     "load",
     "open_package",
     "plan",
+    "quantization_report",
+    "quantize",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from microtune.ir import Graph, Node
 from microtune.ops import OPS
-from microtune.ops.fixed_point import rescale, saturate
+from microtune.ops.fixed_point import rescale, rescale_once, saturate
 
 FLOAT_ELEMENTWISE = (
     *("relu", "relu6", "clamp", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh"),
@@ -60,6 +60,9 @@ def _depthwise(x: np.ndarray, weight: np.ndarray, attributes: Mapping[str, Any])
 LAYERS: dict[str, Sums] = {"dense": _dense, "conv2d": _conv2d, "depthwise_conv2d": _depthwise}
 """Weighted sums without the bias, of x (n, *shape of a sample)."""
 
+FLOAT_LAYERS = frozenset((*LAYERS, *(f"{name}_weight8" for name in LAYERS)))
+"""Layers on float activations; ``_weight8`` are those with int8 weights, whose sums are multiplied by their scales."""
+
 
 def integer_sums(node: Node, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """sum (x - x_zero) w of an int8 layer on x (n, *shape of a sample), without its bias, in int64."""
@@ -76,7 +79,8 @@ def finish_int8(
 ) -> np.ndarray:
     """The int8 output of a layer from its sums (n, ..., O)."""
     given = node.attributes
-    y = given["y_zero"] + rescale(saturate(sums + bias.astype(np.int64)), multiplier, shift)
+    scaled = rescale_once if node.op == "dense_int8" else rescale
+    y = given["y_zero"] + scaled(saturate(sums + bias.astype(np.int64)), multiplier, shift)
     return np.asarray(np.clip(y, given["low"], given["high"]), np.int8)
 
 
@@ -98,6 +102,11 @@ def _compute(node: Node, arrays: Arrays, constant: Sequence[bool]) -> tuple[np.n
         if node.op in LAYERS:
             sums = LAYERS[node.op](x, rest[0], node.attributes)
             return (sums + rest[1] if len(rest) == 2 else sums,)
+        if node.op in FLOAT_LAYERS:
+            weight, scale, bias = rest
+            return (
+                LAYERS[node.op.removesuffix("_weight8")](x, weight.astype(x.dtype), node.attributes) * scale + bias,
+            )
         if node.op.removesuffix("_int8") in LAYERS and len(rest) == 4:
             return (finish_int8(node, integer_sums(node, x, rest[0]), *rest[1:]),)
         pooled = _pool(node, x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from microtune.compress.batched import LAYERS, integer_sums, walk
+from microtune.compress.batched import FLOAT_LAYERS, integer_sums, walk
 from microtune.compress.quantized_operators import fused_activations
 from microtune.compress.quantized_weights import LARGEST_BIAS
 from microtune.ir import Graph, Node, Tensor, constant
@@ -23,7 +23,7 @@ def _float_means(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
     fused = fused_activations(graph)
     found: dict[str, np.ndarray] = {}
     for node, values in walk(graph, x):
-        if node.op in (*LAYERS, "channel_affine"):
+        if node.op in (*FLOAT_LAYERS, "channel_affine"):
             name = fused[node.output].output if node.output in fused else node.output
             found[name] = values[node.output].reshape(-1, values[node.output].shape[-1]).mean(0, dtype=np.float64)
     return found

@@ -109,9 +109,10 @@ def observe(graph: Graph, x: np.ndarray) -> Mapping[str, Spread]:
     for start in range(0, len(x), CHUNK):
         chunk = x[start : start + CHUNK]
         add(graph.inputs[0], chunk)
-        for node, values in walk(graph, chunk):
-            for name in node.outputs:
-                add(name, values[name])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for node, values in walk(graph, chunk):
+                for name in node.outputs:
+                    add(name, values[name])
     return found
 
 

@@ -57,7 +57,8 @@ def _checked_graph(graph: Graph) -> Graph:
     """The graph without dead nodes, or ModelError for what cannot become int8."""
     graph = drop_dead(verify(graph, "what came before quantisation"))
     for node in graph.nodes:
-        names = (*node.inputs, *node.outputs)
+        weights = node.inputs[1:2] if node.op.endswith("_weight8") else ()
+        names = [name for name in (*node.inputs, *node.outputs) if name not in weights]
         integers = [name for name in names if graph.tensor(name).dtype != "float32"]
         if integers:
             raise ModelError(
@@ -135,7 +136,7 @@ def quantize(
     graph: Graph,
     calibration: ArrayLike,
     *,
-    ranges: str = "percentile",
+    ranges: str = "mse",
     percentile: float = 99.99,
     per_channel: bool = True,
     correct_bias: bool = True,
@@ -145,8 +146,8 @@ def quantize(
     """An int8 graph that computes what ``graph`` does, as nearly as int8 can.
 
     ``calibration`` (n, *input shape) are real inputs; at most ``samples`` of them, evenly picked, are run. Each
-    tensor's range is the extremes seen there (``ranges="minmax"``), leaves out the share of values beyond
-    ``percentile`` at either end ("percentile"), or has the least mean squared error ("mse", for weights as well).
+    tensor's range has the least mean squared error over the values seen there (``ranges="mse"``), leaves out the share
+    beyond ``percentile`` at either end ("percentile"), or is all of them ("minmax").
     ``per_channel=False`` gives a layer's weights one scale. ``correct_bias`` takes the mean error of each layer out
     of its bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019).
 
@@ -166,7 +167,7 @@ def quantize(
     graph = _checked_graph(graph)
     x = _checked_calibration(graph, calibration, samples)
     chosen = _chosen_quantizations(graph, x, ranges, percentile)
-    found = _write(Int8Writer(graph, chosen, fused_activations(graph), ranges == "mse", per_channel), graph)
+    found = _write(Int8Writer(graph, chosen, fused_activations(graph), per_channel), graph)
     if correct_bias:
         found = correct_biases(graph, found, x)
     if output == "float32":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from microtune.compress.batched import FLOAT_LAYERS
 from microtune.compress.calibration import range_quantization
 from microtune.compress.quantized_weights import quantize_weights
 from microtune.errors import ModelError
@@ -34,7 +35,6 @@ class Int8Writer:
     source: Graph
     chosen: Mapping[str, Quantization]
     fused: Mapping[str, Node]
-    search_weights: bool
     per_channel: bool
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
@@ -123,21 +123,18 @@ def _output(writer: Int8Writer, node: Node) -> tuple[str, Quantization, dict[str
 
 def _emit_layer(
     writer: Int8Writer, node: Node, op: str, x: Tensor, x_q: Quantization, weight: np.ndarray, bias: np.ndarray,
-    axis: int, wish: str, attributes: Mapping[str, Any],
+    axis: int, wish: str, attributes: Mapping[str, Any], own_scale: np.ndarray | None = None,
 ) -> Tensor:  # fmt: skip
     """A layer with its constants, of which weight and bias keep their names."""
     _, y_q, limits = _output(writer, node)
-    found = quantize_weights(
-        weight, bias, axis, float(x_q.scale), search=writer.search_weights, per_channel=writer.per_channel
-    )
+    found = quantize_weights(weight, bias, axis, float(x_q.scale), per_channel=writer.per_channel, own_scale=own_scale)
     multiplier, shift = build.layer_constants(x_q, found.scale, y_q)
     weight_name = node.inputs[1]
-    bias_name = node.inputs[2] if len(node.inputs) > 2 else f"{weight_name}.bias"
+    biased = len(node.inputs) > 2
+    bias_name = node.inputs[-1] if biased else f"{weight_name}.bias"
     constants = (
         writer.constant(weight_name, found.weight, build.channel_quantization(found.scale, axis), original=True),
-        writer.constant(
-            bias_name, found.bias, build.bias_quantization(x_q, found.scale), original=len(node.inputs) > 2
-        ),
+        writer.constant(bias_name, found.bias, build.bias_quantization(x_q, found.scale), original=biased),
         writer.constant(f"{weight_name}.multiplier", multiplier),
         writer.constant(f"{weight_name}.shift", shift),
     )
@@ -155,6 +152,19 @@ def _layer(axis: int) -> Rule:
         bias = writer.values(node, 2) if len(node.inputs) == 3 else np.zeros(weight.shape[axis], np.float32)
         wish = _output(writer, node)[0]
         _emit_layer(writer, node, f"{node.op}_int8", x, x_q, weight, bias, axis, wish, node.attributes)
+
+    return rule
+
+
+def _layer_weight8(axis: int) -> Rule:
+    """The layers that have int8 weights and float activations: the weights stay as they are."""
+
+    def rule(writer: Int8Writer, node: Node) -> None:
+        x, x_q = writer.int8(node.inputs[0])
+        steps, scale, bias = (writer.values(node, position) for position in (1, 2, 3))
+        weight = build.dequantize_array(steps, build.channel_quantization(scale, axis))
+        op, wish = f"{node.op.removesuffix('_weight8')}_int8", _output(writer, node)[0]
+        _emit_layer(writer, node, op, x, x_q, weight, bias, axis, wish, node.attributes, own_scale=scale)
 
     return rule
 
@@ -274,6 +284,9 @@ RULES: dict[str, Rule] = {
     "dense": _layer(0),
     "conv2d": _layer(0),
     "depthwise_conv2d": _layer(2),
+    "dense_weight8": _layer_weight8(0),
+    "conv2d_weight8": _layer_weight8(0),
+    "depthwise_conv2d_weight8": _layer_weight8(2),
     "channel_affine": _channel_affine,
     "add": _two(build.add_attributes),
     "multiply": _two(build.multiply_attributes),
@@ -293,7 +306,7 @@ RULES: dict[str, Rule] = {
 }
 """By float operator; an activation fused into its producer never gets here."""
 
-LIMITED = ("dense", "conv2d", "depthwise_conv2d", "channel_affine", "add", "multiply", "global_average")
+LIMITED = (*FLOAT_LAYERS, "channel_affine", "add", "multiply", "global_average")
 """Operators whose int8 form takes limits: a relu, relu6 or clamp that alone reads one becomes those."""
 
 FREE = (*LIMITED, "relu", "relu6", "clamp", "leaky_relu", "hard_swish", "hard_sigmoid", "scale", "embedding")
