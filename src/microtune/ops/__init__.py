@@ -2,6 +2,7 @@
 
 from microtune.ops import (
     bottleneck,
+    convolution,
     dense,
     elementwise,
     least_squares,
@@ -18,6 +19,7 @@ from microtune.ops.op import KernelCall, Op
 
 FAMILIES = (
     dense,
+    convolution,
     elementwise,
     loss,
     update,

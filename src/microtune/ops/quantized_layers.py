@@ -17,6 +17,7 @@ from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import rescale, rescale_once, saturate
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_gradients import layer_gradient
+from microtune.ops.window import window_output, window_sizes, windows
 
 HEADER = "mt_kernels_int8_layers.h"
 DEPTHWISE_HEADER = "mt_kernels_int8_depthwise.h"
@@ -36,35 +37,6 @@ def check_types(inputs: Sequence[Tensor], *dtypes: str) -> None:
     given = tuple(tensor.dtype for tensor in inputs)
     if given != dtypes:
         raise ValueError(f"takes {', '.join(dtypes)}, not {', '.join(given)}")
-
-
-def window_output(size: Sequence[int], kernel: Sequence[int], attributes: Attributes) -> tuple[int, int]:
-    """Height and width that a window of ``kernel`` gives over an image of ``size``."""
-    found = []
-    for length, taps, step, (before, after) in zip(
-        size, kernel, attributes["stride"], attributes["padding"], strict=True
-    ):
-        if step < 1 or min(before, after) < 0 or max(before, after) >= taps:
-            raise ValueError(
-                f"takes strides of at least 1 and a padding of 0 to {taps - 1}, not {step} and {(before, after)}"
-            )
-        if length + before + after < taps:
-            raise ValueError(f"has a window of {taps} over {length} elements padded by {before} and {after}")
-        found.append((length + before + after - taps) // step + 1)
-    return found[0], found[1]
-
-
-def window_sizes(x: Shape, y: Shape, kernel: Sequence[int], attributes: Attributes) -> tuple[int, ...]:
-    """What every kernel that slides a window is told: input, output, window, stride, padding before."""
-    (top, _), (left, _) = attributes["padding"]
-    return (*x[:2], *y[:2], *kernel, *attributes["stride"], top, left)
-
-
-def windows(x: np.ndarray, kernel: Sequence[int], attributes: Attributes, value: int) -> np.ndarray:
-    """x (H, W, C) padded with ``value``, as a view (rows, columns, C, kh, kw) of its windows."""
-    padded = np.pad(x, (*attributes["padding"], (0, 0)), constant_values=value)
-    sh, sw = attributes["stride"]
-    return np.lib.stride_tricks.sliding_window_view(padded, tuple(kernel), (0, 1))[::sh, ::sw]
 
 
 def _check_layer(inputs: Sequence[Tensor], outputs: int, terms: int, may_learn: bool = True) -> None:

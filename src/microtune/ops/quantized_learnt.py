@@ -13,7 +13,7 @@ import numpy as np
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
-from microtune.ops.quantized_layers import window_sizes
+from microtune.ops.window import window_sizes
 
 HEADER = "mt_kernels_int8_grad.h"
 

@@ -12,14 +12,8 @@ from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import rescale
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_gradients import average_pool_gradient, global_average_gradient, max_pool_gradient
-from microtune.ops.quantized_layers import (
-    MOST_TERMS,
-    check_types,
-    int8_outputs,
-    window_output,
-    window_sizes,
-    windows,
-)
+from microtune.ops.quantized_layers import MOST_TERMS, check_types, int8_outputs
+from microtune.ops.window import window_output, window_sizes, windows
 
 HEADER = "mt_kernels_int8_pool.h"
 
