@@ -35,7 +35,7 @@ def checked_samples(graph: Graph, x: ArrayLike, what: str) -> np.ndarray:
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
         hint = "; for one sample put an axis of 1 in front" if array.shape == shape else ""
         raise ModelError(f"{what} has the shape {array.shape}; (samples, {', '.join(map(str, shape))}) is needed{hint}")
-    broken = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    broken = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     if len(broken):
         raise ModelError(f"{what}: sample {broken[0]} holds NaN or infinity ({len(broken)} of {len(array)} samples do)")
     return array
