@@ -36,10 +36,13 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
         x = mt_saturate_int32((int64_t)x * ((int64_t)1 << shift));
     }
     const int32_t high = (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
-    const int32_t right = shift > 0 ? 0 : -shift;
-    const int32_t mask = (int32_t)((1u << right) - 1u);
-    const int32_t half = (mask >> 1) + (high < 0);
-    return (high >> right) + ((high & mask) > half);
+    if (shift >= 0) {
+        return high;
+    }
+    /* one less below zero, so that half a step goes down there; the last place, which rounds, by itself, so that
+     * nothing overflows */
+    const int32_t doubled = (high + (high >> 31)) >> (-shift - 1);
+    return (doubled >> 1) + (doubled & 1);
 }
 
 /* x * multiplier * 2^(shift - 31), rounded half up, saturated: as TFLite has it in fully connected layers */
