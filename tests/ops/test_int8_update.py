@@ -67,7 +67,7 @@ def test_mean_over_elements_is_the_step(noise: int, move: float, kernels: Saniti
 
 
 def test_small_steps_add_up() -> None:
-    """A hundredth of a grid step, a thousand times: truncation would never move; here every mean weight moves by ten."""
+    """A hundredth of a grid step, a thousand times: truncation would never move, here the mean moves by ten."""
     weights, given = np.full(2000, 10, np.int8), {**GIVEN, "salt": 9}
     moves = np.full(weights.shape, 0.01)
     for noise in range(1000):
