@@ -42,6 +42,31 @@ def bound_of(graph: Graph, x: np.ndarray) -> np.ndarray:
                 error = e[0] + APPROXIMATION
             case "softmax":  # d ln y = dx - <y, dx>
                 error = y * np.expm1(2 * e[0].max()) + APPROXIMATION
+            case "conv2d" | "depthwise_conv2d":
+                terms = v[1].size // (v[1].shape[0] if node.op == "conv2d" else v[1].shape[2])
+                sizes = [np.abs(v[0]) + e[0], *(np.abs(each) for each in v[1:])]
+                (size,) = OPS[node.op].reference(sizes, node.attributes)
+                (spread,) = OPS[node.op].reference([e[0], np.abs(v[1])], node.attributes)
+                error = spread + (terms + 8) * UNIT * size
+            case "channel_affine":
+                size = np.abs(v[1]) * (np.abs(v[0]) + e[0])
+                error = np.abs(v[1]) * e[0] + e[1] * (np.abs(v[0]) + e[0]) + e[2] + 4 * UNIT * (size + np.abs(v[2]))
+            case "average_pool2d" | "global_average":
+                (size,) = OPS[node.op].reference([np.abs(v[0]) + e[0]], node.attributes)
+                (spread,) = OPS[node.op].reference([e[0]], node.attributes)
+                error = spread + (v[0].size + 4) * UNIT * size
+            case "hard_swish":  # its slope is at most 1.5
+                error = 1.5 * e[0] + 8 * UNIT * (np.abs(v[0]) + 1)
+            case "hard_sigmoid":
+                error = abs(node.attributes["alpha"]) * e[0] + 8 * UNIT
+            case "clamp":
+                error = e[0] + UNIT * np.abs(y)
+            case "embedding":
+                error = 4 * UNIT * np.abs(y)
+            case "max_pool2d" | "transpose" | "concat" | "slice":
+                (error,) = OPS[node.op].reference(e, node.attributes)
+            case "pad":
+                error = OPS["pad"].reference(e, {**node.attributes, "value": 0.0})[0] + UNIT * np.abs(y)
             case "reshape":
                 error = e[0].reshape(y.shape)
             case other:

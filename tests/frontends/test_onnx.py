@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from microtune.errors import ModelError
 from microtune.frontends import load
@@ -19,40 +19,7 @@ from microtune.frontends.onnx import from_onnx
 from microtune.frontends.onnx_constants import CONSTANT_RULES
 from microtune.ops.evaluate import evaluate
 
-Arrays = dict[str, np.ndarray]
-
-
-def model_of(
-    nodes: list[onnx.NodeProto],
-    weights: Arrays,
-    shape: tuple[Any, ...] = (1, 4),
-    output: str = "y",
-    opset: int = 20,
-    kind: int = TensorProto.FLOAT,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info(output, kind, None)],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def node(op: str, *inputs: str, output: str = "y", **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op, list(inputs), [output], name=f"{op.lower()}_of_{output}", **attributes)
-
-
-def runtime(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
-
-
-def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+from .onnx_models import Arrays, model_of, node, normal, runtime
 
 
 def assert_same(model: onnx.ModelProto, error_bound: Callable[..., np.ndarray], x: np.ndarray) -> None:
@@ -317,7 +284,8 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
         model_of([helper.make_node("LinearClassifier", ["x"], ["y"], domain="ai.onnx.ml")], {}),
         r"node 'y' \(ai.onnx.ml.LinearClassifier\): not supported. Supported: .*Gemm",
     ),
-    (model_of([node("Concat", "x", "x", axis=1)], {}), r"\(Concat\): supported on constants only"),
+    (model_of([node("Concat", "x", "x", axis=0)], {}), r"\(Concat\): works along the batch"),
+    (model_of([node("Reciprocal", "x")], {}), r"\(Reciprocal\): supported on constants only"),
     (
         model_of([node("Relu", "x")], {}, ("N", "T", 3)),
         r"input 'x' has the non-static shape \(N, T, 3\): dimension 1 \('T'\)",
@@ -328,7 +296,8 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
     ),
     (model_of([node("Relu", "x")], {}, (1, 2**20, 2**20)), "more than the 67108864 elements"),
     (model_of([node("Relu", "x")], {}, (4,)), "a batch dimension and 1 to 7 more are needed"),
-    (model_of([node("Relu", "x")], {}, kind=TensorProto.INT64), "input 'x' is of the type INT64"),
+    (model_of([node("Relu", "x")], {}, kind=TensorProto.BOOL), "input 'x' is of the type BOOL"),
+    (model_of([node("Relu", "x")], {}, kind=TensorProto.INT64), "works on whole integers, which is supported for Cast"),
     (edited(_more_inputs), r"the model has 2 \('x', 'z'\)"),
     (edited(_more_outputs), r"the model has 2 \('y', 'h'\)"),
     (
@@ -381,8 +350,8 @@ REFUSED: list[tuple[onnx.ModelProto, str]] = [
     (model_of([node("Softmax", "x", axis=1)], {}, (1, 2, 4), opset=13), "must span a whole sample"),
     (model_of([node("Softmax", "x")], {}, (1, 2, 4)), "must span a whole sample"),
     (
-        model_of([node("Clip", "x", "a", "b")], {"a": np.float32(-1), "b": np.float32(1)}),
-        "limits -1 and 1 are not supported",
+        model_of([node("Clip", "x", "a", "b")], {"a": np.float32(1), "b": np.float32(-1)}),
+        "limits 1 and -1 leave no values between them",
     ),
     (model_of([node("Cast", "x", to=TensorProto.INT32)], {}), "casts to INT32"),
     (model_of([node("Transpose", "x")], {}, (1, 4)), "moves elements|removes or mixes"),

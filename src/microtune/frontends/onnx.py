@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 import onnx
 
 from microtune.errors import ModelError
-from microtune.frontends.builder import Builder, check_size
+from microtune.frontends.builder import Builder, check_size, safe_name
 from microtune.frontends.onnx_constants import CONSTANT_RULES
-from microtune.frontends.onnx_operators import CONVERTERS, Call, Constant, Value
-from microtune.ir import Graph, Tensor
+from microtune.frontends.onnx_layout import plain
+from microtune.frontends.onnx_operators import ADVICE, CONVERTERS, TAKES
+from microtune.frontends.onnx_quantized import target_of
+from microtune.frontends.onnx_values import Call, Constant, Value, Variable
+from microtune.ir import Graph
 
 LARGEST_FILE = 1 << 30
 OLDEST_OPSET = 7  # before it, broadcasting was an attribute and batch normalisation had a training switch
@@ -25,6 +29,7 @@ _FLOATS = {
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.BFLOAT16,
 }
+_WHOLE = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -64,6 +69,9 @@ def _check_supported(graph: onnx.GraphProto) -> None:
     ]  # fmt: skip
     if unknown:
         listed = ", ".join(map(_where, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        advice = next((ADVICE[node.op_type] for node in unknown if node.op_type in ADVICE), None)
+        if advice:
+            raise ModelError(f"{listed}: not supported; {advice}")
         raise ModelError(f"{listed}: not supported. Supported: {', '.join(SUPPORTED)}")
 
 
@@ -111,8 +119,8 @@ def _attributes(node: onnx.NodeProto, opset: int, folder: Path | None) -> dict[s
     return found
 
 
-def _input(graph: onnx.GraphProto, builder: Builder) -> tuple[str, Tensor, int]:
-    """Name, tensor of one sample, and batch size of the only input."""
+def _input(graph: onnx.GraphProto, builder: Builder) -> tuple[str, Variable, int]:
+    """Name, value, and batch size of the only input; indices are kept as whole numbers in float32."""
     weights = {tensor.name for tensor in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
     inputs = [item for item in graph.input if item.name not in weights]
     if len(inputs) != 1:
@@ -121,10 +129,12 @@ def _input(graph: onnx.GraphProto, builder: Builder) -> tuple[str, Tensor, int]:
             f"one input is needed, the model has {len(inputs)} ({names}); join them into one vector before export"
         )
     name, kind = inputs[0].name, inputs[0].type.tensor_type
-    if kind.elem_type not in _FLOATS:
+    if kind.elem_type not in _FLOATS | _WHOLE:
         known = kind.elem_type in onnx.TensorProto.DataType.values()
         found = onnx.TensorProto.DataType.Name(kind.elem_type) if known else kind.elem_type
-        raise ModelError(f"input '{name}' is of the type {found}; a floating-point tensor is needed")
+        raise ModelError(
+            f"input '{name}' is of the type {found}; a floating-point tensor is needed, or int32 or int64 indices"
+        )
     dimensions = [item.dim_value if item.HasField("dim_value") else item.dim_param or "?" for item in kind.shape.dim]
     printed = f"({', '.join(map(str, dimensions))})"
     if not kind.HasField("shape") or len(dimensions) < 2 or len(dimensions) > 8:
@@ -140,11 +150,10 @@ def _input(graph: onnx.GraphProto, builder: Builder) -> tuple[str, Tensor, int]:
     batch, *sample = dimensions
     if isinstance(batch, int) and not 1 <= batch <= 1 << 20:
         raise ModelError(f"input '{name}' has the shape {printed}; a batch of {batch} makes no sense")
-    return (
-        name,
-        builder.input(name, tuple(int(size) for size in sample)),
-        batch if isinstance(batch, int) else 1,
-    )
+    shape = tuple(int(size) for size in sample)
+    numbers = "whole" if kind.elem_type in _WHOLE else "real"
+    value = Variable(builder.input(name, shape), shape, plain(shape), numbers)
+    return name, value, batch if isinstance(batch, int) else 1
 
 
 def _convert(call: Call, op: str) -> Value:
@@ -166,6 +175,11 @@ def _convert(call: Call, op: str) -> Value:
             raise ModelError(f"{call.where}: cannot be computed from its constants ({error})") from error
     if op in _ONLY_CONSTANT:
         raise ModelError(f"{call.where}: supported on constants only, not on values that depend on the input")
+    for numbers, names in TAKES.items():
+        if op not in names and any(isinstance(value, Variable) and value.kind == numbers for value in given):
+            raise ModelError(
+                f"{call.where}: works on {numbers} integers, which is supported for {', '.join(sorted(names))}"
+            )
     return CONVERTERS[op](call)
 
 
@@ -212,9 +226,14 @@ def from_onnx(model: onnx.ModelProto, name: str | None = None, folder: Path | No
         )
     output = graph.output[0].name
     builder = Builder(name or graph.name or "model")
-    input_name, tensor, batch = _input(graph, builder)
-    values: dict[str, Value] = {**_constants(graph, folder), input_name: tensor}
+    input_name, start, batch = _input(graph, builder)
+    values: dict[str, Value] = {**_constants(graph, folder), input_name: start}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
+        for item in node.input:
+            readers.setdefault(item, []).append(node)
+    # constants first: a layer looks at the scales of the QuantizeLinear behind it
+    for node in sorted(graph.node, key=lambda node: node.op_type != "Constant"):
         attributes = _attributes(node, opset, folder)
         inputs = tuple(_resolve(values, item, node, graph) for item in node.input)
         result = node.output[0]
@@ -229,12 +248,33 @@ def from_onnx(model: onnx.ModelProto, name: str | None = None, folder: Path | No
             opset,
             batch,
             result == output,
+            target_of(result, readers, values, (output,)),
             builder,
         )
         values[result] = _convert(call, node.op_type)
     found = values.get(output)
     if found is None:
         raise ModelError(f"output '{output}' is computed by no node")
-    if not isinstance(found, Tensor):
+    if not isinstance(found, Variable):
         raise ModelError(f"output '{output}' does not depend on the input")
-    return builder.finish(found, f"model '{builder.name}'")
+    # `call` is that of some node; only its builder and the name of the output matter now
+    last = replace(call, where=f"output '{output}'", output=output, is_output=True)
+    final = last.listed(last.real(found) if found.kind == "real" else found)
+    return _with_output_named(builder.finish(final.tensor, f"model '{builder.name}'"), safe_name(output))
+
+
+def _with_output_named(graph: Graph, name: str) -> Graph:
+    """The graph with its output under the model's name, which nodes that only move elements may have pushed back."""
+    (last,) = graph.outputs
+    if last == name or name in graph.inputs:
+        return graph
+    names = {last: name, name: last}
+
+    def turned(given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.get(item, item) for item in given)
+
+    nodes = [replace(node, inputs=turned(node.inputs), outputs=turned(node.outputs)) for node in graph.nodes]
+    tensors = {
+        names.get(item, item): replace(tensor, name=names.get(item, item)) for item, tensor in graph.tensors.items()
+    }
+    return Graph(graph.name, tensors, tuple(nodes), graph.inputs, (name,))

@@ -75,23 +75,36 @@ def _unsqueeze(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarr
     return np.expand_dims(inputs[0], axes_of((), {"axes": given}, inputs[0].ndim + given.size, "Unsqueeze") or ())
 
 
-def _slice(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
-    x = inputs[0]
+def slice_ranges(
+    given: Sequence[np.ndarray | None], attributes: Attributes, shape: Sequence[int], where: str
+) -> list[tuple[int, slice]]:
+    """Axes and Python slices of Slice; attributes before opset 10, inputs (behind the data) since."""
     names = ("starts", "ends", "axes", "steps")
-    # attributes before opset 10, inputs since
-    given: dict[str, Any] = dict(zip(names, inputs[1:], strict=False)) if len(inputs) > 1 else dict(attributes)
-    count = len(given["starts"])
-    axes, steps = given.get("axes"), given.get("steps")
+    lists: dict[str, Any] = dict(zip(names, given, strict=False)) if given else dict(attributes)
+    count = len(lists["starts"])
+    axes, steps = lists.get("axes"), lists.get("steps")
     axes, steps = range(count) if axes is None else axes, [1] * count if steps is None else steps
-    index = [slice(None)] * x.ndim
-    for start, end, axis, step in zip(given["starts"], given["ends"], axes, steps, strict=True):
-        size = x.shape[int(axis)]
+    found = []
+    for start, end, axis, step in zip(lists["starts"], lists["ends"], axes, steps, strict=True):
+        if not -len(shape) <= axis < len(shape) or step == 0:
+            raise ModelError(f"{where}: axis {axis} and step {step} do not fit {tuple(shape)}")
+        size = shape[int(axis)]
         first, last = (int(place) + (size if place < 0 else 0) for place in (start, end))
         if step < 0:  # unlike a Python slice, a start before the first element is moved to it
             first, last = max(first, 0), max(last, -1)
+        else:
+            last = min(last, size)
         # an end before the first element, going backwards, is None in a Python slice
-        index[int(axis)] = slice(max(first, 0), None if last < 0 and step < 0 else max(last, 0), int(step))
-    return x[tuple(index)]
+        stop = None if last < 0 and step < 0 else max(last, 0)
+        found.append((int(axis) % len(shape), slice(max(first, 0), stop, int(step))))
+    return found
+
+
+def _slice(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
+    index = [slice(None)] * inputs[0].ndim
+    for axis, found in slice_ranges(inputs[1:], attributes, inputs[0].shape, "Slice"):
+        index[axis] = found
+    return inputs[0][tuple(index)]
 
 
 def _concat(inputs: Sequence[np.ndarray], attributes: Attributes) -> np.ndarray:
