@@ -13,6 +13,13 @@
 /* channels that are summed side by side: a few vector registers, 64 bytes of stack */
 #define MT_INT8_BLOCK 16u
 
+/* before a loop of 16-bit products: left alone, the compiler takes four at a time and uses half of each instruction */
+#if defined(__clang__) && defined(__SSE2__)
+#define MT_BY_EIGHT _Pragma("clang loop vectorize_width(8)")
+#else
+#define MT_BY_EIGHT
+#endif
+
 static inline uint32_t mt_smaller(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;

@@ -17,9 +17,11 @@
 static inline int32_t mt_int8_dot(
     const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, int32_t x_zero, uint32_t size)
 {
+    const int16_t zero = (int16_t)x_zero;
     int32_t sum = 0;
+    MT_BY_EIGHT
     for (uint32_t i = 0; i < size; ++i) {
-        sum += (int16_t)(x[i] - x_zero) * w[i];
+        sum += (int16_t)(x[i] - zero) * w[i];
     }
     return sum;
 }
@@ -31,9 +33,11 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
     const int8_t *MT_RESTRICT w1 = w + pitch;
     const int8_t *MT_RESTRICT w2 = w1 + pitch;
     const int8_t *MT_RESTRICT w3 = w2 + pitch;
+    const int16_t zero = (int16_t)x_zero;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    MT_BY_EIGHT
     for (uint32_t i = 0; i < size; ++i) {
-        const int16_t shifted = (int16_t)(x[i] - x_zero);
+        const int16_t shifted = (int16_t)(x[i] - zero);
         s0 += shifted * w[i];
         s1 += shifted * w1[i];
         s2 += shifted * w2[i];
