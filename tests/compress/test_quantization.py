@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -247,6 +248,29 @@ def test_what_is_joined_is_computed_in_the_joint_scale() -> None:
     values = normal((3, 3, 2), 8, seed=3) / 2
     step = float(int8_graph.tensor("joined").quantization.scale)
     np.testing.assert_allclose(predicted(int8_graph, values), run(graph, values), atol=4 * step)
+
+
+def test_scales_that_differ_under_one_zero_point_are_brought_together() -> None:
+    """Rectified tensors all have the zero point -128; one that is read twice keeps its own, finer scale."""
+    builder = Builder("net")
+    x = builder.input("x", (4,))
+    fine = builder.emit("relu", [x], "fine", "test")
+    coarse = builder.emit("relu", [builder.emit("scale", [x], "s", "test", factor=5.0)], "coarse", "test")
+    pair = builder.emit("concat", [fine, coarse], "pair", "test", axis=0)
+    graph = builder.finish(builder.emit("concat", [pair, fine], "y", "test", axis=0), "test")
+    int8_graph = mt.quantize(graph, normal((4,)))
+    assert int8_graph.tensor("fine").quantization.zero_point == int8_graph.tensor("y").quantization.zero_point == -128
+    assert not shares_scale(int8_graph, "fine", "y")
+    values = normal((4,), 8, seed=3) / 2
+    step = float(int8_graph.tensor("y").quantization.scale)
+    np.testing.assert_allclose(predicted(int8_graph, values), run(graph, values), atol=2 * step)
+
+
+def test_a_layer_that_is_an_output_itself_is_not_cut_by_what_follows() -> None:
+    graph = replace(net_of(("dense", {"outputs": 3}), ("relu", {})), outputs=("dense_0", "relu_1"))
+    int8_graph = mt.quantize(graph, normal((4,)))
+    assert int8_graph.outputs == ("dense_0", "relu_1")
+    assert real_values(int8_graph, normal((4,)))["dense_0"].min() < -1
 
 
 def test_bias_correction_takes_out_the_mean_error() -> None:

@@ -83,6 +83,18 @@ def test_bytes_are_those_of_the_constants(graph: Graph, int8_graph: Graph, repor
     assert report.bytes_after == sum(tensor.bytes for tensor in int8_graph.constants) == 60 + 30 + 9 * 13
 
 
+def test_a_weight_of_two_layers_is_counted_once() -> None:
+    builder = Builder("net")
+    x, weight = builder.input("x", (3,)), builder.constant("w", np.diag([1.0, 2.0, 3.0]), "test")
+    graph = builder.finish(
+        builder.emit("dense", [builder.emit("dense", [x, weight], "h", "test"), weight], "y", "test"), "test"
+    )
+    x_values = np.random.default_rng(0).normal(size=(20, 3))
+    report = mt.quantization_report(graph, mt.quantize(graph, x_values), x_values)
+    assert [layer.bytes_before for layer in report.layers] == [36, 0]
+    assert report.bytes_before == 36
+
+
 def test_accuracy_before_and_after(report: Report) -> None:
     assert report.samples == 50
     assert report.accuracy_before == 0.8
