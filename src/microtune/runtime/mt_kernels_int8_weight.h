@@ -66,28 +66,30 @@ static inline void mt_weight_block(const float *MT_RESTRICT dy, const int8_t *MT
 {
     const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
     const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
-    float block[MT_BLOCK][MT_BLOCK] = {{0.0f}};
+    /* an array each: of one array of sums compilers keep only parts in registers */
+    float row0[MT_BLOCK] = {0.0f}, row1[MT_BLOCK] = {0.0f}, row2[MT_BLOCK] = {0.0f}, row3[MT_BLOCK] = {0.0f};
     for (uint32_t oy = down.first; oy < down.end; ++oy) {
         const uint32_t y = oy * s->stride_height + i - s->top;
         for (uint32_t ox = across.first; ox < across.end; ++ox) {
             const uint32_t column = ox * s->stride_width + j - s->left;
             const float *const g = dy + (oy * s->out_width + ox) * s->outputs + output;
             const int8_t *const v = x + (y * s->width + column) * s->channels + channel;
-            float value[MT_BLOCK] = {0.0f};
+            const float g0 = g[0], g1 = rows > 1 ? g[1] : 0.0f;
+            const float g2 = rows > 2 ? g[2] : 0.0f, g3 = rows > 3 ? g[3] : 0.0f;
             for (uint32_t b = 0; b < columns; ++b) {
-                value[b] = (float)(v[b] - x_zero);
-            }
-            for (uint32_t a = 0; a < rows; ++a) {
-                for (uint32_t b = 0; b < columns; ++b) {
-                    block[a][b] += g[a] * value[b];
-                }
+                const float value = (float)(v[b] - x_zero);
+                row0[b] += g0 * value;
+                row1[b] += g1 * value;
+                row2[b] += g2 * value;
+                row3[b] += g3 * value;
             }
         }
     }
-    for (uint32_t a = 0; a < rows; ++a) {
-        for (uint32_t b = 0; b < columns; ++b) {
-            sum[a][b] = block[a][b];
-        }
+    for (uint32_t b = 0; b < columns; ++b) {
+        sum[0][b] = row0[b];
+        sum[1][b] = row1[b];
+        sum[2][b] = row2[b];
+        sum[3][b] = row3[b];
     }
 }
 
