@@ -2,11 +2,15 @@
 
 from microtune.ops import (
     bottleneck,
+    channels,
     convolution,
     dense,
     elementwise,
+    layout,
     least_squares,
     loss,
+    piecewise,
+    pooling,
     quantized_elementwise,
     quantized_gradients,
     quantized_layers,
@@ -20,7 +24,11 @@ from microtune.ops.op import KernelCall, Op
 FAMILIES = (
     dense,
     convolution,
+    pooling,
+    layout,
     elementwise,
+    piecewise,
+    channels,
     loss,
     update,
     least_squares,

@@ -79,4 +79,48 @@ dense_grad_weight = Op(
     multiply_adds=lambda inputs: inputs[0].size * inputs[1].size,
 )
 
-OPS = (dense, dense_grad_input, dense_grad_weight)
+
+def _dense_weight8_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
+    x, weight, *vectors = inputs
+    found = _dense_shape((x, weight), attributes)
+    if any(vector.shape != found[0] for vector in vectors):
+        raise ValueError(f"takes a scale and a bias {found[0]}")
+    return found
+
+
+def _dense_weight8_gradient(tape: Tape, node: Node, gradient: str) -> dict[str, str]:
+    x, weight, scale, bias = node.inputs
+    found: dict[str, str] = {}
+    if tape.wants(x):
+        found[x] = tape.emit("dense_weight8_grad_input", (gradient, weight, scale), f"{x}.grad")
+    if tape.wants(bias):
+        found[bias] = gradient
+    return found
+
+
+dense_weight8 = Op(
+    name="dense_weight8",
+    summary="y = scale * (W x) + b with a frozen int8 W",
+    shape=_dense_weight8_shape,
+    reference=lambda inputs, _: (inputs[2] * (inputs[1].astype(inputs[0].dtype) @ inputs[0]) + inputs[3],),
+    kernel=lambda node, tensors: KernelCall(
+        "mt_dense_weight8", (*node.inputs, node.output, *_sizes(tensors[node.inputs[1]]))
+    ),
+    header=HEADER,
+    gradient=_dense_weight8_gradient,
+    multiply_adds=lambda inputs: inputs[1].size,
+)
+
+dense_weight8_grad_input = Op(
+    name="dense_weight8_grad_input",
+    summary="dL/dx = W' (scale * dL/dy)",
+    shape=lambda inputs, _: ((inputs[1].shape[1],),),
+    reference=lambda inputs, _: (inputs[1].T.astype(inputs[0].dtype) @ (inputs[2] * inputs[0]),),
+    kernel=lambda node, tensors: KernelCall(
+        "mt_dense_weight8_grad_input", (*node.inputs, node.output, *_sizes(tensors[node.inputs[1]]))
+    ),
+    header=HEADER,
+    multiply_adds=lambda inputs: inputs[1].size,
+)
+
+OPS = (dense, dense_grad_input, dense_grad_weight, dense_weight8, dense_weight8_grad_input)

@@ -8,20 +8,20 @@ import numpy as np
 
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
-from microtune.ops.op import Attributes, KernelCall, Op, Shape, Tape
+from microtune.ops.op import Attributes, KernelCall, Op, Shape, Tape, same_dtype
 
 HEADER = "mt_kernels_elementwise.h"
 Reference = Callable[..., np.ndarray]
 
 
-def _same_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
+def same_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
     shapes = {tensor.shape for tensor in inputs}
     if len(shapes) != 1:
         raise ValueError(f"takes tensors of one shape, not {', '.join(str(tensor.shape) for tensor in inputs)}")
     return (inputs[0].shape,)
 
 
-def _kernel(function: str, *names: str) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
+def elementwise_kernel(function: str, *names: str) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
     """A call ``function(inputs..., output, attributes named here..., size)``."""
 
     def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
@@ -31,13 +31,14 @@ def _kernel(function: str, *names: str) -> Callable[[Node, Mapping[str, Tensor]]
     return kernel
 
 
-def _activation(
+def activation(
     name: str,
     summary: str,
     forward: Reference,
     backward: Reference,
     *attributes: str,
     kernel: str | None = None,
+    header: str = HEADER,
 ) -> tuple[Op, Op]:
     """An activation y = forward(x) and its gradient dx = backward(dy, y)."""
 
@@ -49,20 +50,20 @@ def _activation(
         Op(
             name,
             summary,
-            _same_shape,
+            same_shape,
             lambda inputs, given: (forward(*inputs, *(given[key] for key in attributes)),),
-            _kernel(kernel or f"mt_{name}", *attributes),
-            HEADER,
+            elementwise_kernel(kernel or f"mt_{name}", *attributes),
+            header,
             gradient,
             in_place=(0,),
         ),
         Op(
             f"{name}_grad",
             f"gradient of {name}, from dL/dy and y",
-            _same_shape,
+            same_shape,
             lambda inputs, given: (backward(*inputs, *(given[key] for key in attributes)),),
-            _kernel(f"mt_{name}_grad", *attributes),
-            HEADER,
+            elementwise_kernel(f"mt_{name}_grad", *attributes),
+            header,
             in_place=(0, 1),
         ),
     )
@@ -74,26 +75,24 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 
 
 ACTIVATIONS = (
-    *_activation("relu", "max(x, 0)", lambda x: np.maximum(x, 0), lambda dy, y: dy * (y > 0)),
-    *_activation("relu6", "min(max(x, 0), 6)", lambda x: np.clip(x, 0, 6), lambda dy, y: dy * ((y > 0) & (y < 6))),
-    *_activation(
+    *activation("relu", "max(x, 0)", lambda x: np.maximum(x, 0), lambda dy, y: dy * (y > 0)),
+    *activation("relu6", "min(max(x, 0), 6)", lambda x: np.clip(x, 0, 6), lambda dy, y: dy * ((y > 0) & (y < 6))),
+    *activation(
         "leaky_relu",
         "x where x > 0, else alpha x",
         lambda x, alpha: np.where(x > 0, x, alpha * x),
         lambda dy, y, alpha: np.where(y > 0, dy, alpha * dy),
         "alpha",
     ),
-    *_activation(
+    *activation(
         "sigmoid",
         "1 / (1 + exp(-x))",
         lambda x: np.exp(-np.logaddexp(0, -x)),
         lambda dy, y: dy * (y * (1 - y)),
         kernel="mt_sigmoid_all",
     ),
-    *_activation("tanh", "tanh(x)", np.tanh, lambda dy, y: dy * (1 - y * y), kernel="mt_tanh_all"),
-    *_activation(
-        "softmax", "exp(x) / sum(exp(x)) over all elements", _softmax, lambda dy, y: y * (dy - np.vdot(dy, y))
-    ),
+    *activation("tanh", "tanh(x)", np.tanh, lambda dy, y: dy * (1 - y * y), kernel="mt_tanh_all"),
+    *activation("softmax", "exp(x) / sum(exp(x)) over all elements", _softmax, lambda dy, y: y * (dy - np.vdot(dy, y))),
 )
 
 
@@ -123,16 +122,17 @@ def _scale_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
 
 
 add = Op(
-    "add", "a + b", _same_shape, lambda inputs, _: (inputs[0] + inputs[1],), _kernel("mt_add"), HEADER,
+    "add", "a + b", same_shape, lambda inputs, _: (inputs[0] + inputs[1],), elementwise_kernel("mt_add"), HEADER,
     _add_gradient, in_place=(0, 1),
 )  # fmt: skip
 multiply = Op(
-    "multiply", "a * b", _same_shape, lambda inputs, _: (inputs[0] * inputs[1],), _kernel("mt_multiply"), HEADER,
-    _multiply_gradient, in_place=(0, 1), multiply_adds=lambda inputs: inputs[0].size,
+    "multiply", "a * b", same_shape, lambda inputs, _: (inputs[0] * inputs[1],),
+    elementwise_kernel("mt_multiply"), HEADER, _multiply_gradient, in_place=(0, 1), multiply_adds=lambda inputs: inputs[0].size,
 )  # fmt: skip
 scale = Op(
-    "scale", "factor * x", _same_shape, lambda inputs, given: (inputs[0] * given["factor"],),
-    _kernel("mt_scale", "factor"), HEADER, _scale_gradient, in_place=(0,), multiply_adds=lambda inputs: inputs[0].size,
+    "scale", "factor * x", same_shape, lambda inputs, given: (inputs[0] * given["factor"],),
+    elementwise_kernel("mt_scale", "factor"), HEADER, _scale_gradient, in_place=(0,),
+    multiply_adds=lambda inputs: inputs[0].size,
 )  # fmt: skip
 
 
@@ -155,10 +155,11 @@ reshape = Op(
     summary="the same elements in another shape",
     shape=_reshape_shape,
     reference=lambda inputs, given: (inputs[0].reshape(given["shape"]),),
-    kernel=_kernel("mt_copy"),
-    header=HEADER,
+    kernel=lambda node, tensors: KernelCall("mt_copy_bytes", (node.inputs[0], node.output, tensors[node.output].bytes)),
+    header="mt_kernels_layout.h",
     gradient=_reshape_gradient,
     in_place=(0,),
+    dtypes=same_dtype,
 )
 
 OPS = (*ACTIVATIONS, add, multiply, scale, reshape)

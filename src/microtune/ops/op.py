@@ -53,9 +53,9 @@ class Op:
     ``reference`` computes it in numpy in the precision of its inputs. ``gradient`` maps
     (tape, node, gradient of the output) to {input: gradient} for the wanted inputs only; None means the
     operator is not differentiable. ``dtypes`` gives the types of the outputs; None means float32 for all.
-    An output that no node reads is a workspace: memory that lives only while the node runs. ``kernel`` gives the C call, and ``header`` the file that holds it.
-    ``in_place`` lists the inputs (by position) whose memory the first output may take over.
-    ``multiply_adds`` counts multiply-accumulate operations, for the benchmarks.
+    An output that no node reads is a workspace: memory that lives only while the node runs. ``kernel``
+    gives the C call, and ``header`` the file that holds it. ``in_place`` lists the
+    inputs (by position) whose memory the first output may take over. ``multiply_adds`` counts multiply-accumulate operations, for the benchmarks.
     """
 
     name: str

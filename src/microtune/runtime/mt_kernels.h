@@ -40,4 +40,36 @@ static inline float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT 
     return (lane[0] + lane[1]) + (lane[2] + lane[3]);
 }
 
+/* sum of a[i] * w[i] in the lanes of mt_dot, for int8 weights */
+static inline float mt_dot_int8(const float *MT_RESTRICT a, const int8_t *MT_RESTRICT w, uint32_t size)
+{
+    float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    uint32_t i = 0;
+    for (; i + 4 <= size; i += 4) {
+        lane[0] += a[i] * (float)w[i];
+        lane[1] += a[i + 1] * (float)w[i + 1];
+        lane[2] += a[i + 2] * (float)w[i + 2];
+        lane[3] += a[i + 3] * (float)w[i + 3];
+    }
+    for (uint32_t j = 0; i + j < size; ++j) {
+        lane[j] += a[i + j] * (float)w[i + j];
+    }
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+}
+
+/* y += a * x, element by element */
+static inline void mt_add_scaled(float *MT_RESTRICT y, float a, const float *MT_RESTRICT x, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; ++i) {
+        y[i] += a * x[i];
+    }
+}
+
+static inline void mt_add_scaled_int8(float *MT_RESTRICT y, float a, const int8_t *MT_RESTRICT w, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; ++i) {
+        y[i] += a * (float)w[i];
+    }
+}
+
 #endif

@@ -51,4 +51,26 @@ static inline void mt_dense_grad_weight(const float *MT_RESTRICT dy, const float
     }
 }
 
+/// Frozen int8 weights: scale (outputs) times them is meant ///
+
+static inline void mt_dense_weight8(const float *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
+                                    const float *MT_RESTRICT scale, const float *MT_RESTRICT bias,
+                                    float *MT_RESTRICT y, uint32_t inputs, uint32_t outputs)
+{
+    MT_ONE_BY_ONE
+    for (uint32_t o = 0; o < outputs; ++o) {
+        y[o] = scale[o] * mt_dot_int8(x, weight + o * inputs, inputs) + bias[o];
+    }
+}
+
+static inline void mt_dense_weight8_grad_input(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                               const float *MT_RESTRICT scale, float *MT_RESTRICT dx, uint32_t inputs,
+                                               uint32_t outputs)
+{
+    MT_ZERO(dx, inputs * sizeof *dx);
+    for (uint32_t o = 0; o < outputs; ++o) {
+        mt_add_scaled_int8(dx, scale[o] * dy[o], weight + o * inputs, inputs);
+    }
+}
+
 #endif
