@@ -43,7 +43,7 @@ def _affine_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
 
 
 def _rows(indices: np.ndarray, table: np.ndarray) -> np.ndarray:
-    return np.clip(np.nan_to_num(indices), 0, len(table) - 1).astype(int)
+    return np.asarray(np.clip(np.nan_to_num(indices), 0, len(table) - 1).astype(int))
 
 
 def _embedding_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:

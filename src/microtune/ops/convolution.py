@@ -188,7 +188,8 @@ def _grad_weight(name: str, depthwise: bool) -> Op:
         return ((*attributes["kernel"], outputs) if depthwise else (outputs, *attributes["kernel"], x.shape[2]),)
 
     def reference(inputs: Sequence[np.ndarray], attributes: Attributes) -> tuple[np.ndarray, ...]:
-        return (weight_gradient(*inputs, attributes, depthwise),)
+        dy, x = inputs
+        return (weight_gradient(dy, x, attributes, depthwise),)
 
     def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
         dy, x = (tensors[each] for each in node.inputs)

@@ -55,7 +55,8 @@ class Op:
     operator is not differentiable. ``dtypes`` gives the types of the outputs; None means float32 for all.
     An output that no node reads is a workspace: memory that lives only while the node runs. ``kernel``
     gives the C call, and ``header`` the file that holds it. ``in_place`` lists the
-    inputs (by position) whose memory the first output may take over. ``multiply_adds`` counts multiply-accumulate operations, for the benchmarks.
+    inputs (by position) whose memory the first output may take over. ``multiply_adds`` counts
+    multiply-accumulate operations, for the benchmarks.
     """
 
     name: str

@@ -39,7 +39,7 @@ def _counts(image: Shape, attributes: Attributes) -> np.ndarray:
     """Elements that a mean is over, (rows, columns, 1)."""
     if attributes["include_padding"]:
         return np.array(math.prod(attributes["kernel"]))
-    return windows(np.ones((*image[:2], 1)), attributes["kernel"], attributes, 0).sum((-2, -1))
+    return np.asarray(windows(np.ones((*image[:2], 1)), attributes["kernel"], attributes, 0).sum((-2, -1)))
 
 
 def _average(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:

@@ -165,15 +165,17 @@ def rescale_table(
 ) -> np.ndarray:
     """The table of lookup_int8 that moves values to another quantisation, in TFLite's integer arithmetic.
 
-    For requantisation, ReLU and ReLU6 between different scales (``kind``), leaky ReLU (``negative_slope``).
+    For requantisation, ReLU and ReLU6 between different scales (``kind``), leaky ReLU (``negative_slope``). Factors
+    are those of TFLite's QUANTIZE in the first case, and of its activations, in single precision, in the others.
     """
+    x_scale, y_scale = np.float32(x_q.scale), np.float32(y_q.scale)
     steps = np.arange(INT8.min, INT8.max + 1) - int(x_q.zero_point)
-    ratio = float(x_q.scale) / float(y_q.scale)
-    moved = rescale(steps, *quantize_multiplier(ratio))
+    plain = kind == "none" and negative_slope is None
+    moved = rescale(steps, *quantize_multiplier(float(x_scale) / float(y_scale) if plain else float(x_scale / y_scale)))
     if negative_slope is not None:
-        slope = abs(float(np.float32(negative_slope)))
-        below = rescale(steps, *quantize_multiplier(float(x_q.scale) * slope / float(y_q.scale)))
-        moved = np.where(steps >= 0, moved, below if negative_slope >= 0 else -below)
+        slope = np.float32(negative_slope)
+        below = rescale(steps, *quantize_multiplier(abs(float(x_scale * slope / y_scale))))
+        moved = np.where(steps >= 0, moved, below if slope >= 0 else -below)
     low, high = activation_range(kind, y_q)
     return np.asarray(np.clip(moved + int(y_q.zero_point), low, high), np.int8)
 
