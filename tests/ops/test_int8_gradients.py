@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtune.compiler.passes.autodiff import differentiate
+from microtune.compiler.passes.schedule import reorder
 from microtune.ir import Graph, verify
 from microtune.ops import quantized_elementwise, quantized_layers, quantized_pooling
 
@@ -145,6 +146,23 @@ def test_of_a_residual_block_both_branches_are_summed() -> None:
     backward = check(network, y)
     sums = [node for node in backward.nodes if node.op == "add"]
     assert len(sums) == 1 and all(backward.tensor(name).dtype == "float32" for name in sums[0].inputs)
+
+
+def test_masks_free_the_outputs_they_are_made_of() -> None:
+    """Where only biases learn, no activation is kept for the backward pass: masks are made on the way forward."""
+    network = network_of(2, (8, 8, 3))
+    y = "x"
+    for _ in range(4):
+        y = network.conv(y, 4)
+    graph, loss = network.finish(y)
+    biases = [name for name in network.trained if name.startswith("b")]
+    backward, _ = differentiate(graph, loss, biases)
+    nodes = list(reorder(backward).nodes)
+    at_loss = next(index for index, node in enumerate(nodes) if node.name == "loss")
+    assert sum(node.op == "saturation_mask" for node in nodes) == 4
+    # but for the last, which lives until the loss
+    kept = {name for node in nodes[at_loss:] for name in node.inputs} - {network.output}
+    assert not kept.intersection(node.output for node in graph.nodes if node.op == "conv2d_int8")
 
 
 @settings(max_examples=60, deadline=None)
