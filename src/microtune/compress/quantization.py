@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from microtune.compress.bias_correction import correct_biases
 from microtune.compress.calibration import RANGES, choose_range, observe, range_quantization
 from microtune.compress.folding import drop_dead
-from microtune.compress.quantized_operators import FREE, RULES, SAME_SCALE, Int8Writer, fused_activations, sole_reader
+from microtune.compress.quantized_operators import RULES, SAME_SCALE, Int8Writer, fused_activations, sole_reader
 from microtune.errors import ModelError
 from microtune.ir import Graph, Node, Quantization, Tensor, verify
 
@@ -73,7 +73,10 @@ def _checked_graph(graph: Graph) -> Graph:
 
 
 def _representatives(graph: Graph) -> dict[str, str]:
-    """Tensors that only a concatenation reads take the quantisation of its output, so that nothing is rescaled."""
+    """Tensors that only a concatenation reads take the quantisation of its output, so that nothing is rescaled.
+
+    Where the operator behind one has a scale of its own (sigmoid, a pool), it keeps that and is rescaled.
+    """
     found: dict[str, str] = {}
     for node in reversed(graph.nodes):
         if node.op == "concat":
@@ -83,8 +86,7 @@ def _representatives(graph: Graph) -> dict[str, str]:
         else:
             continue
         for name in node.inputs:
-            producer = graph.producer(name)
-            if producer is not None and producer.op in (*FREE, *SAME_SCALE, "concat") and sole_reader(graph, name):
+            if graph.producer(name) is not None and sole_reader(graph, name):
                 found[name] = wanted
     return found
 

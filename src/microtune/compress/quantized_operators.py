@@ -309,9 +309,6 @@ RULES: dict[str, Rule] = {
 LIMITED = (*FLOAT_LAYERS, "channel_affine", "add", "multiply", "global_average")
 """Operators whose int8 form takes limits: a relu, relu6 or clamp that alone reads one becomes those."""
 
-FREE = (*LIMITED, "relu", "relu6", "clamp", "leaky_relu", "hard_swish", "hard_sigmoid", "scale", "embedding")
-"""Operators whose int8 output may have any scale."""
-
 SAME_SCALE = ("average_pool2d", "max_pool2d", "reshape", "transpose", "slice", "pad")
 """Operators whose int8 output has the scale of the input."""
 
