@@ -10,9 +10,11 @@ import numpy as np
 
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
-from microtune.ops.quantized_update import FUSED
+from microtune.ops import quantized_update, update
 from microtune.ops.update import RULES
 from microtune.tuning.optimizers import Gradient
+
+GEOMETRY = ("stride", "padding")
 
 
 def _integer_update(
@@ -40,9 +42,9 @@ def _integer_update(
     producer = next(node for node in nodes if gradient in node.outputs)
     op = f"sgd_{tensor.dtype}"
     factors: tuple[str, ...] = (gradient,)
-    if producer.op in FUSED and not any(gradient in node.inputs for node in nodes):
+    if producer.op in quantized_update.FUSED and not any(gradient in node.inputs for node in nodes):
         nodes.remove(producer)
-        op, factors = FUSED[producer.op], producer.inputs
+        op, factors = quantized_update.FUSED[producer.op], producer.inputs
         given |= producer.attributes
     elif tensor.quantization.axis:
         given["axis"] = tensor.quantization.axis
@@ -58,7 +60,7 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
     """The training graph and the names of its optimiser state tensors, in order.
 
     Scalar inputs ``rate`` (``correction`` for Adam, ``noise`` where integers learn) are added to the graph's
-    inputs. The gradient of a dense weight is not computed: the update takes its two factors (see ``ops.update``).
+    inputs. The gradient of a layer's weight is not computed: the update takes its two factors (see ``ops.update``).
     """
     states, roles, _ = RULES[optimizer.rule]
     integers = [name for name in gradients if graph.tensor(name).dtype != "float32"]
@@ -79,16 +81,17 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
         tensors += [Tensor(name, shape) for name in state]
         producer = next(node for node in nodes if gradient in node.outputs)
         factors: tuple[str, ...] = (gradient,)
-        op = optimizer.rule
-        if producer.op == "dense_grad_weight" and not any(gradient in node.inputs for node in nodes):
+        op, given = optimizer.rule, dict(optimizer.constants)
+        if producer.op in update.FUSED and not any(gradient in node.inputs for node in nodes):
             nodes.remove(producer)
-            op, factors = f"{op}_dense", producer.inputs
+            op, factors = f"{op}_{update.FUSED[producer.op]}", producer.inputs
+            given |= {name: value for name, value in producer.attributes.items() if name in GEOMETRY}
         old = (parameter, *state)
         new = tuple(graph.fresh_name(f"{name}.next") for name in old)
         tensors += [Tensor(name, shape) for name in new]
         inputs = (*old, *scalars, *factors)
         updates = dict(zip(new, old, strict=True))
-        nodes.append(Node(op, f"{parameter}.update", inputs, new, optimizer.constants, updates))
+        nodes.append(Node(op, f"{parameter}.update", inputs, new, given, updates))
     result = graph.with_nodes(nodes, tensors)
     result = Graph(
         result.name, {**result.tensors}, result.nodes, (*graph.inputs, *scalars, *noise, *memory), graph.outputs
