@@ -53,12 +53,18 @@ def _entry(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any])
     return call.function, text
 
 
-def compile_kernels(folder: Path, sanitize: bool) -> ctypes.CDLL:
-    """All int8 kernels in one library, under the address and undefined-behaviour sanitizers if wanted."""
+def write_entries(folder: Path) -> Path:
+    """A C source with all int8 kernels behind entries of one type."""
     entries = dict(_entry(op, *example) for op in INT8_OPS for example in examples(op))
     headers = sorted({op.header for op in INT8_OPS.values()})
     source = folder / "int8_entries.c"
     source.write_text("".join(f'#include "{header}"\n' for header in headers) + "\n".join(entries.values()))
+    return source
+
+
+def compile_kernels(folder: Path, sanitize: bool) -> ctypes.CDLL:
+    """All int8 kernels in one library, under the address and undefined-behaviour sanitizers if wanted."""
+    source = write_entries(folder)
     return ctypes.CDLL(str(compile_library([source], [runtime_directory()], folder / "int8.so", sanitize=sanitize)))
 
 

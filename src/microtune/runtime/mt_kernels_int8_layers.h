@@ -10,8 +10,33 @@
 
 #include "mt_kernels_int8.h"
 
+/* Cortex-M4, M7 and M33 multiply pairs of 16 bits; in order or not, sums of integers are the same */
+#if defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
+#define MT_INT16X2(value) ((int16x2_t)((uint32_t)(uint16_t)(value) * 0x00010001u))
+#endif
+
 /* windows of up to so many bytes are copied beside each other, so that each output is one long sum */
 #define MT_INT8_PATCH 256u
+
+#if defined(__ARM_FEATURE_DSP)
+/* four elements of x as two pairs of 16 bits, zeros (two of 16 bits) taken from each */
+static inline void mt_int8_pairs(const int8_t *x, int16x2_t zeros, int16x2_t *MT_RESTRICT pairs)
+{
+    uint32_t four;
+    MT_COPY(&four, x, sizeof four);
+    pairs[0] = __ssub16(__sxtb16((int8x4_t)four), zeros);
+    pairs[1] = __ssub16(__sxtb16((int8x4_t)__ror(four, 8)), zeros);
+}
+
+/* sum and the products of those pairs with four weights */
+static inline int32_t mt_int8_products(const int8_t *w, const int16x2_t *MT_RESTRICT pairs, int32_t sum)
+{
+    uint32_t four;
+    MT_COPY(&four, w, sizeof four);
+    return __smlad(__sxtb16((int8x4_t)__ror(four, 8)), pairs[1], __smlad(__sxtb16((int8x4_t)four), pairs[0], sum));
+}
+#endif
 
 /* sum of (x - x_zero) w; the difference fits into 16 bits, and compilers use their 16-bit products */
 static inline int32_t mt_int8_dot(
@@ -19,8 +44,16 @@ static inline int32_t mt_int8_dot(
 {
     const int16_t zero = (int16_t)x_zero;
     int32_t sum = 0;
+    uint32_t i = 0;
+#if defined(__ARM_FEATURE_DSP)
+    for (; i + 4 <= size; i += 4) {
+        int16x2_t pairs[2];
+        mt_int8_pairs(x + i, MT_INT16X2(zero), pairs);
+        sum = mt_int8_products(w + i, pairs, sum);
+    }
+#endif
     MT_BY_EIGHT
-    for (uint32_t i = 0; i < size; ++i) {
+    for (; i < size; ++i) {
         sum += (int16_t)(x[i] - zero) * w[i];
     }
     return sum;
@@ -35,8 +68,19 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
     const int8_t *MT_RESTRICT w3 = w2 + pitch;
     const int16_t zero = (int16_t)x_zero;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    uint32_t i = 0;
+#if defined(__ARM_FEATURE_DSP)
+    for (; i + 4 <= size; i += 4) {
+        int16x2_t pairs[2];
+        mt_int8_pairs(x + i, MT_INT16X2(zero), pairs);
+        s0 = mt_int8_products(w + i, pairs, s0);
+        s1 = mt_int8_products(w1 + i, pairs, s1);
+        s2 = mt_int8_products(w2 + i, pairs, s2);
+        s3 = mt_int8_products(w3 + i, pairs, s3);
+    }
+#endif
     MT_BY_EIGHT
-    for (uint32_t i = 0; i < size; ++i) {
+    for (; i < size; ++i) {
         const int16_t shifted = (int16_t)(x[i] - zero);
         s0 += shifted * w[i];
         s1 += shifted * w1[i];
