@@ -79,18 +79,17 @@ def fuse_rows(graph: Graph, placed_inputs: Sequence[str] = (), enough: int = 0) 
         live = live_bytes(reorder(given, placed_inputs), placed_inputs)
         return max(live, default=0), live.count(max(live, default=0))
 
-    best = height(graph)
+    best, kept = height(graph), graph
     while best[0] > enough:
         ordered = reorder(graph, placed_inputs)
         live = live_bytes(ordered, placed_inputs)
         at_peak = {node.name for node, size in zip(ordered.nodes, live, strict=True) if size == best[0]}
-        trials = [
-            _fused(graph, nodes) for nodes in _bottlenecks(graph) if any(node.name in at_peak for node in nodes)
-        ]
-        if not trials:
+        trials = [_fused(graph, nodes) for nodes in _bottlenecks(graph) if any(node.name in at_peak for node in nodes)]
+        graph = min(trials, key=height, default=graph)
+        if height(graph) >= best:
             break
-        lowest = min(trials, key=height)
-        if height(lowest) >= best:
-            break
-        graph, best = lowest, height(lowest)
-    return graph
+        if height(graph)[0] < best[0]:
+            kept = graph
+        best = height(graph)
+    # without those that only made a peak rarer
+    return kept
