@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_the_batch_runner_is_the_meaning_of_the_graph(seed: int, ranges: str, ch
     int8_graph = mt.quantize(graph, x, ranges=ranges, per_channel=channel)
     stored = quantize_array(x, int8_graph.tensor("x").quantization)
     np.testing.assert_array_equal(run(int8_graph, stored), evaluate(int8_graph, {"x": stored})[graph.outputs[0]])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_c_computes_what_was_calibrated(seed: int, tmp_path: Path) -> None:
+    """A quantised random network, compiled, gives the bits that the report and bias correction saw."""
+    r = np.random.default_rng(seed)
+    graph = random_network(r)
+    x = r.normal(size=(20, *graph.tensor("x").shape)).astype(np.float32)
+    int8_graph = mt.quantize(graph, x)
+    network = mt.compile_inference(int8_graph, tmp_path / "net")
+    np.testing.assert_array_equal(
+        network.run(x), run(int8_graph, quantize_array(x, int8_graph.tensor("x").quantization))
+    )
 
 
 @pytest.mark.parametrize("ranges", ["mse", "percentile", "minmax"])
