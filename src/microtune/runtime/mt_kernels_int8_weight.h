@@ -58,51 +58,70 @@ static inline mt_conv_sizes mt_conv_sizes_of(uint32_t height, uint32_t width, ui
     return s;
 }
 
-/* sum[a][b] = sum over positions of dy[.., output + a] * (x[.., channel + b] - x_zero), for the tap (i, j) of the
- * kernel, a < rows, b < columns. Inlined with rows and columns constant, the sums live in registers. */
-static inline void mt_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
-                                   int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
-                                   uint32_t rows, uint32_t columns, float sum[MT_BLOCK][MT_BLOCK])
+/* sum over positions of dy[.., output] * (x[.., channel] - x_zero), for the tap (i, j) of the kernel */
+static inline float mt_weight_sum(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
+                                  int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel)
 {
     const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
     const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
-    /* an array each: of one array of sums compilers keep only parts in registers */
-    float row0[MT_BLOCK] = {0.0f}, row1[MT_BLOCK] = {0.0f}, row2[MT_BLOCK] = {0.0f}, row3[MT_BLOCK] = {0.0f};
+    float sum = 0.0f;
     for (uint32_t oy = down.first; oy < down.end; ++oy) {
         const uint32_t y = oy * s->stride_height + i - s->top;
         for (uint32_t ox = across.first; ox < across.end; ++ox) {
             const uint32_t column = ox * s->stride_width + j - s->left;
-            const float *const g = dy + (oy * s->out_width + ox) * s->outputs + output;
-            const int8_t *const v = x + (y * s->width + column) * s->channels + channel;
-            const float g0 = g[0], g1 = rows > 1 ? g[1] : 0.0f;
-            const float g2 = rows > 2 ? g[2] : 0.0f, g3 = rows > 3 ? g[3] : 0.0f;
-            for (uint32_t b = 0; b < columns; ++b) {
-                const float value = (float)(v[b] - x_zero);
-                row0[b] += g0 * value;
-                row1[b] += g1 * value;
-                row2[b] += g2 * value;
-                row3[b] += g3 * value;
-            }
+            sum += dy[(oy * s->out_width + ox) * s->outputs + output] *
+                   (float)(x[(y * s->width + column) * s->channels + channel] - x_zero);
         }
     }
-    for (uint32_t b = 0; b < columns; ++b) {
-        sum[0][b] = row0[b];
-        sum[1][b] = row1[b];
-        sum[2][b] = row2[b];
-        sum[3][b] = row3[b];
+    return sum;
+}
+
+/* the same for four outputs by four channels; an array for each output, which compilers keep in registers */
+static inline void mt_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
+                                   int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
+                                   float sum[MT_BLOCK][MT_BLOCK])
+{
+    const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
+    const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
+    float sum0[MT_BLOCK] = {0.0f}, sum1[MT_BLOCK] = {0.0f}, sum2[MT_BLOCK] = {0.0f}, sum3[MT_BLOCK] = {0.0f};
+    /* where no window has this tap inside, g and v would point nowhere */
+    for (uint32_t oy = down.first; oy < down.end && across.first < across.end; ++oy) {
+        const uint32_t y = oy * s->stride_height + i - s->top;
+        const float *g = dy + (oy * s->out_width + across.first) * s->outputs + output;
+        const int8_t *v = x + (y * s->width + across.first * s->stride_width + j - s->left) * s->channels + channel;
+        for (uint32_t ox = across.first; ox < across.end; ++ox) {
+            for (uint32_t b = 0; b < MT_BLOCK; ++b) {
+                const float value = (float)(v[b] - x_zero);
+                sum0[b] += g[0] * value;
+                sum1[b] += g[1] * value;
+                sum2[b] += g[2] * value;
+                sum3[b] += g[3] * value;
+            }
+            g += s->outputs;
+            v += s->stride_width * s->channels;
+        }
+    }
+    for (uint32_t b = 0; b < MT_BLOCK; ++b) {
+        sum[0][b] = sum0[b];
+        sum[1][b] = sum1[b];
+        sum[2][b] = sum2[b];
+        sum[3][b] = sum3[b];
     }
 }
 
-/* the block at (output, channel), cut off at `outputs` and at `end` of the channels; gives its sizes */
-static inline void mt_weight_block_at(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
-                                      const mt_conv_sizes *s,
+/* rows by columns of sums at (output, channel): a whole block, or what is left at an edge one by one */
+static inline void mt_weight_block_at(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
                                       int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
                                       uint32_t rows, uint32_t columns, float sum[MT_BLOCK][MT_BLOCK])
 {
     if (rows == MT_BLOCK && columns == MT_BLOCK) {
-        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, MT_BLOCK, MT_BLOCK, sum);
-    } else {
-        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, rows, columns, sum);
+        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, sum);
+        return;
+    }
+    for (uint32_t a = 0; a < rows; ++a) {
+        for (uint32_t b = 0; b < columns; ++b) {
+            sum[a][b] = mt_weight_sum(dy, x, s, x_zero, i, j, output + a, channel + b);
+        }
     }
 }
 
@@ -111,45 +130,44 @@ static inline uint32_t mt_block_size(uint32_t left)
     return left < MT_BLOCK ? left : MT_BLOCK;
 }
 
-/* depthwise: sum[b] = sum over positions of dy[.., channel + b] * (x[.., (channel + b) / multiplier] - x_zero) */
+/* depthwise: sum[b] = sum over positions of dy[.., channel + b] * (x[.., channel + b] - x_zero), b = 0..3 */
 static inline void mt_depthwise_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
                                              const mt_conv_sizes *s, int32_t x_zero, uint32_t i, uint32_t j,
-                                             uint32_t channel, uint32_t columns, uint32_t multiplier,
-                                             float sum[MT_BLOCK])
+                                             uint32_t channel, float sum[MT_BLOCK])
 {
     const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
     const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
     float block[MT_BLOCK] = {0.0f};
-    uint32_t source[MT_BLOCK] = {0};
-    for (uint32_t b = 0; b < columns; ++b) {
-        source[b] = (channel + b) / multiplier;
-    }
-    for (uint32_t oy = down.first; oy < down.end; ++oy) {
+    /* where no window has this tap inside, g and v would point nowhere */
+    for (uint32_t oy = down.first; oy < down.end && across.first < across.end; ++oy) {
         const uint32_t y = oy * s->stride_height + i - s->top;
+        const float *g = dy + (oy * s->out_width + across.first) * s->outputs + channel;
+        const int8_t *v = x + (y * s->width + across.first * s->stride_width + j - s->left) * s->channels + channel;
         for (uint32_t ox = across.first; ox < across.end; ++ox) {
-            const uint32_t column = ox * s->stride_width + j - s->left;
-            const float *const g = dy + (oy * s->out_width + ox) * s->outputs + channel;
-            const int8_t *const v = x + (y * s->width + column) * s->channels;
-            for (uint32_t b = 0; b < columns; ++b) {
-                const uint32_t from = multiplier == 1 ? channel + b : source[b];
-                block[b] += g[b] * (float)(v[from] - x_zero);
+            for (uint32_t b = 0; b < MT_BLOCK; ++b) {
+                block[b] += g[b] * (float)(v[b] - x_zero);
             }
+            g += s->outputs;
+            v += s->stride_width * s->channels;
         }
     }
-    for (uint32_t b = 0; b < columns; ++b) {
+    for (uint32_t b = 0; b < MT_BLOCK; ++b) {
         sum[b] = block[b];
     }
 }
 
+/* output channel c reads the input channel c / multiplier */
 static inline void mt_depthwise_weight_block_at(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
                                                 const mt_conv_sizes *s, int32_t x_zero, uint32_t i, uint32_t j,
                                                 uint32_t channel, uint32_t columns, uint32_t multiplier,
                                                 float sum[MT_BLOCK])
 {
     if (columns == MT_BLOCK && multiplier == 1) {
-        mt_depthwise_weight_block(dy, x, s, x_zero, i, j, channel, MT_BLOCK, 1, sum);
-    } else {
-        mt_depthwise_weight_block(dy, x, s, x_zero, i, j, channel, columns, multiplier, sum);
+        mt_depthwise_weight_block(dy, x, s, x_zero, i, j, channel, sum);
+        return;
+    }
+    for (uint32_t b = 0; b < columns; ++b) {
+        sum[b] = mt_weight_sum(dy, x, s, x_zero, i, j, channel + b, (channel + b) / multiplier);
     }
 }
 
