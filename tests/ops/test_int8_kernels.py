@@ -118,10 +118,11 @@ def _pointer_types(function: str, count: int) -> list[str]:
 HEADERS = sorted({op.header for op in INT8_OPS.values()})
 
 
-def test_headers_are_clean_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["host", "cortex-m0", "cortex-m4", "wasm32"])
+def test_headers_are_clean_c(target: str, tmp_path: Path) -> None:
     source = tmp_path / "user.c"
     source.write_text("".join(f'#include "{header}"\n' for header in HEADERS) + _statements())
-    compile_objects([source], [runtime_directory()], strict=True)
+    compile_objects([source], [runtime_directory()], target, strict=True)
 
 
 def test_headers_are_clean_cpp(tmp_path: Path) -> None:

@@ -10,12 +10,51 @@
 
 #include "mt_kernels.h"
 
+/* Cortex-M4, M7 and M33 multiply pairs of 16 bits; sums of integers are the same in any order */
+#if defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
+
+/* four elements: the first and third, the second and fourth */
+typedef struct {
+    int16x2_t even, odd;
+} mt_pairs;
+
+static inline mt_pairs mt_int8_pairs(const int8_t *x)
+{
+    uint32_t four;
+    mt_pairs pairs;
+    MT_COPY(&four, x, sizeof four);
+    pairs.even = __sxtb16((int8x4_t)four);
+    pairs.odd = __sxtb16((int8x4_t)__ror(four, 8));
+    return pairs;
+}
+
+static inline mt_pairs mt_int8_shifted_pairs(const int8_t *x, int16_t zero)
+{
+    const int16x2_t zeros = (int16x2_t)((uint32_t)(uint16_t)zero * 0x00010001u);
+    mt_pairs pairs = mt_int8_pairs(x);
+    pairs.even = __ssub16(pairs.even, zeros);
+    pairs.odd = __ssub16(pairs.odd, zeros);
+    return pairs;
+}
+#endif
+
+/* before a loop that fills the registers as it is */
+#if defined(__clang__)
+#define MT_NOT_UNROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define MT_NOT_UNROLLED
+#endif
+
 /* channels that are summed side by side: a few vector registers, 64 bytes of stack */
 #define MT_INT8_BLOCK 16u
 
 /* before a loop of 16-bit products: left alone, the compiler takes four at a time and uses half of each instruction */
 #if defined(__clang__) && defined(__SSE2__)
 #define MT_BY_EIGHT _Pragma("clang loop vectorize_width(8)")
+#elif defined(__clang__) && defined(__ARM_FEATURE_DSP)
+/* here it is the rest of a division by four */
+#define MT_BY_EIGHT _Pragma("clang loop unroll(disable)")
 #else
 #define MT_BY_EIGHT
 #endif

@@ -13,14 +13,27 @@
 static inline void mt_int8_tap(int32_t *MT_RESTRICT sums, const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w,
     int32_t x_zero, uint32_t count)
 {
+    const int16_t zero = (int16_t)x_zero;
+    uint32_t i = 0;
+#if defined(__ARM_FEATURE_DSP)
+    MT_NOT_UNROLLED
+    for (; i + 4 <= count; i += 4) {
+        const mt_pairs from = mt_int8_shifted_pairs(x + i, zero);
+        const mt_pairs weights = mt_int8_pairs(w + i);
+        sums[i] = __smlabb(from.even, weights.even, sums[i]);
+        sums[i + 1] = __smlabb(from.odd, weights.odd, sums[i + 1]);
+        sums[i + 2] = __smlatt(from.even, weights.even, sums[i + 2]);
+        sums[i + 3] = __smlatt(from.odd, weights.odd, sums[i + 3]);
+    }
+#else
     if (count == MT_INT8_BLOCK) {
-        for (uint32_t i = 0; i < MT_INT8_BLOCK; ++i) {
-            sums[i] += (int16_t)(x[i] - x_zero) * w[i];
+        for (; i < MT_INT8_BLOCK; ++i) {
+            sums[i] += (int16_t)(x[i] - zero) * w[i];
         }
-    } else {
-        for (uint32_t i = 0; i < count; ++i) {
-            sums[i] += (int16_t)(x[i] - x_zero) * w[i];
-        }
+    }
+#endif
+    for (; i < count; ++i) {
+        sums[i] += (int16_t)(x[i] - zero) * w[i];
     }
 }
 

@@ -10,31 +10,15 @@
 
 #include "mt_kernels_int8.h"
 
-/* Cortex-M4, M7 and M33 multiply pairs of 16 bits; in order or not, sums of integers are the same */
-#if defined(__ARM_FEATURE_DSP)
-#include <arm_acle.h>
-#define MT_INT16X2(value) ((int16x2_t)((uint32_t)(uint16_t)(value) * 0x00010001u))
-#endif
-
 /* windows of up to so many bytes are copied beside each other, so that each output is one long sum */
 #define MT_INT8_PATCH 256u
 
 #if defined(__ARM_FEATURE_DSP)
-/* four elements of x as two pairs of 16 bits, zeros (two of 16 bits) taken from each */
-static inline void mt_int8_pairs(const int8_t *x, int16x2_t zeros, int16x2_t *MT_RESTRICT pairs)
+/* sum and the products of four elements, as pairs, with four weights */
+static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
 {
-    uint32_t four;
-    MT_COPY(&four, x, sizeof four);
-    pairs[0] = __ssub16(__sxtb16((int8x4_t)four), zeros);
-    pairs[1] = __ssub16(__sxtb16((int8x4_t)__ror(four, 8)), zeros);
-}
-
-/* sum and the products of those pairs with four weights */
-static inline int32_t mt_int8_products(const int8_t *w, const int16x2_t *MT_RESTRICT pairs, int32_t sum)
-{
-    uint32_t four;
-    MT_COPY(&four, w, sizeof four);
-    return __smlad(__sxtb16((int8x4_t)__ror(four, 8)), pairs[1], __smlad(__sxtb16((int8x4_t)four), pairs[0], sum));
+    const mt_pairs weights = mt_int8_pairs(w);
+    return __smlad(weights.odd, x.odd, __smlad(weights.even, x.even, sum));
 }
 #endif
 
@@ -46,9 +30,9 @@ static inline int32_t mt_int8_dot(
     int32_t sum = 0;
     uint32_t i = 0;
 #if defined(__ARM_FEATURE_DSP)
+    MT_NOT_UNROLLED
     for (; i + 4 <= size; i += 4) {
-        int16x2_t pairs[2];
-        mt_int8_pairs(x + i, MT_INT16X2(zero), pairs);
+        const mt_pairs pairs = mt_int8_shifted_pairs(x + i, zero);
         sum = mt_int8_products(w + i, pairs, sum);
     }
 #endif
@@ -70,9 +54,9 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t i = 0;
 #if defined(__ARM_FEATURE_DSP)
+    MT_NOT_UNROLLED
     for (; i + 4 <= size; i += 4) {
-        int16x2_t pairs[2];
-        mt_int8_pairs(x + i, MT_INT16X2(zero), pairs);
+        const mt_pairs pairs = mt_int8_shifted_pairs(x + i, zero);
         s0 = mt_int8_products(w + i, pairs, s0);
         s1 = mt_int8_products(w1 + i, pairs, s1);
         s2 = mt_int8_products(w2 + i, pairs, s2);
