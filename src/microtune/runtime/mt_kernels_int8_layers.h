@@ -87,9 +87,11 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
     uint32_t o = 0;
     for (; o + 4 <= outputs; o += 4) {
         int32_t sums[4] = {0, 0, 0, 0};
+        MT_NOT_UNROLLED
         for (uint32_t line = 0; line < lines; ++line) {
             mt_int8_dot4(x + line * x_pitch, weight + o * terms + line * w_pitch, terms, x_zero, run, sums);
         }
+        MT_NOT_UNROLLED
         for (uint32_t i = 0; i < 4; ++i) {
             const int32_t sum = mt_saturate_int32((int64_t)sums[i] + bias[o + i]);
             y[o + i] = mt_int8_output(sum, multiplier[o + i], shift[o + i], y_zero, low, high);
@@ -97,6 +99,7 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
     }
     for (; o < outputs; ++o) {
         int32_t sum = 0;
+        MT_NOT_UNROLLED
         for (uint32_t line = 0; line < lines; ++line) {
             sum += mt_int8_dot(x + line * x_pitch, weight + o * terms + line * w_pitch, x_zero, run);
         }
