@@ -33,18 +33,19 @@ def test_onnx_imports_neither_torch_nor_sklearn() -> None:
     ("file", "message"),
     [
         (
-            "net.tflite",
-            r"not yet supported.*Supported: an \.onnx file, an onnx.ModelProto, a torch.nn.Module, a fitted",
+            "net.h5",
+            r"tf2onnx.*Supported: an \.onnx or \.tflite file, an onnx.ModelProto, a torch.nn.Module, a fitted",
         ),
         ("net.pt", "pass it with example=.*Supported"),
         ("net.pkl", "load the estimator in Python"),
         ("net.xyz", "files of type '.xyz' are not read"),
         ("net", "files of type '' are not read"),
         ("missing.onnx", "no such file"),
+        ("missing.tflite", "no such file"),
     ],
 )
 def test_files_that_are_not_read(tmp_path: Path, file: str, message: str) -> None:
-    if file != "missing.onnx":
+    if not file.startswith("missing"):
         (tmp_path / file).write_bytes(b"TFL3")
     with pytest.raises(ModelError, match=message):
         load(tmp_path / file)
@@ -58,5 +59,6 @@ def test_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", [None, 3, [1, 2], b"bytes", object(), {"w": 1}])
 def test_other_objects_are_refused(source: object) -> None:
-    with pytest.raises(ModelError, match=f"cannot load '{type(source).__name__}' objects. Supported: an .onnx file"):
+    name = type(source).__name__
+    with pytest.raises(ModelError, match=f"cannot load '{name}' objects. Supported: an .onnx or .tflite file"):
         load(source)

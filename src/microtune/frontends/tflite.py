@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microtune.errors import ModelError
-from microtune.frontends.builder import Builder
+from microtune.frontends.builder import LARGEST, Builder
 from microtune.frontends.tflite_operators import CONVERTERS
 from microtune.frontends.tflite_reader import File, Operator, Stored, read_tflite
 from microtune.frontends.tflite_values import Call, Constant, Value, Variable, tensor_name, whole_quantization
@@ -92,8 +92,8 @@ def _check_result(value: Value, stored: Stored, where: str) -> None:
         )
 
 
-def _convert(operator: Operator, values: dict[int, Value], file: File, batch: int, builder: Builder) -> None:
-    """One operator; what it computes is added to ``values``."""
+def _convert(operator: Operator, values: dict[int, Value], file: File, batch: int, builder: Builder) -> int:
+    """One operator; what it computes is added to ``values``. Returns the number of elements computed now."""
     where = _where(operator, file)
     if not operator.outputs or min(operator.outputs) < 0:
         raise ModelError(f"{where}: has no output")
@@ -116,6 +116,7 @@ def _convert(operator: Operator, values: dict[int, Value], file: File, batch: in
     for stored, value in zip(outputs, results, strict=True):
         _check_result(value, stored, where)
         values[stored.index] = value
+    return sum(value.array.size for value in results if isinstance(value, Constant))
 
 
 def from_tflite(file: File, name: str) -> Graph:
@@ -132,8 +133,11 @@ def from_tflite(file: File, name: str) -> Graph:
     stored_output = _one(file, file.outputs, "output", "export only the one to be learnt")
     variable, batch = _input(stored_input, builder)
     values: dict[int, Value] = {stored_input.index: variable}
+    computed = 0
     for operator in file.operators:
-        _convert(operator, values, file, batch, builder)
+        computed += _convert(operator, values, file, batch, builder)
+        if computed > LARGEST:
+            raise ModelError(f"{_where(operator, file)}: more than {LARGEST} elements of constants are computed")
     found = values.get(stored_output.index)
     if found is None:
         raise ModelError(f"the output of the model, {stored_output.where}, is computed by no operator")

@@ -22,7 +22,7 @@ from microtune.frontends.builder import LARGEST
 
 LARGEST_FILE = 1 << 29
 # no file for a small device comes near these; without them a crafted file could ask for hours of work
-MOST_OPERATORS = 10_000
+MOST_OPERATORS = 2_000
 MOST_OPERANDS = 1_000
 MOST_DIMENSIONS = 8
 LONGEST_NAME = 4_096
@@ -241,7 +241,8 @@ class File:
             raise ModelError(f"{what} is a constant of {dtype}; read are {', '.join(_NUMPY)}")
         if len(raw) != math.prod(shape) * _NUMPY[dtype].itemsize:
             raise ModelError(f"{what} holds {len(raw)} bytes, which does not fit {dtype} of the shape {shape}")
-        return np.frombuffer(raw.tobytes(), _NUMPY[dtype]).reshape(shape).astype(dtype)
+        # a view of the file: tensors may share a buffer, and a crafted file could ask for any number of copies
+        return raw.view(_NUMPY[dtype]).reshape(shape).astype(dtype, copy=False)
 
 
 def read_tflite(path: Path) -> File:

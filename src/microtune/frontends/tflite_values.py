@@ -5,6 +5,7 @@ The file is channels last as microtune is: a value of the graph has the file's s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from microtune.ir import Quantization, Tensor
 from microtune.ops.quantized_build import activation_quantization
 
 ACTIVATIONS = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}
+LARGEST_SPREAD = 1 << 20
+"""Most elements of a constant that is stored smaller in the file: flash for it is beyond any target."""
 _OPERATION = re.compile(
     r"/(Conv[12]D|depthwise|convolution|MatMul|BiasAdd|FusedBatchNormV3|ReadVariableOp|resource|ExpandDims)(_?\d+)?$"
 )
@@ -162,6 +165,8 @@ class Call:
             if not (array == array[:1]).all():
                 raise self.error("its constant differs between the samples of a batch")
             array = array[0]
+        if spread and math.prod(shape) > max(array.size, LARGEST_SPREAD):
+            raise self.error(f"its constant of {array.size} numbers would be spread over {math.prod(shape)}")
         return np.broadcast_to(array, tuple(shape)) if spread else array
 
     def emit(self, op: str, *inputs: Tensor, wish: str = "", node: str = "", **attributes: Any) -> Tensor:
