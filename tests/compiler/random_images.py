@@ -45,8 +45,11 @@ def layer(builder: Builder, r: np.random.Generator, x: Tensor, op: str, outputs:
     )
 
 
-def random_images(r: np.random.Generator, blocks: int = 3) -> Graph:
-    """Up to ``blocks`` bottlenecks behind a stem, some with a residual or a tensor that is read twice."""
+def random_images(r: np.random.Generator, blocks: int = 3, classes: int | None = None) -> Graph:
+    """Up to ``blocks`` bottlenecks behind a stem, some with a residual or a tensor that is read twice.
+
+    ``classes``: a float classifier behind it.
+    """
     builder = Builder("images")
     size = int(r.integers(6, 13))
     x = builder.input("x", (size, size, 3), "int8", _quantization(r))
@@ -67,4 +70,10 @@ def random_images(r: np.random.Generator, blocks: int = 3) -> Graph:
             attributes: dict[str, Any] = add_attributes(other.quantization, y.quantization, q)
             y = builder.emit("add_int8", [other, y], "sum", "test", quantization=q, **attributes)
         x = y
+    if classes is not None:
+        assert x.quantization is not None
+        numbers: dict[str, Any] = {"scale": SCALE, "zero_point": int(x.quantization.zero_point)}
+        real = builder.emit("dequantize", [builder.reshape(x, (x.size,), "flat", "test")], "real", "test", **numbers)
+        weight = builder.constant("weight", 0.1 * r.normal(size=(classes, x.size)), "test")
+        x = builder.emit("dense", [real, weight, builder.constant("bias", np.zeros(classes), "test")], "y", "test")
     return verify(builder.finish(x, "test"))

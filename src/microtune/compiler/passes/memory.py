@@ -158,7 +158,11 @@ ORDERS: tuple[Order, ...] = (
 )
 
 
-def _pack(buffers: Sequence[Buffer], bound: int) -> tuple[list[int], int]:
+def pack(buffers: Sequence[Buffer], bound: int) -> tuple[list[int], int]:
+    """Offsets for the buffers, no two that are live together overlapping, and the bytes they take.
+
+    The search ends at ``bound``, the most bytes live at once.
+    """
     packing = _Packing(buffers)
     best: tuple[int, list[int], list[int]] | None = None
     for key in ORDERS:
@@ -184,6 +188,6 @@ def plan_arena(graph: Graph, outside: frozenset[str], placed_inputs: tuple[str, 
         return Arena((), 0, 0)
     # what is live grows only where a buffer begins
     bound = max(sum(b.bytes for b in buffers if b.first <= a.first <= b.last) for a in buffers)
-    offsets, most = _pack(buffers, bound)
+    offsets, most = pack(buffers, bound)
     placed = [replace(buffer, offset=offset) for buffer, offset in zip(buffers, offsets, strict=True)]
     return Arena(tuple(sorted(placed, key=lambda b: (b.first, b.offset))), most, bound)
