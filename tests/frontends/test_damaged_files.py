@@ -39,7 +39,58 @@ def valid() -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
 
 
-WHOLE = valid()
+def image_net() -> bytes:
+    """A convolutional net with QDQ pairs, pools, a skip connection and every kind of list in its attributes."""
+    generator = np.random.default_rng(4)
+    weights = {
+        "a": generator.normal(size=(3, 2, 3, 3)).astype(np.float32),
+        "d": generator.integers(-127, 128, (3, 1, 3, 3)).astype(np.int8),
+        "ds": np.full(3, 0.01, np.float32),
+        "dz": np.zeros(3, np.int8),
+        "s": np.float32(0.05),
+        "z": np.int8(3),
+        "n": np.ones(3, np.float32),
+        "w": generator.normal(size=(12, 2)).astype(np.float32),
+        "p": np.array([0, 0, 1, 1, 0, 0, 0, 0]),
+        "lo": np.array([0]),
+        "end": np.array([4]),
+        "ax": np.array([2]),
+    }
+
+    def pair(name: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{name}i"], name=f"q_{name}"),
+            helper.make_node("DequantizeLinear", [f"{name}i", "s", "z"], [f"{name}q"], name=f"r_{name}"),
+        ]
+
+    nodes = [
+        helper.make_node("Pad", ["x", "p"], ["padded"], name="pad"),
+        helper.make_node("Conv", ["padded", "a"], ["c"], name="conv", strides=[1, 1], pads=[0, 0, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "n", "n", "n", "n"], ["b"], name="norm"),
+        helper.make_node("HardSwish", ["b"], ["h"], name="act"),
+        *pair("h"),
+        helper.make_node("DequantizeLinear", ["d", "ds", "dz"], ["dq"], name="weight", axis=0),
+        helper.make_node("Conv", ["hq", "dq"], ["e"], name="depthwise", group=3, auto_pad="SAME_UPPER"),
+        *pair("e"),
+        helper.make_node("Add", ["hq", "eq"], ["sum"], name="skip"),
+        *pair("sum"),
+        helper.make_node("MaxPool", ["sumq"], ["m"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Slice", ["m", "lo", "end", "ax"], ["cut"], name="cut"),
+        helper.make_node("Transpose", ["cut"], ["t"], name="turn", perm=[0, 2, 3, 1]),
+        helper.make_node("Flatten", ["t"], ["f"], name="flat"),
+        helper.make_node("MatMul", ["f", "w"], ["y"], name="fc"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 2, 4, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("N", 2))],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+
+
+WHOLE, IMAGES = valid(), image_net()
 
 
 def check(data: bytes, path: Path) -> None:
@@ -63,6 +114,56 @@ def test_changed_bytes(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
     for at, value in changes:
         data[at] = value
     check(bytes(data), tmp_path / "net.onnx")
+
+
+@SETTINGS
+@given(st.lists(st.tuples(st.integers(0, len(IMAGES) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_changed_bytes_of_an_image_net(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(IMAGES)
+    for at, value in changes:
+        data[at] = value
+    check(bytes(data), tmp_path / "net.onnx")
+
+
+def test_bits_and_truncations_of_an_image_net(tmp_path: Path) -> None:
+    assert "conv2d" in [item.op for item in load(onnx.load_from_string(IMAGES)).nodes]
+    for at in range(len(IMAGES)):
+        check(IMAGES[:at] + bytes([IMAGES[at] ^ (1, 8, 128)[at % 3]]) + IMAGES[at + 1 :], tmp_path / "net.onnx")
+    for length in range(0, len(IMAGES), 3):
+        check(IMAGES[:length], tmp_path / "net.onnx")
+
+
+ABSURD = st.integers(-(2**40), 2**40) | st.integers(-3, 9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_absurd_numbers_and_wires_of_an_image_net(data: st.DataObject) -> None:
+    """Lists of numbers in attributes, shapes of weights, and which value a node reads: cycles too."""
+    model = onnx.load_from_string(IMAGES)
+    item = data.draw(st.sampled_from([item for item in model.graph.node if item.attribute]))
+    for attribute in item.attribute:
+        if attribute.ints:
+            attribute.ints[:] = data.draw(st.lists(ABSURD, max_size=6))
+        elif attribute.type == onnx.AttributeProto.INT:
+            attribute.i = data.draw(ABSURD)
+    if data.draw(st.booleans()):
+        rewired = data.draw(st.sampled_from(list(model.graph.node)))
+        names = [name for other in model.graph.node for name in other.output] + [
+            t.name for t in model.graph.initializer
+        ]
+        rewired.input[data.draw(st.integers(0, len(rewired.input) - 1))] = data.draw(st.sampled_from(names))
+    if data.draw(st.booleans()):
+        weight = data.draw(st.sampled_from(list(model.graph.initializer)))
+        if data.draw(st.booleans()):
+            weight.dims[:] = data.draw(st.lists(ABSURD, max_size=5))
+        else:  # indices and pads of any size
+            values = np.array(data.draw(st.lists(ABSURD, min_size=1, max_size=8)))
+            weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    try:
+        verify(load(model))
+    except ModelError as error:
+        assert str(error).strip()
 
 
 def test_every_single_bit(tmp_path: Path) -> None:

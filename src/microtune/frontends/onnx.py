@@ -17,7 +17,7 @@ from microtune.frontends.onnx_layout import plain
 from microtune.frontends.onnx_operators import ADVICE, CONVERTERS, TAKES
 from microtune.frontends.onnx_quantized import target_of
 from microtune.frontends.onnx_values import Call, Constant, Value, Variable
-from microtune.ir import Graph
+from microtune.ir import Graph, Tensor
 
 LARGEST_FILE = 1 << 30
 OLDEST_OPSET = 7  # before it, broadcasting was an attribute and batch normalisation had a training switch
@@ -233,6 +233,7 @@ def from_onnx(model: onnx.ModelProto, name: str | None = None, folder: Path | No
         for item in node.input:
             readers.setdefault(item, []).append(node)
     # constants first: a layer looks at the scales of the QuantizeLinear behind it
+    moved: dict[tuple[Any, ...], Tensor] = {}
     for node in sorted(graph.node, key=lambda node: node.op_type != "Constant"):
         attributes = _attributes(node, opset, folder)
         inputs = tuple(_resolve(values, item, node, graph) for item in node.input)
@@ -250,6 +251,7 @@ def from_onnx(model: onnx.ModelProto, name: str | None = None, folder: Path | No
             result == output,
             target_of(result, readers, values, (output,)),
             builder,
+            moved,
         )
         values[result] = _convert(call, node.op_type)
     found = values.get(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from microtune.errors import ModelError
 from microtune.frontends.builder import check_size
 from microtune.frontends.onnx_constants import axes_of
-from microtune.frontends.onnx_layout import channels_last
+from microtune.frontends.onnx_layout import channels_last, plain
 from microtune.frontends.onnx_quantized import int8_layer, same
 from microtune.frontends.onnx_values import Call, Value, Variable
 from microtune.ir import Tensor
@@ -159,8 +160,7 @@ def conv(call: Call) -> Value:
     tensor = _image(call, x)
     if any(max(pair) >= taps for pair, taps in zip(window.padding, window.kernel, strict=True)):
         tensor, window = _padded(call, tensor, window)
-    real = None if bias is None else bias.array.astype(np.float64)
-    y = int8_layer(call, f"{op}_int8", x, tensor, weight, 0, turn, axis, real, **window.geometry)
+    y = int8_layer(call, f"{op}_int8", x, tensor, weight, 0, turn, axis, bias, **window.geometry)
     if y is not None:
         return call.settled(_result(call, x, y), y)
     if x.is_int8:
@@ -215,6 +215,8 @@ def average_pool(call: Call) -> Value:
 def _mean(call: Call, x: Variable, axes: Sequence[int], shape: Sequence[int]) -> Value:
     """The mean over some axes of a sample; ``shape`` is that of the result."""
     x = call.ending_in(x, [axis for axis in range(len(x.shape)) if axis not in axes])
+    if math.prod(shape) == x.tensor.size:  # each mean is that of one number
+        return replace(x, shape=tuple(shape), arrangement=plain(tuple(shape)))
     if not x.is_int8 or call.target is None:
         return call.result(call.emit("global_average", call.real(x).tensor), shape)
     q, kind = call.target.quantization, call.target.kind

@@ -26,15 +26,18 @@ NUMPY = {"add": np.add, "multiply": np.multiply}
 
 
 def channel_affine(
-    call: Call, x: Variable, axis: int, gamma: Constant | Tensor, beta: Constant | Tensor, wish: str = ""
+    call: Call, x: Variable, axis: int | None, gamma: Constant | Tensor, beta: Constant | Tensor, wish: str = ""
 ) -> Variable:
-    """gamma x + beta with a number for each place along ``axis``; ``x`` is brought into an order that ends there."""
+    """gamma x + beta with a number for each place along ``axis``; ``x`` is brought into an order that ends there.
+
+    Without an axis the numbers are the same everywhere, and ``x`` stays as it is.
+    """
 
     def tensor(given: Constant | Tensor) -> Tensor:
         return given if isinstance(given, Tensor) else call.builder.constant(given.name, given.array, call.where)
 
     numbers = (tensor(gamma), tensor(beta))
-    x = call.ending_in(x, (axis,))
+    x = x if axis is None else call.ending_in(x, (axis,))
     return replace(x, tensor=call.emit("channel_affine", x.tensor, *numbers, wish=wish))
 
 
@@ -61,14 +64,16 @@ def with_constant(call: Call, op: str, x: Variable, constant: Constant, wish: st
         return replace(
             x, tensor=call.emit(op, x.tensor, call.builder.constant(constant.name, data, call.where), wish=wish)
         )
-    # the same number everywhere goes along the axis that is last already
-    have = x.arrangement.axes(x.shape)
-    axis = axes[0] if axes else have[-1] if have else len(x.shape) - 1
-    index = tuple(slice(None) if other == axis else 0 for other in range(sample.ndim))
-    numbers = Constant(constant.name, np.asarray(sample[index]))
-    neutral = np.full(numbers.array.shape, 0.0 if op == "multiply" else 1.0)
+    count = x.shape[axes[0]] if axes else x.tensor.shape[-1]
+    index = tuple(slice(None) if other in axes else 0 for other in range(sample.ndim))
+    numbers = Constant(constant.name, np.broadcast_to(sample[index], (count,)))
+    neutral = np.full(count, 0.0 if op == "multiply" else 1.0)
     other = Constant(f"{wish or call.output}.{'shift' if op == 'multiply' else 'factor'}", neutral)
-    return channel_affine(call, x, axis, *((numbers, other) if op == "multiply" else (other, numbers)), wish)
+    return channel_affine(call, x, axes[0] if axes else None, *_gamma_beta(op, numbers, other), wish)
+
+
+def _gamma_beta(op: str, numbers: Constant | Tensor, neutral: Constant) -> tuple[Constant | Tensor, Constant | Tensor]:
+    return (numbers, neutral) if op == "multiply" else (neutral, numbers)
 
 
 def _int8_with_constant(
@@ -136,7 +141,7 @@ def pair(call: Call, op: str, a: Variable, b: Variable) -> Variable:
         a, numbers = call.real(a), call.vector(call.real(b))
         name, count = f"{call.output}.{'shift' if op == 'multiply' else 'factor'}", a.shape[axis]
         other = Constant(name, np.full(count, 0.0 if op == "multiply" else 1.0))
-        return channel_affine(call, a, axis, *((numbers, other) if op == "multiply" else (other, numbers)))
+        return channel_affine(call, a, axis, *_gamma_beta(op, numbers, other))
     if a.is_int8 and b.is_int8 and call.target is not None:
         a, tensor = _together(call, a, b)
         return call.settled(a, _int8_pair(call, op, a.tensor, tensor))

@@ -38,8 +38,7 @@ def _dense(
         return x.arrangement.sort(own if stored_axis == 0 else own.T)
 
     if x.is_int8 and stored_axis is not None:
-        real = None if bias is None else bias.array.astype(np.float64)
-        y = int8_layer(call, "dense_int8", x, call.vector(x), weight, stored_axis, turn, 0, real)
+        y = int8_layer(call, "dense_int8", x, call.vector(x), weight, stored_axis, turn, 0, bias)
         if y is not None:
             return call.settled(call.result(y, (outputs,)), y)
     vector = call.vector(call.real(x))

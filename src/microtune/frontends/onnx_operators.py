@@ -59,7 +59,7 @@ _MOVES = frozenset(
 TAKES: Mapping[str, frozenset[str]] = {
     "whole": _MOVES | {"Cast"},
     "stored": _MOVES | {"DequantizeLinear"},
-    "settled": frozenset(("Relu", "Clip", "QuantizeLinear")),
+    "settled": onnx_quantized.PASSED | {"Relu", "Clip", "QuantizeLinear"},
 }
 """Operators for each kind of value that is not real; see ``Variable``."""
 

@@ -27,6 +27,9 @@ from microtune.ops.quantized_build import (
     lookup_table,
 )
 
+PASSED = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+"""Operators that may stand between a layer and its QuantizeLinear: they do not change a number."""
+MOST_PASSED = 16
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -34,12 +37,17 @@ def same(a: Quantization, b: Quantization) -> bool:
     return bool(a.scale == b.scale and a.zero_point == b.zero_point)
 
 
-def _scale_and_zero(where: str, scale: Value | None, zero: Value | None) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scales and zero points, both for signed integers, and what is to be taken off an unsigned one."""
+def _scale_and_zero(
+    where: str, scale: Value | None, zero: Value | None, kind: Any = np.uint8
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Scales and zero points, both for signed integers, and what is to be taken off an unsigned one.
+
+    kind: the type of the integers where no zero point tells it.
+    """
     if not isinstance(scale, Constant) or not isinstance(zero, Constant | None):
         raise ModelError(f"{where}: its scale and zero point must be constant")
-    scales = np.asarray(scale.array, np.float32)
-    points = np.zeros(scales.shape, np.uint8) if zero is None else zero.array
+    scales = np.atleast_1d(np.asarray(scale.array, np.float32))
+    points = np.zeros(scales.shape, kind) if zero is None else np.atleast_1d(zero.array)
     if points.dtype not in (np.int8, np.uint8, np.int32) or points.shape != scales.shape or scales.ndim > 1:
         raise ModelError(
             f"{where}: integers of the type {points.dtype} with scales {scales.shape} and zero points {points.shape} "
@@ -55,7 +63,7 @@ def _activation(where: str, scale: Value | None, zero: Value | None) -> Quantiza
     scales, points, _ = _scale_and_zero(where, scale, zero)
     if scales.size != 1 or (isinstance(zero, Constant) and zero.array.dtype == np.int32):
         raise ModelError(f"{where}: an activation takes one scale and a zero point of int8 or uint8")
-    return activation_quantization(float(scales.reshape(())), int(points.reshape(())))
+    return activation_quantization(float(scales[0]), int(points[0]))
 
 
 def clip_limits(attributes: Mapping[str, Any], inputs: Sequence[Value | None], where: str) -> tuple[float, float]:
@@ -81,9 +89,9 @@ def clip_kind(low: float, high: float) -> str | None:
 def target_of(
     name: str, readers: Mapping[str, Sequence[onnx.NodeProto]], values: Mapping[str, Value], outputs: Sequence[str]
 ) -> Target | None:
-    """The QuantizeLinear that alone reads value ``name``, directly or behind one ReLU or ReLU6."""
+    """The QuantizeLinear that alone reads value ``name``, directly or behind one ReLU or ReLU6 and moves."""
     kind = "none"
-    for _ in range(3):
+    for _ in range(MOST_PASSED):
         nodes = readers.get(name, ())
         if len(nodes) != 1 or name in outputs or nodes[0].input[0] != name:
             return None
@@ -94,6 +102,9 @@ def target_of(
                 return Target(_activation("", *[*given, None][1:3]), kind)
             except (ModelError, ValueError):
                 return None  # QuantizeLinear itself says what is wrong
+        if node.op_type in PASSED:
+            name = node.output[0]
+            continue
         if kind != "none" or node.op_type not in ("Relu", "Clip"):
             return None
         try:
@@ -169,7 +180,7 @@ def dequantize_linear(call: Call) -> Value:
         return _dequantized_constant(call, value)
     x = call.variable()
     q = _activation(call.where, call.input(1), call.input(2))
-    if x.kind != "stored" or not same(q, x.quantization):
+    if x.kind != "stored" or call.input(2) is None or not same(q, x.quantization):
         raise ModelError(f"{call.where}: reads what no QuantizeLinear with the same scale and zero point wrote")
     x = replace(x, kind="real")
     if not call.is_output:
@@ -179,7 +190,7 @@ def dequantize_linear(call: Call) -> Value:
 
 def _dequantized_constant(call: Call, value: Constant) -> Constant:
     """Real values in float64, which holds the product of a 32-bit integer and a scale to the last step."""
-    scales, points, shift = _scale_and_zero(call.where, call.input(1), call.input(2))
+    scales, points, shift = _scale_and_zero(call.where, call.input(1), call.input(2), value.array.dtype)
     if value.array.dtype not in (np.int8, np.uint8, np.int32):
         raise ModelError(f"{call.where}: '{value.name}' is of the type {value.array.dtype}, not int8, uint8 or int32")
     shape = _spread(call, scales, value.array.ndim)
@@ -201,13 +212,13 @@ def int8_layer(
     channel_axis: int,
     turn: Callable[[np.ndarray], np.ndarray],
     turned_axis: int,
-    bias: np.ndarray | None,
+    bias: Constant | None,
     **geometry: Any,
 ) -> Tensor | None:
     """conv2d_int8 and its like, or None where the node is to be computed on real values.
 
     ``tensor`` is ``x`` as the operator takes it. ``turn`` brings the weight into the form of the operator, its
-    output channels from ``channel_axis`` to ``turned_axis``. bias: real values (O,).
+    output channels from ``channel_axis`` to ``turned_axis``. bias: (O,).
     """
     target, stored = call.target, weight.stored
     if not x.is_int8 or target is None or stored is None or stored.array.dtype != np.int8:
@@ -223,7 +234,7 @@ def int8_layer(
     outputs = weight.array.shape[channel_axis]
     scales = np.broadcast_to(q.scale, (outputs,)).astype(np.float32)
     step = bias_quantization(x.quantization, scales)
-    real = np.zeros(outputs) if bias is None else bias
+    real = np.zeros(outputs) if bias is None else bias.array.astype(np.float64)
     limits = np.iinfo(np.int32)
     with np.errstate(all="ignore"):
         steps = np.nan_to_num(np.rint(real / step.scale.astype(np.float64)))
@@ -234,7 +245,7 @@ def int8_layer(
         make(
             weight.name, np.ascontiguousarray(turn(stored.array)), call.where, channel_quantization(scales, turned_axis)
         ),
-        make(f"{weight.name}.bias", integers, call.where, step),
+        make(f"{weight.name}.bias" if bias is None else bias.name, integers, call.where, step),
         make(f"{weight.name}.multiplier", multiplier, call.where, None),
         make(f"{weight.name}.shift", shift, call.where, None),
     )

@@ -21,6 +21,9 @@ from microtune.frontends.onnx_values import Call, Constant, Value, Variable
 from microtune.ir import Tensor
 from microtune.ops.quantized_build import quantize_array
 
+MOST_PADDED = 3
+"""Axes that the operator ``pad`` takes at once."""
+
 
 def identity(call: Call) -> Value:
     return call.variable()
@@ -253,7 +256,18 @@ def pad(call: Call) -> Value:
     check_size(shape, call.where)
     q = x.tensor.quantization
     stored: float | int = float(np.float32(value)) if q is None else int(quantize_array(value, q))
-    tensor = call.emit("pad", x.tensor, quantization=q, padding=padding, value=stored)
+    tensor = x.tensor
+    if len(padding) <= MOST_PADDED:
+        tensor = call.emit("pad", tensor, quantization=q, padding=padding, value=stored)
+    else:  # one axis after the other, all before it and all behind it being one each
+        for axis, sides in enumerate(padding):
+            if any(sides):
+                sizes_now = tensor.shape
+                around = (math.prod(sizes_now[:axis]), sizes_now[axis], math.prod(sizes_now[axis + 1 :]))
+                tensor = call.seen_as(tensor, around, f"{tensor.name}.around")
+                tensor = call.emit("pad", tensor, quantization=q, padding=((0, 0), sides, (0, 0)), value=stored)
+                grown = (*sizes_now[:axis], sizes_now[axis] + sum(sides), *sizes_now[axis + 1 :])
+                tensor = call.seen_as(tensor, grown, f"{tensor.name}.grown")
     return replace(x, tensor=tensor, shape=shape, arrangement=arrange(shape, order))
 
 

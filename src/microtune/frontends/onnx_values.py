@@ -71,7 +71,10 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One ONNX node with its inputs resolved. ``is_output``: it computes the output of the model."""
+    """One ONNX node with its inputs resolved. ``is_output``: it computes the output of the model.
+
+    ``moved`` remembers, for all nodes of a model, what is shared between them.
+    """
 
     where: str
     name: str
@@ -83,6 +86,20 @@ class Call:
     is_output: bool
     target: Target | None
     builder: Builder
+    moved: dict[tuple[Any, ...], Tensor]
+
+    def once(
+        self, op: str, x: Tensor, wish: str, quantization: Quantization | None = None, **attributes: Any
+    ) -> Tensor:
+        """A node that all calls share, however many of them want the same of the same tensor."""
+        key = (op, x.name, *attributes.values())
+        if key not in self.moved:
+            self.moved[key] = self.emit(op, x, wish=wish, quantization=quantization, **attributes)
+        return self.moved[key]
+
+    def seen_as(self, x: Tensor, shape: tuple[int, ...], wish: str) -> Tensor:
+        """``x`` reshaped; ``x`` itself if it has that shape."""
+        return x if x.shape == shape else self.once("reshape", x, wish, x.quantization, shape=shape)
 
     def input(self, index: int) -> Value | None:
         """An input, or None where an optional one is left out."""
@@ -123,7 +140,7 @@ class Call:
 
     def vector(self, x: Variable) -> Tensor:
         """The elements of ``x`` in the order of memory."""
-        return self.builder.reshape(x.tensor, (x.tensor.size,), f"{x.tensor.name}.vector", self.where)
+        return self.seen_as(x.tensor, (x.tensor.size,), f"{x.tensor.name}.vector")
 
     def arranged(self, x: Variable, order: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
         """The tensor of ``x`` with the axes of its shape in ``order``, seen as ``shape`` if that is given."""
@@ -132,21 +149,19 @@ class Call:
         wanted = tuple(axis for axis in order if x.shape[axis] != 1)
         have = x.arrangement.axes(x.shape)
         if have == wanted:
-            return self.builder.reshape(x.tensor, target, f"{name}.reshaped", self.where)
+            return self.seen_as(x.tensor, target, f"{name}.reshaped")
         if have is None:
             sizes = tuple(x.arrangement.grid[index] for index in x.arrangement.order)
             back = tuple(int(index) for index in np.argsort(x.arrangement.order))
-            tensor = self.builder.reshape(x.tensor, sizes, f"{name}.grid", self.where)
-            tensor = self.emit(
-                "transpose", tensor, wish=f"{name}.listed", quantization=tensor.quantization, permutation=back
-            )
+            tensor = self.seen_as(x.tensor, sizes, f"{name}.grid")
+            tensor = self.once("transpose", tensor, f"{name}.listed", tensor.quantization, permutation=back)
             return self.arranged(replace(x, tensor=tensor, arrangement=plain(x.shape)), order, shape)
         # axes of size 1 are left out of the move and come back with the last reshape
         sizes = tuple(x.shape[axis] for axis in have)
-        tensor = self.builder.reshape(x.tensor, sizes, f"{name}.axes", self.where)
+        tensor = self.seen_as(x.tensor, sizes, f"{name}.axes")
         turned = tuple(have.index(axis) for axis in wanted)
-        tensor = self.emit("transpose", tensor, wish=wish, quantization=tensor.quantization, permutation=turned)
-        return self.builder.reshape(tensor, target, f"{wish}.reshaped", self.where)
+        tensor = self.once("transpose", tensor, wish, tensor.quantization, permutation=turned)
+        return self.seen_as(tensor, target, f"{wish}.reshaped")
 
     def ending_in(self, x: Variable, axes: Sequence[int]) -> Variable:
         """``x`` in a tensor whose last dimension is these axes as one; nothing is moved if that is so already."""
@@ -172,7 +187,7 @@ class Call:
         q = x.quantization
         scale, zero_point = float(q.scale), int(q.zero_point)
         wish = f"{x.tensor.name}.real"
-        return replace(x, tensor=self.emit("dequantize", x.tensor, wish=wish, scale=scale, zero_point=zero_point))
+        return replace(x, tensor=self.once("dequantize", x.tensor, wish, scale=scale, zero_point=zero_point))
 
     def settled(self, x: Variable, tensor: Tensor) -> Variable:
         """``x`` in another tensor, that of an int8 operator to which the target is already applied."""

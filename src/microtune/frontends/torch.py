@@ -51,10 +51,13 @@ def _first_sample(module: Any, example: Any) -> Any:
         x = example if isinstance(example, torch.Tensor) else torch.as_tensor(np.asarray(example))
     except (TypeError, ValueError) as error:
         raise ModelError(f"example is no tensor, and {type(example).__name__!r} cannot be made one: {error}") from error
-    x = x.detach().to(dtype=parameter.dtype, device=parameter.device)
+    x = x.detach().to(device=parameter.device)
     if x.ndim == 0 or x.numel() == 0:
         raise ModelError(f"example has the shape {tuple(x.shape)}; one sample or a batch of samples is needed")
-    candidates = [x[None]] if x.ndim == 1 else [x[:1], x[None]]
+    # whole numbers are indices if the module takes them as such
+    kinds = [parameter.dtype] if x.is_floating_point() else [torch.int64, parameter.dtype]
+    shaped = [x[None]] if x.ndim == 1 else [x[:1], x[None]]
+    candidates = [item.to(kind) for kind in kinds for item in shaped]
     failures = []
     for candidate in candidates:
         try:
@@ -62,8 +65,9 @@ def _first_sample(module: Any, example: Any) -> Any:
             return candidate
         except Exception as error:
             failures.append(error)
-    tried = " or ".join(str(tuple(candidate.shape)) for candidate in candidates)
-    raise ModelError(f"{type(module).__name__} fails on an example of shape {tried}: {failures[0]}") from failures[0]
+    tried = " or ".join(str(tuple(candidate.shape)) for candidate in shaped)
+    cause = failures[-len(shaped)]
+    raise ModelError(f"{type(module).__name__} fails on an example of shape {tried}: {cause}") from cause
 
 
 def _export(module: Any, x: Any) -> Any:
