@@ -92,8 +92,9 @@ def test_absurd_words(tmp_path: Path, whole: bytes, at: int, value: int) -> None
 
 
 @pytest.mark.parametrize("whole", WHOLE, ids=["float32", "int8"])
-def test_a_bit_of_every_byte(tmp_path: Path, whole: bytes) -> None:
-    for at in range(len(whole)):
+def test_a_bit_of_every_third_byte(tmp_path: Path, whole: bytes) -> None:
+    """Every third meets each of the four bytes of numbers and offsets."""
+    for at in range(0, len(whole), 3):
         check(whole[:at] + bytes([whole[at] ^ 1 << (at * 5 + at // 8) % 8]) + whole[at + 1 :], tmp_path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.frontends.tflite_cases import UNIT, Net, compare, dense, execute, load_bytes, window
+from tests.frontends.tflite_cases import UNIT, Net, compare, dense, execute, execute_compiled, load_bytes, window
 
 from microtune.ir import Graph
 
@@ -136,7 +136,7 @@ def test_residual_network(dtype: str) -> None:
     dense(net, 5)
     net.emit("SOFTMAX", [], net.shape, "SoftmaxOptions", (1 / 256, -128), beta=1.0)
     # values are of magnitude 10 at most; four layers of at most 27 products, each of gain below 4
-    graph = compare(net, 4**4 * tolerance(27), steps=1)
+    graph = compare(net, 4**4 * tolerance(27), steps=1, run_graph=execute_compiled)
     if dtype == "int8":
         assert {graph.tensor(name).dtype for name in (*graph.inputs, *graph.outputs)} == {"int8"}
         q = graph.tensor(graph.outputs[0]).quantization

@@ -1,4 +1,4 @@
-"""The promise: the four MLPerf Tiny networks, float and int8, agree with LiteRT.
+"""The promise: the four MLPerf Tiny networks, float and int8, in generated C, agree with LiteRT.
 
 Float: largest error 1e-4 of the largest output. int8: at most one step apart, and 99.9 % of the outputs equal.
 The published "float32" keyword net stores its convolutions as int8 weights with a scale, which LiteRT runs by rounding
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from examples.speaker.audio import CLIPS_PATH, features, keyword_clips
-from tests.frontends.tflite_cases import execute
+from tests.frontends.tflite_cases import execute_compiled
 from tests.ops.tflite_models import run
 
 from microtune.frontends import load
@@ -101,7 +101,7 @@ def both(name: str) -> tuple[Graph, np.ndarray, np.ndarray]:
     graph = load(model)
     x = stored(graph, inputs_of(name))
     oracle = with_float_weights(model.read_bytes()) if name in FLOAT else model.read_bytes()
-    return graph, execute(graph, x), np.concatenate([run(oracle, [sample[None]])[0] for sample in x])
+    return graph, execute_compiled(graph, x), np.concatenate([run(oracle, [sample[None]])[0] for sample in x])
 
 
 @needs_models
@@ -117,7 +117,7 @@ def test_the_float_keyword_net_hears_what_litert_hears() -> None:
     """On the file as published: what its rounding of the activations changes is not which word it is."""
     model, x = MODELS / "kws_ref_model_float32.tflite", spoken_words()
     expected = np.concatenate([run(model.read_bytes(), [sample[None]])[0] for sample in x])
-    found = execute(load(model), x)
+    found = execute_compiled(load(model), x)
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95
 
 

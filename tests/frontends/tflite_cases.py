@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tests.ops.tflite_models import ACTIVATION, PADDING, ModelBuilder, run
 
+from microtune.compiler.inference import compile_inference
 from microtune.frontends import load
 from microtune.ir import Graph
 from microtune.ops.evaluate import evaluate
@@ -35,8 +36,14 @@ SIGMOID, SOFTMAX, TANH = (1 / 256, -128), (1 / 256, -128), (1 / 128, 0)
 
 
 def execute(graph: Graph, samples: np.ndarray) -> np.ndarray:
-    """Outputs of samples (n, *input shape), by what the graph means. The C kernels equal it in their own tests."""
+    """Outputs of samples (n, *input shape), by what the graph means; cheap enough for hundreds of small graphs."""
     return evaluate(graph, {graph.inputs[0]: samples})[graph.outputs[0]]
+
+
+def execute_compiled(graph: Graph, samples: np.ndarray) -> np.ndarray:
+    """The same by the generated C."""
+    with tempfile.TemporaryDirectory() as folder:
+        return compile_inference(graph, Path(folder) / "net").run(samples)
 
 
 def load_bytes(model: bytes) -> Graph:
@@ -173,13 +180,16 @@ def add_constant(net: Net, code: str, array: np.ndarray, activation: str = "none
     return net.emit(code, [other], net.shape, options, (net.scale * 1.5, net.zero), **given)
 
 
-def compare(net: Net, tolerance: float = 0.0, steps: int = 0, plain: bool = True) -> Graph:
+def compare(
+    net: Net, tolerance: float = 0.0, steps: int = 0, plain: bool = True,
+    run_graph: Callable[[Graph, np.ndarray], np.ndarray] = execute,
+) -> Graph:  # fmt: skip
     """The imported graph computes what LiteRT does: float to ``tolerance``, int8 to ``steps``."""
     model = net.finish(with_all_biases=True)
     graph = load_bytes(net.finish())
     samples = net.sample()
     expected = np.concatenate([run(model, [sample[None]], plain)[0] for sample in samples])
-    found = execute(graph, samples)
+    found = run_graph(graph, samples)
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape or (found.shape == (len(samples), 1) and expected.shape == (len(samples),))
     if net.dtype == "int8":
