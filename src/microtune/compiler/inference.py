@@ -49,7 +49,7 @@ def emit_network(graph: Graph, name: str) -> dict[str, str | bytes]:
         "arena_bytes": program.arena.bytes,
         "bound": program.arena.bound,
         "place": program.arena.offset(source),
-        "headers": sorted({OPS[node.op].header for node in graph.nodes}),
+        "headers": sorted({OPS[node.op].header for node in program.graph.nodes}),
         "body": body,
         "base": base,
         "learns": 0,

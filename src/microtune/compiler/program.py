@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from microtune.compiler.passes.autodiff import dependents, differentiate
+from microtune.compiler.passes.fuse_rows import fuse_rows
 from microtune.compiler.passes.memory import Arena, plan_arena
-from microtune.compiler.passes.schedule import reorder
+from microtune.compiler.passes.recompute import recompute
 from microtune.compiler.passes.updates import attach_least_squares, attach_updates
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, verify
+from microtune.ops.quantized_functions import recognised
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import RLS, Gradient
 
@@ -52,21 +54,50 @@ class Programs:
 def without_final(graph: Graph, loss: Loss) -> Graph:
     """Drop a final sigmoid or softmax that the loss contains: the cross-entropies work on logits."""
     last = graph.producer(graph.outputs[0])
-    if loss.activation is None or last is None or last.op not in ("sigmoid", "softmax"):
+    if last is not None and last.op == "dequantize":
+        before = graph.producer(last.inputs[0])
+        if before is not None and _ends_in(graph, before) is not None:
+            return without_final(_without(graph, last), loss)
+    ending = None if last is None else _ends_in(graph, last)
+    if loss.activation is None or last is None or ending is None:
         return graph
-    if last.op != loss.activation:
+    if ending != loss.activation:
         raise PlanError(
-            f"the model ends in {last.op}, which goes with "
-            f"{'cross_entropy' if last.op == 'softmax' else 'binary_cross_entropy'}, not with {loss.operator}"
+            f"the model ends in {ending}, which goes with "
+            f"{'cross_entropy' if ending == 'softmax' else 'binary_cross_entropy'}, not with {loss.operator}"
         )
+    return _without(graph, last)
+
+
+def _without(graph: Graph, last: Node) -> Graph:
+    """The graph that ends before its last node."""
     rest = tuple(node for node in graph.nodes if node is not last)
     return replace(graph, outputs=last.inputs[:1]).with_nodes(rest)
 
 
-def placed(graph: Graph, step: str, placed_inputs: Sequence[str] = ()) -> Program:
-    """A graph in order and placed in memory; ``placed_inputs`` get a place in the arena too."""
+def _ends_in(graph: Graph, node: Node) -> str | None:
+    """``sigmoid`` or ``softmax`` where a node computes one, in float32 or int8."""
+    if node.op in ("sigmoid", "softmax"):
+        return node.op
+    if node.op == "softmax_int8":
+        return "softmax"
+    if node.op == "lookup_int8":
+        x, table = (graph.tensor(name) for name in node.inputs)
+        y = graph.tensor(node.output)
+        if table.data is not None and x.quantization is not None and y.quantization is not None:
+            name = recognised(table.data, x.quantization, y.quantization)
+            return name if name == "sigmoid" else None
+    return None
+
+
+def placed(graph: Graph, step: str, placed_inputs: Sequence[str] = (), enough: int = 0) -> Program:
+    """A graph in order and placed in memory; ``placed_inputs`` get a place in the arena too.
+
+    ``enough``: bytes of the arena that are there anyway. Nothing is fused or computed twice to need fewer.
+    """
     verify(graph, step)
-    ordered = verify(reorder(graph), f"reordering of {step}")
+    rows = verify(fuse_rows(graph, placed_inputs, enough), f"fusing rows after {step}")
+    ordered = verify(recompute(rows, placed_inputs, enough), f"reordering after {step}")
     constants = [tensor.name for tensor in ordered.constants]
     outside = frozenset([*graph.inputs, *graph.outputs, *constants]) - frozenset(placed_inputs)
     return Program(ordered, plan_arena(ordered, outside, tuple(placed_inputs)))
@@ -149,10 +180,12 @@ def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer
     trained = sorted(trained, key=lambda name: graph.tensor(name).dtype != "float32")
     backbone, head = split(graph, trained)
     step, state = training_step(head, trained, loss, optimizer)
+    training = placed(step, "attaching the optimiser")
+    backbone = _unlearnt_removed(backbone)
     return Programs(
-        backbone=placed(_unlearnt_removed(backbone), "splitting off the backbone", own_inputs(backbone)),
-        head=placed(head, "splitting off the head"),
-        step=placed(step, "attaching the optimiser"),
+        backbone=placed(backbone, "splitting off the backbone", own_inputs(backbone), training.arena.bytes),
+        head=placed(head, "splitting off the head", enough=training.arena.bytes),
+        step=training,
         hidden=None,
         cut=tuple(graph.tensor(name) for name in head.inputs),
         trained=tuple(graph.tensor(name) for name in trained),

@@ -79,6 +79,8 @@ def fuse_rows(graph: Graph, placed_inputs: Sequence[str] = (), enough: int = 0) 
         live = live_bytes(reorder(given, placed_inputs), placed_inputs)
         return max(live, default=0), live.count(max(live, default=0))
 
+    if not _bottlenecks(graph):
+        return graph
     best, kept = height(graph), graph
     while best[0] > enough:
         ordered = reorder(graph, placed_inputs)
