@@ -25,13 +25,14 @@ from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
-from microtune.tuning.schemes import Bias, Full, Head, LoRA
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Sparse
 from microtune.version import VERSION as __version__
 
 __all__ = [
     "RLS",
     "SGD",
     "Adam",
+    "Adapter",
     "Bayes",
     "Bias",
     "Budget",
@@ -51,11 +52,13 @@ __all__ = [
     "MicrotuneError",
     "ModelError",
     "Network",
+    "NormAffine",
     "Package",
     "Plan",
     "PlanError",
     "Prediction",
     "RMSProp",
+    "Sparse",
     "Status",
     "ToolchainError",
     "Update",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import microtune as mt
-from microtune import gallery
+from microtune import choices, gallery
+from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
 from microtune.targets.catalogue import targets
 
@@ -39,58 +40,6 @@ def _spoken() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise mt.PlanError(f"{text!r} is not a number") from None
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise mt.PlanError(f"{text!r} is not a whole number") from None
-
-
-def _plain(make: Callable[[], Any]) -> Callable[[str], Any]:
-    """For what takes no number."""
-
-    def choose(text: str) -> Any:
-        if text:
-            raise mt.PlanError(f"{make.__name__} takes no number, not {text!r}")
-        return make()
-
-    return choose
-
-
-# name -> how its argument becomes a scheme
-SCHEMES: dict[str, Callable[[str], Any]] = {
-    "full": _plain(mt.Full),
-    "head": lambda text: mt.Head(_whole(text or "1")),
-    "bias": _plain(mt.Bias),
-    "lora": lambda text: mt.LoRA(_whole(text or "4")),
-}
-OPTIMIZERS: dict[str, Callable[[str], Any]] = {
-    "sgd": lambda text: mt.SGD(lr=_number(text or "0.05")),
-    "momentum": lambda text: mt.SGD(lr=_number(text or "0.02"), momentum=0.9),
-    "adam": lambda text: mt.Adam(lr=_number(text or "0.001")),
-    "rmsprop": lambda text: mt.RMSProp(lr=_number(text or "0.001")),
-    "rls": lambda text: mt.RLS(forgetting=_number(text or "1")),
-    "bayes": _plain(mt.Bayes),
-}
-
-
-def _choose(text: str, known: dict[str, Callable[[str], Any]], what: str) -> Any:
-    """``head:2`` -> known["head"]("2")."""
-    name, _, argument = text.partition(":")
-    if name not in known:
-        raise mt.PlanError(
-            f"unknown {what} {text!r}. Known: {', '.join(known)}; with a number as in '{next(iter(known))}:1'"
-        )
-    return known[name](argument)
-
-
 def _plan(
     model: Path,
     learn: str,
@@ -98,22 +47,31 @@ def _plan(
     optimizer: str,
     buffer: int,
     every: int,
+    precision: str,
     ram: str | None,
     flash: str | None,
 ) -> mt.Plan:
-    chosen = _choose(optimizer, OPTIMIZERS, "optimiser")
+    chosen = choices.optimizer(optimizer)
     return mt.plan(
         mt.load(model),
-        learn=None if isinstance(chosen, mt.Bayes) else _choose(learn, SCHEMES, "update scheme"),
+        learn=None if isinstance(chosen, mt.Bayes) else choices.scheme(learn),
         loss=loss,
         optimizer=chosen,
         learner=mt.Learner(buffer=buffer, every=every),
+        precision=precision,
         budget=mt.Budget(ram, flash),
     )
 
 
-Model = Annotated[Path, typer.Argument(help="A model file: .onnx.")]
-Learn = Annotated[str, typer.Option(help="What learns: full, head:N, bias, lora:RANK.")]
+Model = Annotated[Path, typer.Argument(help="A model file: .onnx or .tflite.")]
+Learn = Annotated[
+    str,
+    typer.Option(
+        help="What learns: full, head:N, bias, normaffine, adapter:WIDTH, lora:RANK, sparse:LAYER=FRACTION,biases=N."
+    ),
+]
+Precision = Annotated[str, typer.Option(help="What learns of an int8 model: float32, or mixed (stays int8 in RAM).")]
+Picture = Annotated[Path | None, typer.Option(help="Write memory over time as an SVG picture.")]
 LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or cross_entropy.")]
 OptimizerName = Annotated[str, typer.Option(help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING or bayes.")]
 Buffer = Annotated[int, typer.Option(help="Samples kept.")]
@@ -145,13 +103,7 @@ def _show_memory(plan: mt.Plan, console: Console) -> None:
     for name, size in rows.items():
         table.add_row(name, f"{size:,}")
     console.print(table)
-    lives = Table(title="The arena over time", title_justify="left")
-    for column in ("program", "tensors", "offset", "bytes", "live"):
-        lives.add_column(column)
-    for span in memory.timeline:
-        bar = " " * span.first + "#" * (span.last - span.first + 1)
-        lives.add_row(span.program, span.name, str(span.offset), str(span.bytes), bar)
-    console.print(lives)
+    console.print(plan_tables(plan))
 
 
 @app.command()
@@ -162,13 +114,17 @@ def plan(
     optimizer: OptimizerName = "sgd",
     buffer: Buffer = 100,
     every: Every = 5,
+    precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
+    picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, ram, flash)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash)
+        if picture is not None:
+            picture.write_text(plan_picture(found))
         if as_json:
             print(json.dumps(_memory(found), indent=2))
         else:
@@ -184,6 +140,7 @@ def build(
     optimizer: OptimizerName = "sgd",
     buffer: Buffer = 100,
     every: Every = 5,
+    precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
     target: Annotated[list[str] | None, typer.Option(help="A target to compile for; repeat for more.")] = None,
@@ -192,7 +149,7 @@ def build(
 ) -> None:
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, ram, flash)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash)
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
             print(*stage.values(), sep="\n", end="\n" if stage else "")

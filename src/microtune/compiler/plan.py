@@ -21,7 +21,8 @@ from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import SGD
-from microtune.tuning.schemes import Bias, Head, LoRA, Scheme, select
+from microtune.tuning.schemes import Bias, Head, LoRA, Scheme
+from microtune.tuning.selection import float_output, select
 
 PRECISIONS = ("float32", "mixed")
 LARGEST_OUTPUTS = 65535
@@ -63,7 +64,7 @@ def plan(
     verify(graph)
     chosen = loss_of(loss)
     learner = learner or Learner()
-    graph = given = without_final(graph, chosen)
+    graph = given = float_output(without_final(graph, chosen))
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise PlanError(
             f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
@@ -90,7 +91,7 @@ def plan(
             raise PlanError(f"Bayes() is a head of its own over the frozen base; leave learn={learn} out")
         programs = residual_programs(graph, chosen)
     else:
-        selection = select(graph, scheme)
+        selection = select(graph, scheme, precision)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer)
     result = Plan(

@@ -68,6 +68,21 @@ def lookup_slopes(table: np.ndarray, x_q: Quantization, y_q: Quantization) -> np
     return _table_slopes(table, y_scale / float(x_q.scale))
 
 
+def recognised(table: np.ndarray, x_q: Quantization, y_q: Quantization) -> str | None:
+    """The name of the function that gives every entry of a table to within a step: one of ``FUNCTIONS``,
+    ``identity`` (between two scales) or ``relu``; None for any other."""
+    x = float(x_q.scale) * (np.arange(-128, 128) - int(x_q.zero_point))
+    scale, zero = float(y_q.scale), int(y_q.zero_point)
+    simple: dict[str, Real] = {"identity": lambda x: x, "relu": lambda x: np.maximum(x, 0)}
+    for reach in (0.501, 1.0):
+        for name, function in (*simple.items(), *((name, pair[0]) for name, pair in FUNCTIONS.items())):
+            # int8 ends where it ends
+            stored = np.clip(function(x) / scale + zero, -128, 127)
+            if np.abs(stored - table).max() <= reach:
+                return name
+    return None
+
+
 def _linear(x: np.ndarray, real: np.ndarray, free: np.ndarray) -> list[tuple[Real, Real]]:
     """y = a x above zero and b x below: requantisation, scaling, ReLU and leaky ReLU, limited or not."""
 

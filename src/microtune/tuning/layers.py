@@ -1,0 +1,146 @@
+"""The layers of a graph, and what an update scheme does to each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from microtune.errors import PlanError
+from microtune.ir import Graph, Node
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Scheme, Sparse
+
+KINDS = ("dense", "conv2d", "depthwise_conv2d")
+FLOAT, INT8, WEIGHT8 = KINDS, tuple(f"{kind}_int8" for kind in KINDS), tuple(f"{kind}_weight8" for kind in KINDS)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to one layer. ``weight``: the input channels that learn, start and stop."""
+
+    weight: tuple[int, int] | None = None
+    bias: bool = False
+    rank: int = 0
+    width: int = 0
+    affine: bool = False
+
+
+def layers_of(graph: Graph) -> list[Node]:
+    """Layers with constant weights, in order."""
+    return [
+        node
+        for node in graph.nodes
+        if node.op in (*FLOAT, *INT8, *WEIGHT8) and graph.tensor(node.inputs[1]).is_constant
+    ]
+
+
+def is_depthwise(node: Node) -> bool:
+    return node.op.startswith("depthwise")
+
+
+def input_channels(graph: Graph, node: Node) -> int:
+    """Channels that a layer's weight reads; a depthwise one is counted as a whole."""
+    return graph.tensor(node.inputs[1]).shape[-1]
+
+
+def _whole(graph: Graph, nodes: Sequence[Node]) -> dict[str, Change]:
+    return {node.name: Change(weight=(0, input_channels(graph, node)), bias=True) for node in nodes}
+
+
+def _last(found: Sequence[Node], layers: int | None, scheme: Scheme, graph: Graph) -> Sequence[Node]:
+    if not found:
+        raise PlanError(f"{scheme}: '{graph.name}' has no layer that it applies to")
+    if layers is None:
+        return found
+    if not 1 <= layers <= len(found):
+        raise PlanError(f"{scheme}: '{graph.name}' has {len(found)} such layers; use 1 to {len(found)}")
+    return found[-layers:]
+
+
+def find_layer(graph: Graph, name: LayerName) -> Node:
+    """A layer by its node's name, its weight's name, or its number. Raises PlanError with those there are."""
+    layers = layers_of(graph)
+    if isinstance(name, int) and not isinstance(name, bool):
+        if 0 <= name < len(layers):
+            return layers[name]
+        raise PlanError(f"layer {name}: '{graph.name}' has the layers 0 to {len(layers) - 1}")
+    for node in layers:
+        if name in (node.name, node.inputs[1]):
+            return node
+    known = ", ".join(f"{index} {node.name}" for index, node in enumerate(layers))
+    raise PlanError(f"'{graph.name}' has no layer '{name}'. Its layers: {known}")
+
+
+def _channels(graph: Graph, node: Node, part: float | slice) -> tuple[int, int] | None:
+    """The input channels that a fraction or a slice means; None for none."""
+    size = input_channels(graph, node)
+    if isinstance(part, slice):
+        start, stop, step = part.indices(size)
+        if step != 1 or start >= stop:
+            raise PlanError(f"Sparse: {part} of layer '{node.name}' is no range within its {size} input channels")
+    else:
+        if not 0 <= part <= 1:
+            raise PlanError(f"Sparse: the fraction {part} of layer '{node.name}' must be 0 to 1")
+        start, stop = 0, math.ceil(part * size)
+    if is_depthwise(node) and 0 < stop - start < size:
+        raise PlanError(f"Sparse: the depthwise layer '{node.name}' learns whole (1.0) or not at all, not {part}")
+    return (start, stop) if stop > start else None
+
+
+def _sparse(graph: Graph, scheme: Sparse) -> dict[str, Change]:
+    layers = layers_of(graph)
+    weights: dict[str, tuple[int, int]] = {}
+    for name, part in scheme.tensors.items():
+        node = find_layer(graph, name)
+        if (channels := _channels(graph, node, part)) is not None:
+            weights[node.name] = channels
+    first, where = len(layers), scheme.biases_from
+    if isinstance(where, int):
+        if not 0 <= where <= len(layers):
+            raise PlanError(f"Sparse(biases_from={where}): '{graph.name}' has {len(layers)} layers")
+        first = len(layers) - where
+    elif where is not None:
+        first = layers.index(find_layer(graph, where))
+    biased = {node.name for node in layers[first:]}
+    found = {
+        node.name: Change(weight=weights.get(node.name), bias=node.name in biased)
+        for node in layers
+        if node.name in weights or node.name in biased
+    }
+    if not found:
+        raise PlanError("Sparse: no tensor and no bias is chosen, nothing would learn")
+    return found
+
+
+def changes(graph: Graph, scheme: Scheme) -> dict[str, Change]:
+    """{node name: what the scheme does to that layer}. Raises PlanError when the scheme does not fit the graph."""
+    layers = layers_of(graph)
+    if not layers:
+        raise PlanError(f"graph '{graph.name}' has no layer with constant weights: nothing can learn")
+    joints = [node for node in layers if not is_depthwise(node)]
+    match scheme:
+        case Full():
+            return _whole(graph, layers)
+        case Head(count):
+            return _whole(graph, _last(layers, count, scheme, graph))
+        case Bias():
+            return {node.name: Change(bias=True) for node in layers}
+        case NormAffine():
+            convolutions = [node for node in layers if not node.op.startswith("dense")]
+            return {node.name: Change(affine=True) for node in _last(convolutions, None, scheme, graph)}
+        case Adapter(width, count):
+            if width < 1:
+                raise PlanError(f"{scheme}: width must be at least 1")
+            inner = [node for node in joints if node is not layers[-1]]
+            return {node.name: Change(width=width) for node in _last(inner, count, scheme, graph)}
+        case LoRA(rank, alpha, count):
+            if rank < 1 or (alpha is not None and not alpha > 0):
+                raise PlanError(f"{scheme}: rank must be at least 1 and alpha above 0")
+            return {node.name: Change(rank=rank) for node in _last(joints, count, scheme, graph)}
+        case Sparse():
+            return _sparse(graph, scheme)
+        case _:
+            raise PlanError(
+                f"unknown update scheme {scheme!r}. Known: Full(), Head(layers), Bias(), NormAffine(), Adapter(width), "
+                "LoRA(rank, alpha), Sparse(tensors, biases_from)"
+            )
