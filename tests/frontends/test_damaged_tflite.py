@@ -15,7 +15,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.frontends.tflite_cases import Net, dense, window
+from tests.frontends.tflite_cases import Net, every_kind
 
 from microtune.errors import ModelError
 from microtune.frontends import load
@@ -28,24 +28,7 @@ REAL = sorted(MODELS.glob("*.tflite"))
 SETTINGS = settings(max_examples=300, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def valid(dtype: str) -> bytes:
-    """All kinds of operators in one file."""
-    net = Net((1, 6, 5, 2), dtype, np.random.default_rng(3))
-    window(net, "CONV_2D", (3, 3), (2, 1), "SAME", 4, "relu6")
-    window(net, "DEPTHWISE_CONV_2D", (3, 3), (1, 1), "VALID", 8)
-    net.emit("PAD", [net.constant(np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.int32))], (1, 2, 4, 8), "PadOptions")
-    net.emit("CONCATENATION", [net.at], (1, 2, 4, 16), "ConcatenationOptions", axis=3)
-    net.emit("SLICE", [net.constant(np.array(each, np.int32)) for each in ([0, 0, 1, 0], [1, 2, 2, -1])], (1, 2, 2, 16))
-    window(net, "MAX_POOL_2D", (2, 1), (1, 1), "VALID")
-    net.emit("TRANSPOSE", [net.constant(np.array([0, 3, 1, 2], np.int32))], (1, 16, 1, 2), "TransposeOptions")
-    net.emit("MEAN", [net.constant(np.array([2, 3], np.int32))], (1, 16), "ReducerOptions", (0.1, 3))
-    net.emit("LEAKY_RELU", [], (1, 16), "LeakyReluOptions", alpha=0.1)
-    dense(net, 3)
-    net.emit("SOFTMAX", [], (1, 3), "SoftmaxOptions", (1 / 256, -128), beta=1.0)
-    return net.finish()
-
-
-WHOLE = [valid("float32"), valid("int8")]
+WHOLE = [every_kind("float32").finish(), every_kind("int8").finish()]
 FILES = st.sampled_from(WHOLE)
 
 

@@ -29,7 +29,6 @@ MODELS = Path(__file__).parents[3] / "shared" / "data" / "models" / "mlperf_tiny
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"{MODELS} is missing")
 FLOAT = ("kws_ref_model_float32", "pretrainedResnet", "vww_96_float", "ad01_fp32")
 INT8 = ("kws_ref_model", "pretrainedResnet_quant", "vww_96_int8", "ad01_int8")
-CLIPS = 50
 
 
 def spoken_words() -> np.ndarray:
@@ -37,7 +36,7 @@ def spoken_words() -> np.ndarray:
     if not CLIPS_PATH.is_file():
         pytest.skip(f"{CLIPS_PATH} is missing")
     audio, _, _ = keyword_clips()
-    return np.stack([features(clip) for clip in audio[:: max(len(audio) // CLIPS, 1)]])[..., None]
+    return np.stack([features(clip) for clip in audio])[..., None]
 
 
 def images(side: int, count: int, highest: float) -> np.ndarray:
@@ -68,7 +67,7 @@ def inputs_of(name: str) -> np.ndarray:
         return spoken_words()
     if name.startswith("ad01"):
         return machine_sounds(40)
-    return images(32, 40, 255.0) if "Resnet" in name else images(96, 6, 1.0)
+    return images(32, 100, 255.0) if "Resnet" in name else images(96, 24, 1.0)
 
 
 def stored(graph: Graph, x: np.ndarray) -> np.ndarray:

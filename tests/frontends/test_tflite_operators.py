@@ -21,7 +21,9 @@ from tests.frontends.tflite_cases import (
     add_constant,
     compare,
     dense,
+    every_kind,
     execute,
+    execute_compiled,
     load_bytes,
     window,
 )
@@ -264,3 +266,9 @@ def test_batches_in_the_file() -> None:
     dense(net, 2)
     model, x = net.finish(), net.sample(4)
     np.testing.assert_allclose(execute(load_bytes(model), x), run(model, [x])[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_every_kind_of_operator_in_c(dtype: str) -> None:
+    """Values stay below 32; five layers, of which the dense ones and convolutions may each double an error."""
+    compare(every_kind(dtype), 4 * ARITHMETIC, steps=1, run_graph=execute_compiled)

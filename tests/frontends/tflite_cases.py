@@ -106,8 +106,7 @@ class Net:
         if self.dtype == "float32":
             weight = self.random.normal(size=weight_shape).astype(np.float32) / np.float32(terms**0.5)
             others = [self.constant(weight)]
-            amounts = self.random.normal(size=outputs).astype(np.float32) * bias
-            others.append(self.constant(amounts))
+            others.append(self.constant(self.random.normal(size=outputs).astype(np.float32) * bias))
             return self.emit(code, others, shape, options, **values)._optional_bias(bias)
         scales = np.exp(self.random.uniform(np.log(0.005), np.log(0.02), outputs if per_channel else 1))
         weight = self.random.integers(-127, 128, weight_shape).astype(np.int8)
@@ -146,7 +145,7 @@ def window(
     else:
         spots = [(length - tap) // step + 1 for length, tap, step in zip(size, taps, stride, strict=True)]
     shape = (batch, *spots, outputs or channels)
-    given = {
+    given: dict[str, Any] = {
         "padding": PADDING[padding],
         "strideH": stride[0],
         "strideW": stride[1],
@@ -178,6 +177,23 @@ def add_constant(net: Net, code: str, array: np.ndarray, activation: str = "none
     stored = np.clip(np.round(array * 60), -128, 127).astype(np.int8)
     other = net.constant(stored, scale=1 / 60)
     return net.emit(code, [other], net.shape, options, (net.scale * 1.5, net.zero), **given)
+
+
+def every_kind(dtype: str) -> Net:
+    """A model with an operator of every kind that float and int8 have in common."""
+    net = Net((1, 6, 5, 2), dtype, np.random.default_rng(3))
+    window(net, "CONV_2D", (3, 3), (2, 1), "SAME", 4, "relu6")
+    window(net, "DEPTHWISE_CONV_2D", (3, 3), (1, 1), "VALID", 8)
+    net.emit("PAD", [net.constant(np.array([[0, 0], [1, 0], [0, 1], [0, 0]], np.int32))], (1, 2, 4, 8), "PadOptions")
+    net.emit("CONCATENATION", [net.at], (1, 2, 4, 16), "ConcatenationOptions", axis=3)
+    net.emit("SLICE", [net.constant(np.array(each, np.int32)) for each in ([0, 0, 1, 0], [1, 2, 2, -1])], (1, 2, 2, 16))
+    window(net, "MAX_POOL_2D", (2, 1), (1, 1), "VALID")
+    net.emit("TRANSPOSE", [net.constant(np.array([0, 3, 1, 2], np.int32))], (1, 16, 1, 2), "TransposeOptions")
+    net.emit("MEAN", [net.constant(np.array([2, 3], np.int32))], (1, 16), "ReducerOptions", (0.1, 3))
+    net.emit("LEAKY_RELU", [], (1, 16), "LeakyReluOptions", alpha=0.1)
+    dense(net, 3)
+    net.emit("SOFTMAX", [], (1, 3), "SoftmaxOptions", (1 / 256, -128), beta=1.0)
+    return net
 
 
 def compare(

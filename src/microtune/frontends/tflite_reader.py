@@ -29,8 +29,12 @@ LONGEST_NAME = 4_096
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
 
-OPERATOR_NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
-TYPE_NAMES = {value: name.lower() for name, value in vars(tflite.TensorType).items() if isinstance(value, int)}
+OPERATOR_NAMES: dict[int, str] = {
+    value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)
+}
+TYPE_NAMES: dict[int, str] = {
+    value: name.lower() for name, value in vars(tflite.TensorType).items() if isinstance(value, int)
+}
 _NUMPY = {name: np.dtype(name).newbyteorder("<") for name in ("float32", "float16", "int8", "uint8", "int16", "int32",
                                                             "int64", "bool")}  # fmt: skip
 
