@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from examples.camera.network import published_network
 
 from microtune.compiler.passes.fuse_rows import fuse_rows
-from microtune.compiler.passes.memory import Arena, plan_arena
+from microtune.compiler.passes.memory import Arena, aligned, plan_arena
 from microtune.compiler.passes.schedule import peak_bytes, reorder
 from microtune.compiler.program import split, training_step
 from microtune.ir import Graph, Quantization, Tensor, constant, verify
@@ -108,11 +108,13 @@ def not_in_place(*names: str) -> Iterator[None]:
 @dataclass(frozen=True)
 class Planned:
     """Bytes. ``arena`` holds the image, all activations, gradients and workspaces of the kernels; nothing else is
-    needed but ``trainables``."""
+    needed but ``trainables``. ``waiting``: arena and cut of a device that predicts and may learn from it later; the
+    cut then lies outside the arena, which is shared by prediction and training."""
 
     arena: Arena
     graph: Graph
     trainables: int
+    waiting: int
 
     @property
     def total(self) -> int:
@@ -148,9 +150,15 @@ def plan_scheme(net: str, scheme: Sparse, ordered: bool = True, at_once: bool = 
     if ordered:
         backbone = reorder(backbone, image)
     whole = verify(joined(backbone, step), "joining")
-    outside = frozenset([*whole.inputs, *whole.outputs, *(tensor.name for tensor in whole.constants)])
-    arena = plan_arena(whole, outside - set(image), image)
-    return Planned(arena, whole, sum(graph.tensor(name).bytes for name in trained))
+    arena = _own_arena(whole, image)
+    cut = sum(aligned(graph.tensor(name).bytes) for name in head.inputs)
+    ram = cut + max(_own_arena(backbone, image).bytes, _own_arena(step, ()).bytes)
+    return Planned(arena, whole, sum(graph.tensor(name).bytes for name in trained), ram)
+
+
+def _own_arena(graph: Graph, placed_inputs: tuple[str, ...]) -> Arena:
+    outside = frozenset([*graph.inputs, *graph.outputs, *(tensor.name for tensor in graph.constants)])
+    return plan_arena(graph, outside - set(placed_inputs), placed_inputs)
 
 
 def table(schemes: Mapping[tuple[str, str], Sparse] = SCHEMES) -> list[dict[str, object]]:
@@ -161,6 +169,7 @@ def table(schemes: Mapping[tuple[str, str], Sparse] = SCHEMES) -> list[dict[str,
         rows.append({
             "net": net, "scheme": name, "arena": planned.arena.bytes, "arena_bound": planned.arena.bound,
             "trainables": planned.trainables, "total": planned.total, "total_bound": planned.bound,
+            "device": planned.waiting + planned.trainables,
             "extra_kib": round(published_accounting(published_network(net), scheme), 1),
             "published_kib": scheme.published,
         })  # fmt: skip
@@ -191,9 +200,9 @@ def _row(cells: Sequence[object], widths: Sequence[int]) -> str:
 
 
 def main() -> None:
-    columns = ("net", "scheme", "arena", "arena_bound", "trainables", "total", "total_bound", "extra_kib",
+    columns = ("net", "scheme", "arena", "arena_bound", "trainables", "total", "total_bound", "device", "extra_kib",
                "published_kib")  # fmt: skip
-    widths = (15, 7, 8, 12, 11, 8, 12, 10, 14)
+    widths = (15, 7, 8, 12, 11, 8, 12, 8, 10, 14)
     print(_row(columns, widths))
     for row in table():
         print(_row([row[name] for name in columns], widths))
