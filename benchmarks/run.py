@@ -8,6 +8,7 @@ from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
 from benchmarks.host import compare
 from benchmarks.nets import cases, small
+from benchmarks.networks import run_networks
 from benchmarks.readme import rewrite
 from benchmarks.results import record
 
@@ -57,6 +58,7 @@ def main() -> int:
     """Run everything; 1 when a limit is missed."""
     held = [step_on_a_core(), step_on_this_machine()]
     instructions_per_multiply_add()
+    held.append(run_networks())
     held.append(run_examples())
     rewrite()
     if not all(held):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -34,6 +35,8 @@ C_WORDS = frozenset(
 )
 
 
+WIDTH = 110
+"""Columns of generated statements."""
 C_TYPES = {"float32": "float", "int8": "int8_t", "int32": "int32_t"}
 
 
@@ -74,10 +77,22 @@ def shape_of(tensor: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Statement:
-    """A line of a program. ``comment`` tells what it computes."""
+    """A statement of a program, broken where it would be too long. ``comment`` tells what it computes."""
 
     code: str
     comment: str = ""
+
+    @property
+    def text(self) -> str:
+        """The statement with its comment behind it, or above where it is long."""
+        comment = f"/* {self.comment} */" if self.comment else ""
+        line = f"    {self.code} {comment}".rstrip()
+        if len(line) <= WIDTH:
+            return line
+        broken = textwrap.wrap(
+            self.code, WIDTH, initial_indent="    ", subsequent_indent="        ", break_long_words=False
+        )
+        return "\n".join([f"    {comment}", *broken] if comment else broken)
 
 
 def _unique(names: list[str], reserved: Iterable[str] = ()) -> dict[str, str]:
