@@ -38,6 +38,13 @@
 #define MT_ONE_BY_ONE
 #endif
 
+/* before a loop of at most four turns, written out so that what it adds up stays in registers */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 8)
+#define MT_UNROLL _Pragma("GCC unroll 4")
+#else
+#define MT_UNROLL
+#endif
+
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
 
