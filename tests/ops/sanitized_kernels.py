@@ -16,10 +16,15 @@ import numpy as np
 from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
+from microtune.ops.update import RULES
 from microtune.toolchain import compile_program
 
 # scalar inputs that a kernel takes by value
-BY_VALUE = {"rate": "*(const float *)", "noise": "*(const uint32_t *)"}
+BY_VALUE = {
+    "rate": "*(const float *)",
+    "noise": "*(const uint32_t *)",
+    "correction": "*(const mt_adam_correction *)",
+}
 
 MAIN = """
 static uint32_t number(void)
@@ -69,28 +74,37 @@ int main(void)
 
 
 def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]) -> tuple[Node, dict[str, Tensor]]:
-    """A node over inputs of these shapes and types, and its tensors. Updates write over their first input."""
-    update = op.startswith("sgd_") and ("int8" in op or "int32" in op)
+    """A node over inputs of these shapes and types, and its tensors. Updates write over their first inputs."""
+    rule = op.partition("_")[0]
     names = [f"in{index}" for index in range(len(inputs))]
-    if update:
-        names[1:3] = ["rate", "noise"]
+    states, scalars = RULES[rule][:2] if rule in RULES else (0, ())
+    if "int8" in op or "int32" in op:
+        scalars = (*scalars, "noise") if scalars else ()
+    names[1 + states : 1 + states + len(scalars)] = scalars
     tensors = {name: Tensor(name, each.shape, str(each.dtype)) for name, each in zip(names, inputs, strict=True)}
     given = list(tensors.values())
     outputs = [f"out{index}" for index in range(OPS[op].count(given, attributes))]
     tensors |= {tensor.name: tensor for tensor in OPS[op].results(outputs, given, attributes)}
-    return Node(op, op, tuple(names), tuple(outputs), attributes, {"out0": "in0"} if update else {}), tensors
+    updates = {output: names[index] for index, output in enumerate(outputs)} if rule in RULES else {}
+    return Node(op, op, tuple(names), tuple(outputs), attributes, updates), tensors
 
 
 class SanitizedKernels:
     """``run(op, inputs, attributes)`` gives what the C of an operator makes of typed arrays."""
 
     def __init__(self, folder: Path, examples: Mapping[str, tuple[Sequence[np.ndarray], Mapping[str, Any]]]) -> None:
-        """``examples``: {operator: (inputs, attributes)}, to know each kernel's arguments."""
+        """``examples``: {operator: (inputs, attributes)}, to know each kernel's arguments.
+
+        Where an operator has several kernels, words behind its name tell the examples apart.
+        """
         entries, self.numbers = [], dict[str, int]()
-        for op, (inputs, attributes) in examples.items():
+        for name, (inputs, attributes) in examples.items():
+            op = name.partition(" ")[0]
             node, tensors = node_of(op, inputs, attributes)
             call = OPS[op].kernel(node, tensors)
             assert call is not None
+            if call.function in self.numbers:
+                continue
             counts = {str: 0, int: 0, float: 0}
             arguments = []
             for argument in call.arguments:
@@ -103,7 +117,7 @@ class SanitizedKernels:
                 f"static void call_{call.function}(void **p, const int32_t *n, const float *f)\n"
                 f"{{\n    (void)n, (void)f;\n    {call.function}({', '.join(arguments)});\n}}\n"
             )
-        headers = sorted({OPS[op].header for op in examples})
+        headers = sorted({OPS[name.partition(" ")[0]].header for name in examples})
         table = ", ".join(f"call_{function}" for function in self.numbers)
         source = folder / "kernels.c"
         source.write_text(
