@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.sanitized_kernels import SanitizedKernels
+from tests.ops.sanitized_kernels import SanitizedKernels, node_of
 
+from microtune.compiler.sources import runtime_directory
 from microtune.ir import Tensor
 from microtune.ops import OPS
 from microtune.ops.bottleneck import FUNCTIONS
 from microtune.ops.quantized_layers import window_output
+from microtune.toolchain import WARNINGS, compile_objects
 
 Case = tuple[list[np.ndarray], dict[str, Any]]
 FORMS = list(FUNCTIONS)
@@ -91,3 +96,37 @@ def test_what_it_cannot_project_by_is_refused() -> None:
         OPS["bottleneck_int8"].shape(tensors, attributes)
     with pytest.raises(ValueError, match="depthwise"):
         OPS["bottleneck_int8"].shape(tensors, {"layers": attributes["layers"][:1]})
+
+
+def calls() -> str:
+    """C that calls each form, with the numbers of a random case."""
+    lines = ['#include "mt_kernels_int8_bottleneck.h"']
+    r = np.random.default_rng(2)
+    for form in FORMS:
+        node, tensors = node_of("bottleneck_int8", *random_case(form, r))
+        call = OPS["bottleneck_int8"].kernel(node, tensors)
+        assert call is not None
+        kinds = {"int8": "int8_t", "int32": "int32_t"}
+        names = [each for each in call.arguments if isinstance(each, str)]
+        arrays = ", ".join(
+            f"{'' if name in node.outputs else 'const '}{kinds[tensors[name].dtype]} *{name}" for name in names
+        )
+        signature = f"void use_{call.function}({arrays})"
+        lines += [f"{signature};", f"{signature} {{ {call.function}({', '.join(map(str, call.arguments))}); }}"]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m0", "cortex-m4", "wasm32"])
+def test_the_header_is_clean_c(target: str, tmp_path: Path) -> None:
+    source = tmp_path / "user.c"
+    source.write_text(calls())
+    compile_objects([source], [runtime_directory()], target, strict=True)
+
+
+def test_the_header_is_clean_cpp(tmp_path: Path) -> None:
+    source = tmp_path / "user.cpp"
+    source.write_text(calls())
+    command = [sys.executable, "-m", "ziglang", "c++", "-std=c++17", *WARNINGS, "-Werror", "-c", str(source)]
+    command += [f"-I{runtime_directory()}", "-o", str(tmp_path / "user.o")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

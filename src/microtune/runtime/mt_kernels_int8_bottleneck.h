@@ -23,7 +23,7 @@ typedef struct {
     int32_t x_zero, y_zero, low, high;
 } mt_int8_layer;
 
-/* The rows of a layer's input that its output row `y` reads: `count` from `first`, `above` of the window beyond them. */
+/* The rows of its input that output row `y` of a layer reads: `count` from `first`; `above` of the window are beyond */
 typedef struct {
     uint32_t first, count, above;
 } mt_int8_span;
