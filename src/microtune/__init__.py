@@ -2,8 +2,8 @@
 
 from microtune.compiler.inference import compile_inference
 from microtune.compiler.package import build
-from microtune.compiler.plan import plan
 from microtune.compiler.planned import Memory, Plan
+from microtune.compress.joining import features, join
 from microtune.compress.quantization import quantize
 from microtune.compress.quantization_report import quantization_report
 from microtune.device import Device, Metrics, Prediction, Status, Update
@@ -20,6 +20,8 @@ from microtune.errors import (
 from microtune.frontends.load import load
 from microtune.network import Network
 from microtune.package import Package, open_package
+from microtune.search import Frontier, search
+from microtune.search.auto import Auto, plan
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
@@ -33,6 +35,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Adapter",
+    "Auto",
     "Bayes",
     "Bias",
     "Budget",
@@ -41,6 +44,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "EmulationError",
+    "Frontier",
     "Full",
     "Head",
     "Huber",
@@ -65,9 +69,12 @@ __all__ = [
     "__version__",
     "build",
     "compile_inference",
+    "features",
+    "join",
     "load",
     "open_package",
     "plan",
     "quantization_report",
     "quantize",
+    "search",
 ]

@@ -216,7 +216,7 @@ class Device:
                     break
         raise self._error(status, detail)
 
-    def _input(self, x: npt.ArrayLike) -> np.ndarray:
+    def stored_input(self, x: npt.ArrayLike) -> np.ndarray:
         """An input as the C takes it: int8 arrays as they are; numbers for an int8 model are quantised."""
         described = self.package.manifest["input"]
         if described["dtype"] == "float32":
@@ -231,7 +231,7 @@ class Device:
 
         Of an int8 model, x holds int8 as the device takes it, or real numbers, which are quantised here.
         """
-        vector = self._input(x)
+        vector = self.stored_input(x)
         found = _Prediction()
         self._check(
             self._call(
@@ -263,7 +263,7 @@ class Device:
         A prediction that waits for its observation is given up. Raises DeviceError for a closed-form head.
         """
         inputs, target = (
-            self._input(x),
+            self.stored_input(x),
             self._vector(y, self._targets, "the target"),
         )
         if self.package.manifest["optimizer"]["name"] == "Bayes":

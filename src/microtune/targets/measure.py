@@ -63,6 +63,12 @@ class CoreDevice:
         idle = self._run("idle", (self._result,), count)
         return {"predict": predict, "update": observe + idle}
 
+    def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> int:
+        """Instructions of one plain optimiser step; x as the C takes it."""
+        self.machine.write(self._input, np.asarray(x, self._dtype).tobytes())
+        self.machine.write(self._target, np.asarray(y, "<f4").tobytes())
+        return self._run("step", (self._input, self._target, self._result), count=True)
+
     def state(self) -> bytes:
         """The saved part of the device struct, behind the port's address."""
         return self.machine.read(self.address + 4, self._saved)

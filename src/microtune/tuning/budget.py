@@ -26,14 +26,20 @@ def parse_bytes(text: str | int | None) -> int | None:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the device can spare. None means no limit. Sizes: bytes, or text such as ``"128KB"``."""
+    """What the device can spare. None means no limit. Sizes: bytes, or text such as ``"128KB"``.
+
+    instructions: of one training step on Cortex-M4; only the search (``Auto``) measures and holds it.
+    """
 
     ram: str | int | None = None
     flash: str | int | None = None
+    instructions: int | None = None
 
     def __post_init__(self) -> None:
         parse_bytes(self.ram)
         parse_bytes(self.flash)
+        if self.instructions is not None and self.instructions < 1:
+            raise PlanError(f"a budget must be above 0, not {self.instructions} instructions")
 
     @property
     def ram_bytes(self) -> int | None:

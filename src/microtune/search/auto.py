@@ -1,0 +1,66 @@
+"""``Auto``: an update scheme found by measuring, wherever a scheme is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from microtune.compiler.plan import plan as compile_plan
+from microtune.compiler.planned import Optimizer, Plan
+from microtune.errors import PlanError
+from microtune.ir import Graph
+from microtune.search.run import Progress, search
+from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Input, Learner
+from microtune.tuning.losses import Loss
+from microtune.tuning.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The scheme that learns ``data`` = (x, y) best within a budget; see ``microtune.search``."""
+
+    budget: Budget | None = None
+    data: Any = field(default=None, repr=False, compare=False)
+    epochs: int = 3
+    seconds: float = 600.0
+    progress: Progress | None = field(default=None, repr=False, compare=False)
+
+
+def plan(
+    graph: Graph,
+    learn: Scheme | Auto | None = None,
+    loss: str | Loss = "mse",
+    optimizer: Optimizer | None = None,
+    learner: Learner | None = None,
+    precision: str = "float32",
+    budget: Budget | None = None,
+    inputs: Sequence[Input] | None = None,
+) -> Plan:
+    """Decide what learns and how, and lay out all memory.
+
+    learn: an update scheme, default ``Head(1)``; or ``Auto(budget, data=(x, y))``, which measures and picks scheme and
+    precision. loss: a name or ``Huber(delta)``. inputs: name, range and unit of each input feature, for the generated
+    header and the device's range check.
+
+    precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
+    weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
+    are float32). In a float graph both are the same.
+
+    Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
+    plan exceeds ``budget``.
+    """
+    if isinstance(learn, Auto):
+        if learn.data is None:
+            raise PlanError("Auto(...) measures on your data: give it data=(x, y)")
+        limits = learn.budget or budget
+        tolerance = (learner or Learner()).tolerance
+        found = search(
+            graph, learn.data, loss, optimizer, limits, epochs=learn.epochs, tolerance=tolerance,
+            seconds=learn.seconds, progress=learn.progress,
+        ).best  # fmt: skip
+        learn, precision = found.scheme, found.precision
+        if budget is None and limits is not None:
+            budget = replace(limits)
+    return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs)
