@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from microtune.ops import OPS
 
-from .layer_cases import CASES, Draw
+from .layer_cases import CASES, Draw, gamma
 
 Given = dict[str, Any]
 
@@ -78,8 +78,10 @@ def test_values_equal_onnxruntime(op: str, data: st.DataObject) -> None:
     (y,) = session.run(None, dict(zip(names, arrays, strict=True)))
     wanted = OPS[op].reference(inputs, attributes)[0]
     found = y[0].transpose(1, 2, 0) if first else y
-    excess = np.abs(found.astype(np.float64) - wanted) - np.maximum(
-        2 * np.asarray(CASES[op][1](op, inputs, attributes)), 2.0**-140
-    )
+    allowed = 2 * np.asarray(CASES[op][1](op, inputs, attributes))
+    if op == "hard_swish":  # there x / 6 + 1 / 2 is computed, whose error stays when the two nearly cancel
+        x = np.abs(inputs[0])
+        allowed = allowed + gamma(3) * x * (x / 6 + 0.5)
+    excess = np.abs(found.astype(np.float64) - wanted) - np.maximum(allowed, 2.0**-140)
     assert found.shape == wanted.shape
     assert np.all(excess <= 0), f"{op} is off by up to {excess.max():g} too much"
