@@ -145,7 +145,7 @@ def apart_everywhere(model: onnx.ModelProto, graph: Graph, x: np.ndarray) -> np.
             (want,) = want.astype(np.int32) - (128 if want.dtype == np.uint8 else 0)
             got = found[known[key]][index].astype(np.int32)
             # the input is quantised as it comes, everything else is kept channels last
-            turned = want if want.shape == got.shape and want.ndim < 3 else np.moveaxis(want, 0, -1)
+            turned = np.moveaxis(want, 0, -1)
             if graph.inputs[0] in graph.producer(known[key]).inputs:  # type: ignore[union-attr]
                 turned = want
             apart.append(np.abs(turned.reshape(-1) - got.reshape(-1)))
