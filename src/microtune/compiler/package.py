@@ -51,6 +51,13 @@ def describe_tensor(tensor: Tensor) -> dict[str, Any]:
     }
 
 
+def _written(value: object) -> object:
+    """What JSON has no word for: a range of channels."""
+    if isinstance(value, slice):
+        return {"start": value.start, "stop": value.stop}
+    raise TypeError(f"{type(value).__name__} does not go into a manifest")
+
+
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -77,7 +84,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
         "optimizer": {"name": type(plan.optimizer).__name__, **asdict(plan.optimizer)},
         "scheme": {"name": "residual head"}
         if plan.programs.hidden
-        else {"name": type(plan.scheme).__name__, **asdict(plan.scheme)},
+        else {"name": type(plan.scheme).__name__, **vars(plan.scheme)},
         "precision": plan.precision,
         "learner": asdict(plan.learner),
         "input": describe_tensor(plan.graph.tensor(plan.graph.inputs[0])) | {"place": layout.input},
@@ -140,7 +147,7 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
             for path in sorted(fresh.rglob("*"))
             if path.is_file()
         }
-        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2, default=_written) + "\n")
         if goal.exists():
             shutil.rmtree(goal)
         fresh.replace(goal)
