@@ -83,8 +83,10 @@ def convolutions(draw: st.DrawFn) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     nodes = [node("Conv", *names, output="c", **attributes)]
     last = draw(st.sampled_from(["none", "norm", "scale", "relu"]))
     if last == "norm":
-        weights |= {"s": np.abs(normal(outputs)) + 0.1, "m": normal(outputs, seed=3)}
-        nodes.append(node("BatchNormalization", "c", "s", "m", "m", "s"))
+        # of opposite signs, so that shift - mean * factor, which both compute, does not cancel
+        mean = normal(outputs, seed=3)
+        weights |= {"s": np.abs(normal(outputs)) + 0.1, "m": mean, "h": -mean}
+        nodes.append(node("BatchNormalization", "c", "s", "h", "m", "s"))
     elif last == "scale":
         weights["f"] = normal(outputs, *[1] * rank)
         nodes.append(node("Mul", "c", "f"))
@@ -302,9 +304,10 @@ def test_input_scaling_folds_into_the_first_convolution(error_bound: Bound) -> N
 
 
 def test_a_norm_before_a_padded_convolution_stays(error_bound: Bound) -> None:
-    weights = {"s": np.abs(normal(3)) + 0.5, "m": normal(3, seed=1), "w": normal(4, 3, 3, 3)}
+    mean = normal(3, seed=1)
+    weights = {"s": np.abs(normal(3)) + 0.5, "m": mean, "h": -mean, "w": normal(4, 3, 3, 3)}
     nodes = [
-        node("BatchNormalization", "x", "s", "m", "m", "s", output="n"),
+        node("BatchNormalization", "x", "s", "h", "m", "s", output="n"),
         node("Conv", "n", "w", output="c", pads=[1] * 4),
         node("GlobalAveragePool", "c"),
     ]

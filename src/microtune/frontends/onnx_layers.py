@@ -67,8 +67,9 @@ def gemm(call: Call) -> Value:
     if not isinstance(addend, Variable):
         bias = None
         if addend is not None:
-            vector = call.per_sample(addend, (call.batch, len(matrix))).astype(np.float64) * beta
-            bias = Constant(addend.name, vector)
+            vector = call.per_sample(addend, (call.batch, len(matrix)))
+            with np.errstate(all="ignore"):  # what is not finite is refused where it becomes a constant
+                bias = Constant(addend.name, vector.astype(np.float64) * beta)
         stored_axis = None if alpha != 1.0 else 0 if is_turned else 1
         return _dense(call, x, weight, matrix, bias, call.output, stored_axis)
     product = _dense(call, x, weight, matrix, None, f"{call.output}.product")
