@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from microtune.compiler.passes.autodiff import dependents, differentiate
+from microtune.compiler.passes.cut import choose_cut, crossing
 from microtune.compiler.passes.fuse_rows import fuse_rows
 from microtune.compiler.passes.memory import Arena, plan_arena
 from microtune.compiler.passes.recompute import recompute
@@ -115,14 +116,10 @@ def own_inputs(backbone: Graph) -> tuple[str, ...]:
 
 def split(graph: Graph, trained: Sequence[str]) -> tuple[Graph, Graph]:
     """The frozen backbone (input -> cut tensors) and the head (cut tensors -> outputs)."""
-    learning = dependents(graph, trained)
-    tail = [node for node in graph.nodes if learning.intersection(node.outputs)]
-    front = [node for node in graph.nodes if not learning.intersection(node.outputs)]
-    crossing = dict.fromkeys(
-        name for node in tail for name in node.inputs if name not in learning and not graph.tensor(name).is_constant
-    )
-    backbone = replace(graph, name="backbone", outputs=tuple(crossing)).with_nodes(front)
-    head = replace(graph, name="head", inputs=tuple(crossing)).with_nodes(tail)
+    front, tail = choose_cut(graph, dependents(graph, trained))
+    cut = crossing(graph, front, tail)
+    backbone = replace(graph, name="backbone", outputs=cut).with_nodes(front)
+    head = replace(graph, name="head", inputs=cut).with_nodes(tail)
     return backbone, head
 
 
