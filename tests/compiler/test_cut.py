@@ -21,14 +21,13 @@ def widening() -> Graph:
     b = Builder("widening")
     plain = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
     x = b.input("image", (6, 6, 2))
-    first = b.emit("conv2d", (x, b.constant("first.weight", random.normal(size=(4, 3, 3, 2)), "")), "first", "",
-                   stride=(1, 1), padding=((1, 1), (1, 1)))  # fmt: skip
-    wide = b.emit(
-        "conv2d", (first, b.constant("wide.weight", random.normal(size=(32, 1, 1, 4)), "")), "wide", "", **plain
-    )
-    last = b.emit(
-        "conv2d", (wide, b.constant("last.weight", random.normal(size=(8, 1, 1, 32)), "")), "last", "", **plain
-    )
+    weights = {
+        name: b.constant(f"{name}.weight", random.normal(size=shape), "")
+        for name, shape in (("first", (4, 5, 5, 2)), ("wide", (32, 1, 1, 4)), ("last", (8, 1, 1, 32)))
+    }
+    first = b.emit("conv2d", (x, weights["first"]), "first", "", stride=(1, 1), padding=((2, 2), (2, 2)))
+    wide = b.emit("conv2d", (first, weights["wide"]), "wide", "", **plain)
+    last = b.emit("conv2d", (wide, weights["last"]), "last", "", **plain)
     mean = b.emit("global_average", (last,), "mean", "")
     y = b.emit("dense", (mean, b.constant("head.weight", random.normal(size=(3, 8)), "")), "y", "")
     return b.finish(y, "test")
