@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from microtune.compiler.layout import lay_out
+from microtune.compiler.passes.cut import work
 from microtune.compiler.planned import Plan
 from microtune.compiler.sources import write_sources
-from microtune.ops import OPS
 from microtune.targets.emulator import Emulator, Measurement
 from microtune.toolchain import compile_image
 
@@ -43,12 +43,7 @@ def measure_step(plan: Plan, core: str) -> Measurement:
 def multiply_adds(plan: Plan) -> int:
     """Multiply-accumulate operations of the frozen part and one training step."""
     programs = [plan.programs.backbone, plan.programs.step]
-    return sum(
-        OPS[node.op].multiply_adds([program.graph.tensor(name) for name in node.inputs])
-        for program in programs
-        if program
-        for node in program.graph.nodes
-    )
+    return sum(work(program.graph, node) for program in programs if program for node in program.graph.nodes)
 
 
 def step_ram(plan: Plan) -> int:

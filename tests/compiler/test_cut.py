@@ -8,7 +8,7 @@ import numpy as np
 
 import microtune as mt
 from microtune.compiler.passes.autodiff import dependents
-from microtune.compiler.passes.cut import choose_cut, crossing, layer_multiply_adds
+from microtune.compiler.passes.cut import choose_cut, crossing, work
 from microtune.compiler.program import split
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph
@@ -49,8 +49,8 @@ def test_costly_layers_stay_before_the_cut() -> None:
     assert head.inputs == ("mean",) and len(backbone.nodes) == 4
     front, tail = choose_cut(graph, dependents(graph, ["last.weight"]))
     moved = [node for node in tail if node.name in ("wide", "first")]
-    learning = sum(layer_multiply_adds(graph, node) for node in tail if node not in moved)
-    assert sum(layer_multiply_adds(graph, node) for node in moved) <= learning
+    learning = sum(work(graph, node) for node in tail if node not in moved)
+    assert sum(work(graph, node) for node in moved) <= learning
     assert crossing(graph, front, tail) == ("first",)
 
 

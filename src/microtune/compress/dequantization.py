@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from microtune.compress.rewriting import bypass
 from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
 from microtune.ops.quantized_functions import recognised
 
+FEW_ENTRIES = 8
 MOVES = ("reshape", "transpose", "concat", "slice")
 
 
@@ -28,6 +30,7 @@ class _Writer:
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = dict(graph.tensors)
         self.real: dict[str, str] = {}
+        self.copies: dict[str, None] = {}
 
     def fresh(self, wish: str) -> str:
         name, count = wish, 1
@@ -47,6 +50,11 @@ class _Writer:
         self.tensors[output] = results[0]
         self.nodes.append(Node(op, name, inputs, (output,), attributes))
         return output
+
+    def same(self, name: str, x: str, output: str) -> str:
+        """The output is the value ``x``; ``float_tail`` removes such nodes in the end."""
+        self.copies[output] = None
+        return self.emit("reshape", name, (x,), output, shape=self.tensors[x].shape)
 
     def quantization(self, name: str) -> Quantization:
         found = self.graph.tensor(name).quantization
@@ -75,9 +83,12 @@ def _limits(q: Quantization, low: int, high: int) -> tuple[float | None, float |
     return below, above
 
 
-def _activated(writer: _Writer, node: Node, emit: Callable[[str], str]) -> None:
+def _activated(
+    writer: _Writer, node: Node, emit: Callable[[str], str], limits: tuple[float | None, float | None] | None = None
+) -> None:
     """What ``emit(output)`` writes, then the activation that was fused into the node."""
-    low, high = _limits(writer.quantization(node.output), node.attributes["low"], node.attributes["high"])
+    given = node.attributes
+    low, high = limits or _limits(writer.quantization(node.output), given["low"], given["high"])
     if low is None and high is None:
         emit(node.output)
         return
@@ -123,10 +134,31 @@ def _pairwise(op: str) -> Callable[[_Writer, Node], None]:
 def _pool(op: str, *names: str, **extra: Any) -> Callable[[_Writer, Node], None]:
     def convert(writer: _Writer, node: Node) -> None:
         given = {**{name: node.attributes[name] for name in names}, **extra}
+        before = writer.quantization(node.inputs[0])
+        low, high = _limits(writer.quantization(node.output), node.attributes["low"], node.attributes["high"])
+        # means and maxima of what is limited already stay within these limits
+        given_low, given_high = _limits(before, -128, 127)
+        limits = (None if low == given_low else low, None if high == given_high else high)
         x = writer.value(node.inputs[0])
-        _activated(writer, node, lambda output: writer.emit(op, node.name, (x,), output, **given))
+        _activated(writer, node, lambda output: writer.emit(op, node.name, (x,), output, **given), limits)
 
     return convert
+
+
+def _limited_identity(
+    table: np.ndarray, x_q: Quantization, y_q: Quantization
+) -> tuple[float | None, float | None] | None:
+    """The limits of a table that moves values to another scale, within limits; None for a table of anything else."""
+    steps = np.arange(-128, 128) - int(x_q.zero_point)
+    stored = float(x_q.scale) / float(y_q.scale) * steps + int(y_q.zero_point)
+    lowest, highest = int(table.min()), int(table.max())
+    inside = (stored > lowest) & (stored < highest)
+    # rounded twice, a table is within one step; a few entries prove nothing
+    if inside.sum() < FEW_ENTRIES or np.abs(np.clip(stored, lowest, highest) - table).max() > 1.0:
+        return None
+    low, high = _limits(y_q, lowest, highest)
+    # where the values end as well, the table does not limit them
+    return low if stored[0] < lowest - 1 else None, high if stored[-1] > highest + 1 else None
 
 
 def _lookup(writer: _Writer, node: Node) -> None:
@@ -134,12 +166,18 @@ def _lookup(writer: _Writer, node: Node) -> None:
     x, table = node.inputs
     x_q, y_q = writer.quantization(x), writer.quantization(node.output)
     data = writer.graph.tensor(table).data
-    name = recognised(data, x_q, y_q) if data is not None else None
+    if data is None:
+        raise ValueError(f"'{node.name}' looks up in a table that is not constant")
     value = writer.value(x)
-    if name == "identity":
-        writer.emit("reshape", node.name, (value,), node.output, shape=writer.tensors[value].shape)
-    elif name in ("sigmoid", "tanh", "hard_swish", "relu"):
+    limits = _limited_identity(data, x_q, y_q)
+    name = recognised(data, x_q, y_q)
+    if limits is not None:
+        _activated(writer, node, lambda output: writer.same(node.name, value, output), limits)
+    elif name in ("sigmoid", "tanh", "hard_swish"):
         writer.emit(name, node.name, (value,), node.output)
+    elif name is not None and name.startswith("hard_sigmoid"):
+        alpha = 0.2 if "ONNX" in name else 1 / 6
+        writer.emit("hard_sigmoid", node.name, (value,), node.output, alpha=alpha, beta=0.5)
     else:
         _between(writer, node)
 
@@ -210,10 +248,18 @@ def float_tail(graph: Graph, touched: Collection[str], float_weights: Collection
             continue
         behind.update(node.outputs)
         if node.op in ("dequantize", "quantize"):
-            value = writer.value(node.inputs[0])
-            writer.emit("reshape", node.name, (value,), node.output, shape=writer.tensors[value].shape)
+            writer.same(node.name, writer.value(node.inputs[0]), node.output)
         elif graph.tensor(node.output).dtype != "int8":
             writer.nodes.append(node)
         else:
             RULES.get(node.op, _between)(writer, node)
-    return Graph(graph.name, writer.tensors, tuple(writer.nodes), graph.inputs, graph.outputs).with_nodes(writer.nodes)
+    found = Graph(graph.name, writer.tensors, tuple(writer.nodes), graph.inputs, graph.outputs)
+    return _without_copies(found.with_nodes(writer.nodes), writer.copies)
+
+
+def _without_copies(graph: Graph, copies: Collection[str]) -> Graph:
+    for name in copies:
+        node = graph.producer(name)
+        if node is not None:
+            graph = bypass(graph, node, node.inputs[0]) or graph
+    return graph

@@ -14,7 +14,7 @@ import numpy as np
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.op import Attributes, KernelCall, Op, Shape, Tape
-from microtune.ops.window import window_output, window_sizes, windows
+from microtune.ops.window import convolution_multiply_adds, window_output, window_sizes, windows
 
 HEADER = "mt_kernels_conv.h"
 DEPTHWISE_HEADER = "mt_kernels_depthwise.h"
@@ -106,6 +106,7 @@ def _layer(name: str, depthwise: bool, weight8: bool) -> Op:
         kernel=kernel,
         header=DEPTHWISE_HEADER if depthwise else HEADER,
         gradient=gradient,
+        multiply_adds=lambda inputs, outputs: convolution_multiply_adds(inputs[1], outputs[0], depthwise),
     )
 
 
@@ -175,6 +176,7 @@ def _grad_input(name: str, depthwise: bool, weight8: bool) -> Op:
         kernel=kernel,
         header=DEPTHWISE_HEADER if depthwise else HEADER,
         in_place=(0,) if depthwise else (),
+        multiply_adds=lambda inputs, outputs: convolution_multiply_adds(inputs[1], inputs[0], depthwise),
     )
 
 
@@ -203,6 +205,7 @@ def _grad_weight(name: str, depthwise: bool) -> Op:
         reference=reference,
         kernel=kernel,
         header=DEPTHWISE_HEADER if depthwise else HEADER,
+        multiply_adds=lambda inputs, outputs: convolution_multiply_adds(outputs[0], inputs[0], depthwise),
     )
 
 

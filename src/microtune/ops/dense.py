@@ -52,7 +52,7 @@ dense = Op(
     kernel=_dense_kernel,
     header=HEADER,
     gradient=_dense_gradient,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
 )
 
 dense_grad_input = Op(
@@ -64,7 +64,7 @@ dense_grad_input = Op(
         "mt_dense_grad_input", (*node.inputs, node.output, *_sizes(tensors[node.inputs[1]]))
     ),
     header=HEADER,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
 )
 
 dense_grad_weight = Op(
@@ -76,7 +76,7 @@ dense_grad_weight = Op(
         "mt_dense_grad_weight", (*node.inputs, node.output, *_sizes(tensors[node.output]))
     ),
     header=HEADER,
-    multiply_adds=lambda inputs: inputs[0].size * inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size * inputs[1].size,
 )
 
 
@@ -108,7 +108,7 @@ dense_weight8 = Op(
     ),
     header=HEADER,
     gradient=_dense_weight8_gradient,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
 )
 
 dense_weight8_grad_input = Op(
@@ -120,7 +120,7 @@ dense_weight8_grad_input = Op(
         "mt_dense_weight8_grad_input", (*node.inputs, node.output, *_sizes(tensors[node.inputs[1]]))
     ),
     header=HEADER,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
 )
 
 OPS = (dense, dense_grad_input, dense_grad_weight, dense_weight8, dense_weight8_grad_input)

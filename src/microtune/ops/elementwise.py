@@ -128,12 +128,12 @@ add = Op(
 multiply = Op(
     "multiply", "a * b", same_shape, lambda inputs, _: (inputs[0] * inputs[1],),
     elementwise_kernel("mt_multiply"), HEADER, _multiply_gradient, in_place=(0, 1),
-    multiply_adds=lambda inputs: inputs[0].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size,
 )  # fmt: skip
 scale = Op(
     "scale", "factor * x", same_shape, lambda inputs, given: (inputs[0] * given["factor"],),
     elementwise_kernel("mt_scale", "factor"), HEADER, _scale_gradient, in_place=(0,),
-    multiply_adds=lambda inputs: inputs[0].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size,
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def _one_sample(graph: Graph, given: Mapping[str, np.ndarray], dtype: DTypeLike 
     values |= {name: cast(array) for name, array in given.items()}
     for node in graph.nodes:
         results = OPS[node.op].reference([values[name] for name in node.inputs], node.attributes)
-        values |= {name: np.asarray(result) for name, result in zip(node.outputs, results, strict=True)}
+        values |= {name: cast(np.asarray(result)) for name, result in zip(node.outputs, results, strict=True)}
     return [values[name] for name in graph.outputs]
 
 

@@ -49,6 +49,6 @@ OPS = (
         reference=_reference,
         kernel=_kernel,
         header="mt_kernels_rls.h",
-        multiply_adds=lambda inputs: inputs[0].size + 2 * (inputs[3].size + 1) ** 2,
+        multiply_adds=lambda inputs, outputs: inputs[0].size + 2 * (inputs[3].size + 1) ** 2,
     ),
 )

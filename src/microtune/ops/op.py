@@ -56,7 +56,7 @@ class Op:
     An output that no node reads is a workspace: memory that lives only while the node runs. ``kernel``
     gives the C call, and ``header`` the file that holds it. ``in_place`` lists the
     inputs (by position) whose memory the first output may take over. ``multiply_adds`` counts
-    multiply-accumulate operations, for the benchmarks.
+    multiply-accumulate operations from the inputs and outputs.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Op:
     header: str
     gradient: GradientRule | None = None
     in_place: tuple[int, ...] = ()
-    multiply_adds: Callable[[Sequence[Tensor]], int] = lambda inputs: 0
+    multiply_adds: Callable[[Sequence[Tensor], Sequence[Tensor]], int] = lambda inputs, outputs: 0
     dtypes: Callable[[Sequence[Tensor], Attributes], tuple[str, ...]] | None = None
 
     def results(self, names: Sequence[str], inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Tensor, ...]:

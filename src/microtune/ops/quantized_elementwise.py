@@ -157,7 +157,7 @@ multiply_int8 = Op(
     header=HEADER,
     gradient=multiply_gradient,
     in_place=(0, 1),
-    multiply_adds=lambda inputs: inputs[0].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size,
     dtypes=int8_outputs,
 )
 

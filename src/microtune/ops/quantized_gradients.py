@@ -225,7 +225,7 @@ multiply_int8_grad = Op(
     kernel=_call("mt_multiply_int8_grad", "scale", "zero_point"),
     header=HEADER,
     in_place=(0,),
-    multiply_adds=lambda inputs: inputs[0].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size,
 )
 
 lookup_int8_grad = Op(
@@ -236,7 +236,7 @@ lookup_int8_grad = Op(
     kernel=_call("mt_lookup_int8_grad"),
     header=HEADER,
     in_place=(0,),
-    multiply_adds=lambda inputs: inputs[0].size,
+    multiply_adds=lambda inputs, outputs: inputs[0].size,
 )
 
 

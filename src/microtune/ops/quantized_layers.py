@@ -17,7 +17,7 @@ from microtune.ir.tensor import Tensor
 from microtune.ops.fixed_point import rescale, rescale_once, saturate
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_gradients import layer_gradient
-from microtune.ops.window import window_output, window_sizes, windows
+from microtune.ops.window import convolution_multiply_adds, window_output, window_sizes, windows
 
 HEADER = "mt_kernels_int8_layers.h"
 DEPTHWISE_HEADER = "mt_kernels_int8_depthwise.h"
@@ -128,6 +128,7 @@ conv2d_int8 = Op(
     kernel=_conv2d_kernel,
     header=HEADER,
     gradient=layer_gradient,
+    multiply_adds=lambda inputs, outputs: convolution_multiply_adds(inputs[1], outputs[0], depthwise=False),
     dtypes=int8_outputs,
 )
 
@@ -186,6 +187,7 @@ depthwise_conv2d_int8 = Op(
     header=DEPTHWISE_HEADER,
     gradient=layer_gradient,
     in_place=(0,),
+    multiply_adds=lambda inputs, outputs: convolution_multiply_adds(inputs[1], outputs[0], depthwise=True),
     dtypes=lambda inputs, attributes: ("int8",) * len(_depthwise_shape(inputs, attributes)),
 )
 
@@ -216,7 +218,7 @@ dense_int8 = Op(
     kernel=_dense_kernel,
     header=HEADER,
     gradient=layer_gradient,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
     dtypes=int8_outputs,
 )
 

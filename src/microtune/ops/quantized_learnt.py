@@ -78,7 +78,7 @@ dense_int8_learnt_grad_input = Op(
     reference=lambda inputs, given: (inputs[0] @ _real_weight(inputs, given),),
     kernel=_dense_kernel,
     header=HEADER,
-    multiply_adds=lambda inputs: inputs[1].size,
+    multiply_adds=lambda inputs, outputs: inputs[1].size,
 )
 
 conv2d_int8_learnt_grad_input = Op(
@@ -88,7 +88,7 @@ conv2d_int8_learnt_grad_input = Op(
     reference=_conv2d_reference,
     kernel=_conv2d_kernel,
     header=HEADER,
-    multiply_adds=lambda inputs: inputs[1].size * (inputs[0].size // inputs[0].shape[-1]),
+    multiply_adds=lambda inputs, outputs: inputs[1].size * (inputs[0].size // inputs[0].shape[-1]),
 )
 
 OPS = (dense_int8_learnt_grad_input, conv2d_int8_learnt_grad_input)

@@ -192,7 +192,7 @@ def _fused(layer: str, shape: Callable[..., tuple[Shape, ...]], gradient: Gradie
         kernel=kernel,
         header=UPDATE_HEADER,
         dtypes=lambda inputs, _: ("int8",),
-        multiply_adds=lambda inputs: inputs[0].size * (inputs[3].size // inputs[3].shape[-1]),
+        multiply_adds=lambda inputs, outputs: inputs[0].size * (inputs[3].size // inputs[3].shape[-1]),
     )
 
 
@@ -229,7 +229,7 @@ def _stored(dtype: str) -> Op:
         kernel=kernel,
         header=UPDATE_HEADER,
         dtypes=lambda inputs, _: (dtype,),
-        multiply_adds=lambda inputs: inputs[0].size,
+        multiply_adds=lambda inputs, outputs: inputs[0].size,
     )
 
 

@@ -122,10 +122,10 @@ def _reference(
     return reference
 
 
-def _multiply_adds(layer: str | None) -> Callable[[Sequence[Tensor]], int]:
+def _multiply_adds(layer: str | None) -> Callable[[Sequence[Tensor], Sequence[Tensor]], int]:
     if layer in (None, "dense"):
-        return lambda inputs: inputs[0].size
-    return lambda inputs: inputs[0].size * (inputs[-2].size // inputs[-2].shape[-1])
+        return lambda inputs, outputs: inputs[0].size
+    return lambda inputs, outputs: inputs[0].size * (inputs[-2].size // inputs[-2].shape[-1])
 
 
 def _ops() -> tuple[Op, ...]:

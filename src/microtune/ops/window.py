@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from microtune.ir.tensor import Tensor
 from microtune.ops.op import Attributes, Shape
 
 
@@ -36,3 +38,8 @@ def windows(x: np.ndarray, kernel: Sequence[int], attributes: Attributes, value:
     padded = np.pad(x, (*attributes["padding"], (0, 0)), constant_values=value)
     sh, sw = attributes["stride"]
     return np.lib.stride_tricks.sliding_window_view(padded, tuple(kernel), (0, 1))[::sh, ::sw]
+
+
+def convolution_multiply_adds(weight: Tensor, y: Tensor, depthwise: bool) -> int:
+    """Of a convolution with this weight and output, or of its gradient by the input."""
+    return y.size * math.prod(weight.shape[:2] if depthwise else weight.shape[1:])

@@ -1,72 +1,96 @@
-"""Update schemes worth trying: the usual ones, and sparse updates grown by what they contribute per byte."""
+"""Update schemes worth trying: the usual ones, and sparse updates grown by what they contribute per weight."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from microtune.ir import Graph
 from microtune.search.contribution import Contribution
-from microtune.tuning.layers import INT8, layers_of
+from microtune.tuning.layers import INT8, is_depthwise, layers_of
 from microtune.tuning.schemes import Bias, Full, Head, LayerName, LoRA, NormAffine, Scheme, Sparse
 
 SHARES = (0.01, 0.03, 0.1, 0.3)
 """Of all weights, that sparse updates may train."""
+Fits = Callable[[Scheme, str], bool]
+"""Whether a scheme, in a precision, may fit the budget."""
 
 
 def _slices(each: Contribution) -> list[tuple[float, int, slice]]:
     """(gain per weight, weights, channels) of runs of channel groups: the best group, the best two beside each other,
     four, and all."""
     found = []
-    size, parts = each.channels, len(each.groups)
-    edges = [0]
-    for part in range(parts):
-        edges.append(edges[-1] + size // parts + (part < size % parts))
-    length = 1
-    while length <= parts:
-        starts = range(parts - length + 1)
-        best = max(starts, key=lambda start: sum(each.groups[start : start + length]))
-        gain = sum(each.groups[best : best + length])
-        low, high = (0, size) if length == parts else (edges[best], edges[best + length])
-        weights = each.weights * (high - low) // size
-        found.append((gain / max(weights, 1), weights, slice(low, high)))
-        length *= 2
+    parts, edges = len(each.groups), each.edges
+    lengths = [1 << power for power in range(parts.bit_length()) if 1 << power < parts]
+    for length in [*lengths, parts]:
+        best = max(range(parts - length + 1), key=lambda start: sum(each.groups[start : start + length]))
+        low, high = edges[best], edges[best + length]
+        weights = each.weights * (high - low) // each.channels
+        found.append((sum(each.groups[best : best + length]) / max(weights, 1), weights, slice(low, high)))
     return found
 
 
-def grown(graph: Graph, measured: Sequence[Contribution], share: float) -> Sparse | None:
-    """The sparse update of a share of all weights that gains most: greedily the slice with most gain per weight,
-    layer by layer, and the biases from the first layer on that has one chosen."""
-    budget = max(1, int(share * sum(each.weights for each in measured)))
-    options = [(per, weights, part, each) for each in measured for per, weights, part in _slices(each)]
-    options.sort(key=lambda option: -option[0])
-    chosen: dict[LayerName, slice] = {}
-    left = budget
-    for per, weights, part, each in options:
-        if each.layer not in chosen and weights <= left and per > 0:
-            chosen[each.layer] = part
+def grown(measured: Sequence[Contribution], share: float, first: int = 0) -> Sparse | None:
+    """The sparse update of a share of all weights that gains most, among the layers from ``first`` on: greedily the
+    slice with most gain per weight, one of each layer, and the biases from the first layer on that has one chosen.
+    None when no slice is that small, or none gains anything."""
+    left = max(1, int(share * sum(each.weights for each in measured)))
+    options = [
+        (per, weights, part, index)
+        for index, each in enumerate(measured)
+        if index >= first
+        for per, weights, part in _slices(each)
+    ]
+    chosen: dict[int, slice] = {}
+    for per, weights, part, index in sorted(options, key=lambda option: -option[0]):
+        if index not in chosen and weights <= left and per > 0:
+            chosen[index] = part
             left -= weights
     if not chosen:
         return None
-    names = [node.name for node in layers_of(graph)]
-    first = min(names.index(str(name)) for name in chosen)
-    in_order = dict(sorted(chosen.items(), key=lambda item: names.index(str(item[0]))))
-    return Sparse(in_order, biases_from=len(names) - first)
+    in_order: dict[LayerName, float | slice] = {}
+    for index in sorted(chosen):
+        in_order[index] = chosen[index]
+    return Sparse(in_order, biases_from=len(measured) - min(chosen))
 
 
-def candidates(graph: Graph, measured: Sequence[Contribution]) -> list[tuple[Scheme, str]]:
-    """(scheme, precision), the cheapest kinds first; in an int8 graph sparse updates and heads in both precisions."""
+def deepest(measured: Sequence[Contribution], share: float, fits: Callable[[Scheme], bool]) -> Sparse | None:
+    """The sparse update of a share of all weights that reaches as far back as the budget lets it, found by bisection:
+    what learns farther from the output keeps more alive. The last layers' where nothing fits."""
+    low, high = 0, len(measured) - 1
+    whole = grown(measured, share)
+    if whole is None or fits(whole):
+        return whole
+    while low < high:
+        middle = (low + high) // 2
+        tried = grown(measured, share, middle)
+        if tried is None or fits(tried):
+            high = middle
+        else:
+            low = middle + 1
+    return grown(measured, share, low) or whole
+
+
+def candidates(graph: Graph, measured: Sequence[Contribution], fits: Fits) -> list[tuple[Scheme, str]]:
+    """(scheme, precision), the cheapest kinds first; in an int8 graph those that can are tried in both precisions.
+
+    ``measured``: the contribution of each layer of the graph, in order.
+    """
     layers = layers_of(graph)
-    plain: list[Scheme] = [Head(count) for count in (1, 2, 3) if count <= len(layers)]
-    plain += [Bias(), LoRA(1), LoRA(4), NormAffine()]
-    sparse = [each for share in SHARES if (each := grown(graph, measured, share)) is not None]
-    unique = list(dict.fromkeys([*plain, *sparse, Full()]))
-    found: list[tuple[Scheme, str]] = [(scheme, "float32") for scheme in unique]
-    if any(node.op in INT8 for node in layers):
-        found += [(scheme, "mixed") for scheme in unique if isinstance(scheme, Head | Bias | Sparse | Full)]
-    return found
-
-
-def score(measured: Sequence[Contribution]) -> float:
-    """The gain of letting everything learn, for reports."""
-    return math.fsum(each.gain + each.bias for each in measured)
+    integers = any(node.op in INT8 for node in layers)
+    low_rank = any(not is_depthwise(node) for node in layers)
+    convolutions = any(not node.op.startswith("dense") for node in layers)
+    found: list[tuple[Scheme, str]] = []
+    for precision in ("float32", "mixed") if integers else ("float32",):
+        schemes: list[Scheme] = [Head(count) for count in (1, 2, 3) if count <= len(layers)]
+        schemes.append(Bias())
+        if precision == "float32":
+            schemes += [LoRA(4, layers=1), LoRA(1), LoRA(4)] if low_rank else []
+            schemes += [NormAffine()] if convolutions else []
+        late = grown(measured, 0.1, len(layers) // 2)
+        schemes += [] if late is None else [late]
+        for share in SHARES:
+            sparse = deepest(measured, share, lambda scheme, precision=precision: fits(scheme, precision))  # type: ignore[misc]
+            schemes += [] if sparse is None else [sparse]
+        schemes.append(Full())
+        found += [(scheme, precision) for scheme in schemes]
+    return list(dict.fromkeys(found))

@@ -7,31 +7,37 @@ square, is kept beside it (Kwon et al., TinyTrain, 2023, rank by it).
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from microtune.compiler.package import build
 from microtune.compiler.plan import plan
 from microtune.device import Device
+from microtune.errors import PlanError
 from microtune.ir import Graph, Node
 from microtune.search.data import Samples
-from microtune.tuning.layers import is_depthwise, layers_of
-from microtune.tuning.learner import Learner
+from microtune.search.trial import IN_PLACE, build_for_host
+from microtune.tuning.layers import bias_position, is_depthwise, layers_of
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import SGD
 from microtune.tuning.schemes import Full
 
 GROUPS = 8
 """Parts that the input channels of a layer are measured in."""
-IN_PLACE = Learner(buffer=1, every=1, epochs=1, folds=0, restart=False, in_place=True)
+RATE = 256.0
+"""Of the steps that gradients are read from: a power of two, so that dividing by it is exact, and far above 1, so that
+little of a gradient is lost when it is added to its weight."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """Of one layer. ``groups``: gain of each part of its input channels, in order; ``fisher`` of its whole weight."""
+    """Of one layer. ``groups``: gain of each part of its input channels, in order; ``fisher`` of its whole weight.
+
+    ``weights`` of the layer and its input ``channels``; a depthwise layer is one group, for it learns whole.
+    """
 
     layer: str
     weights: int
@@ -45,6 +51,16 @@ class Contribution:
         """Of the whole weight."""
         return sum(self.groups)
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Where the groups begin, and the channels in all: the first groups are one longer where it does not divide."""
+        size, longer = divmod(self.channels, len(self.groups))
+        return tuple(part * size + min(part, longer) for part in range(len(self.groups) + 1))
+
+
+Sums = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Per tensor: means over the samples of gradients and of their squares."""
+
 
 def _gain(mean: np.ndarray, square: np.ndarray, count: int) -> np.ndarray:
     """Squared mean gradients less the noise expected in them, per element."""
@@ -52,19 +68,18 @@ def _gain(mean: np.ndarray, square: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(mean**2 - noise)
 
 
-def _of_layer(
-    graph: Graph, node: Node, gradients: dict[str, tuple[np.ndarray, np.ndarray]], count: int
-) -> Contribution:
+def _of_layer(graph: Graph, node: Node, gradients: Sums, count: int) -> Contribution:
     def found(index: int) -> tuple[np.ndarray, np.ndarray] | None:
         name = node.inputs[index] if len(node.inputs) > index else ""
+        # what is int8 in the graph learns as float32 under this name
         return gradients.get(name) or gradients.get(f"{name}.real")
 
     shape = graph.tensor(node.inputs[1]).shape
-    weight, bias = found(1), found(2)
+    weight, bias = found(1), found(bias_position(node))
+    channels, size = shape[-1], math.prod(shape)
     if weight is None:
-        return Contribution(node.name, int(np.prod(shape)), shape[-1], (0.0,), 0.0, 0.0)
+        return Contribution(node.name, size, channels, (0.0,), 0.0, 0.0)
     gains = _gain(*weight, count)
-    channels = shape[-1]
     if is_depthwise(node):
         groups: tuple[float, ...] = (float(gains.sum()),)
     else:
@@ -72,7 +87,7 @@ def _of_layer(
         groups = tuple(float(part.sum()) for part in np.array_split(by_channel, min(GROUPS, channels)))
     return Contribution(
         node.name,
-        int(np.prod(shape)),
+        size,
         channels,
         tuple(max(each, 0.0) for each in groups),
         0.0 if bias is None else max(float(_gain(*bias, count).sum()), 0.0),
@@ -80,22 +95,31 @@ def _of_layer(
     )
 
 
-def contributions(graph: Graph, samples: Samples, loss: Loss, most: int = 64) -> list[Contribution]:
-    """A contribution for each layer, in order, from up to ``most`` samples.
+def gradients(graph: Graph, samples: Samples, loss: Loss) -> Sums:
+    """Of every weight and bias, in float32, by the device's own C.
 
-    Every weight learns once from each sample, from the base and at the rate 1: the change is the gradient.
+    Everything learns once from each sample, from the base: the change is the gradient. Raises PlanError when one is
+    not finite.
     """
-    chosen = plan(graph, Full(), loss, SGD(lr=1.0), IN_PLACE)
+    chosen = plan(graph, Full(), loss, SGD(lr=RATE), IN_PLACE)
     sums: Sums = {}
-    count = min(most, len(samples))
     with tempfile.TemporaryDirectory() as folder:
-        device = Device(build(chosen, Path(folder) / "full"))
+        device = Device(build_for_host(chosen, Path(folder) / "full"))
         base = device.parameters()
-        for x, y in zip(samples.x[:count], samples.y[:count], strict=True):
+        for x, y in zip(samples.x, samples.y, strict=True):
             device.load_parameters(base)
             device.step(x, y)
             for name, after in device.parameters().items():
-                gradient = (base[name] - after).astype(np.float64)
+                gradient = (base[name].astype(np.float64) - after) / RATE
                 mean, square = sums.get(name, (np.zeros_like(gradient), np.zeros_like(gradient)))
-                sums[name] = (mean + gradient / count, square + gradient**2 / count)
-    return [_of_layer(graph, node, sums, count) for node in layers_of(graph)]
+                sums[name] = (mean + gradient / len(samples), square + gradient**2 / len(samples))
+    if not all(np.isfinite(square).all() for _, square in sums.values()):
+        raise PlanError("the gradients on these samples are not finite: scale the inputs as the model was trained on")
+    return sums
+
+
+def contributions(graph: Graph, samples: Samples, loss: Loss, most: int = 64) -> list[Contribution]:
+    """A contribution for each layer, in order, from the first samples, up to ``most``."""
+    few = samples.take(np.arange(min(most, len(samples))))
+    found = gradients(graph, few, loss)
+    return [_of_layer(graph, node, found, len(few)) for node in layers_of(graph)]

@@ -62,7 +62,7 @@ def search(
     end = time.monotonic() + seconds
     say = progress or (lambda text, point: None)
     with tempfile.TemporaryDirectory() as folder:
-        base = accuracy(Device(build(first, Path(folder) / "base")), judge, chosen_loss, tolerance)
+        base = accuracy(Device(build(first, Path(folder) / "untrained")), judge, chosen_loss, tolerance)
     say(f"the base model: {100 * base:.1f} % of {len(judge)} held-out samples", None)
     say("measuring what each layer contributes", None)
     measured = contributions(graph, learn, chosen_loss)

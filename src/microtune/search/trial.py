@@ -3,94 +3,140 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from microtune.compiler.layout import WORD, lay_out
 from microtune.compiler.package import build
 from microtune.compiler.plan import plan
-from microtune.compiler.planned import Optimizer, Plan
+from microtune.compiler.planned import Memory, Plan
 from microtune.device import Device
 from microtune.ir import Graph
 from microtune.package import Package
-from microtune.search.contribution import IN_PLACE
 from microtune.search.data import Samples
-from microtune.search.frontier import Point
-from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Learner
 from microtune.tuning.losses import Loss
-from microtune.tuning.optimizers import SGD
+from microtune.tuning.optimizers import SGD, Gradient
 from microtune.tuning.schemes import Scheme
 
+RATES = (0.2, 1.0, 5.0)
+"""Times the learning rate that was asked for: what is tried for each scheme."""
+TRIAL = 200
+"""Steps at most in the trial of a learning rate."""
+IN_PLACE = Learner(buffer=1, every=1, epochs=1, folds=0, restart=False, in_place=True)
 
-def accuracy(device: Device, samples: Samples, loss: Loss, tolerance: float) -> float:
-    """Share of right answers: the class, each yes or no, or every output within the tolerance."""
-    right = 0.0
+
+def build_for_host(chosen: Plan, directory: Path) -> Package:
+    """A package for this process alone, whose footprint on a core, slow to measure, nobody asks for."""
+    return build(replace(chosen, measure=lambda _: Memory(0, 0, 0, 0, 0, 0, 0, 0, ())), directory)
+
+
+def judge(device: Device, samples: Samples, loss: Loss, tolerance: float) -> tuple[float, ...]:
+    """How much of each sample is right, 0 to 1: the class, each yes or no, or all outputs within the tolerance."""
+    right = []
     for x, y in zip(samples.x, samples.y, strict=True):
         value = device.predict(x).value
         match loss.task:
             case "MT_MULTICLASS":
-                right += float(value.argmax() == y)
+                right.append(float(value.argmax() == y))
             case "MT_BINARY":
-                right += float(((value >= 0.5) == (y >= 0.5)).mean())
+                right.append(float(((value >= 0.5) == (y >= 0.5)).mean()))
             case _:
-                right += float((np.abs(value - y) <= tolerance).all())
-    return right / len(samples)
+                right.append(float((np.abs(value - y) <= tolerance).all()))
+    return tuple(right)
 
 
-def over_budget(chosen: Plan, budget: Budget) -> str | None:
-    """Why a plan cannot fit, from what is known before any C is compiled; None when it may."""
-    programs = [each for each in (chosen.programs.backbone, chosen.programs.head, chosen.programs.step) if each]
-    least = max(each.arena.bytes for each in programs) + sum(each.bytes for each in chosen.programs.trained)
-    if budget.ram_bytes is not None and least > budget.ram_bytes:
-        return f"{chosen.scheme} needs {least} bytes of RAM or more of {budget.ram_bytes}"
-    memory = chosen.memory
-    for what, need, limit in (("RAM", memory.ram, budget.ram_bytes), ("flash", memory.flash, budget.flash_bytes)):
-        if limit is not None and need > limit:
-            return f"{chosen.scheme} needs {need} bytes of {what} of {limit}"
-    return None
+def plan_candidate(graph: Graph, scheme: Scheme, precision: str, loss: Loss, optimizer: Gradient) -> Plan:
+    """The scheme learning in place, without the loop around it, whose buffers every scheme would add alike. int8
+    weights learn by plain SGD, whatever momentum was asked for."""
+    if precision == "mixed" and isinstance(optimizer, SGD):
+        optimizer = replace(optimizer, momentum=0.0)
+    return plan(graph, scheme, loss, optimizer, IN_PLACE, precision)
 
 
-def step_instructions(package: Package, x: np.ndarray, y: np.ndarray) -> int | None:
-    """Of one training step on Cortex-M4; None without the emulator (extra ``emulation``)."""
-    if importlib.util.find_spec("unicorn") is None:
-        return None
-    from microtune.targets.measure import CoreDevice
-
-    return CoreDevice(package, "cortex-m4").step(x, y)
+def least_ram(chosen: Plan) -> int:
+    """Bytes of RAM without the stack, which only compiled C shows."""
+    return 4 + lay_out(chosen).bytes
 
 
-def plan_candidate(graph: Graph, scheme: Scheme, precision: str, loss: Loss, optimizer: Optimizer) -> Plan:
-    """The scheme learning in place, without the loop around it, whose buffers every scheme would add alike."""
-    rate = optimizer if precision == "float32" or not isinstance(optimizer, SGD) else SGD(lr=optimizer.lr)
-    return plan(graph, scheme, loss, rate, IN_PLACE, precision)
+class Trainer:
+    """A device that learns samples at a learning rate given at run time, so that one build serves all rates.
 
+    It is built with the decaying rate lr / (1 + decay t), lr = decay = 1, and t is set to 1 / rate - 1 before each
+    step: up to the rounding of that quotient the step of a device with this rate.
+    """
 
-def try_candidate(
-    chosen: Plan, learn: Samples, judge: Samples, loss: Loss, epochs: int, tolerance: float, seed: int,
-    instructions: bool, stop: Callable[[], bool],
-) -> Point:  # fmt: skip
-    """Train on ``learn`` in a new order each epoch, until ``stop`` says so, and judge."""
-    rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        package = build(chosen, Path(folder) / "candidate")
-        device = Device(package)
-        for _ in range(epochs):
-            for index in rng.permutation(len(learn)):
-                device.step(learn.x[index], learn.y[index])
+    def __init__(self, chosen: Plan, folder: Path) -> None:
+        self.chosen = chosen
+        trial = replace(chosen, optimizer=replace(self._optimizer, lr=1.0, decay=1.0))
+        self._package = build_for_host(trial, folder / "trial")
+        self._offset = WORD if chosen.programs.rounds else 0  # behind the count that seeds rounding
+
+    @property
+    def _optimizer(self) -> Gradient:
+        assert isinstance(self.chosen.optimizer, Gradient)
+        return self.chosen.optimizer
+
+    def base(self) -> Device:
+        """A device that has learnt nothing yet."""
+        return Device(self._package)
+
+    def learn(self, device: Device, samples: Samples, order: Sequence[int], rate: float, done: int) -> list[float]:
+        """One step for each sample of ``order``, after ``done`` steps; the loss of each before its step."""
+        losses = []
+        for step, index in enumerate(order, done):
+            now = rate / (1 + self._optimizer.decay * step)
+            device._field("optimizer", self._offset, 1)[0] = 1 / now - 1
+            losses.append(device.step(samples.x[index], samples.y[index]))
+        return losses
+
+    def suited_rate(self, samples: Samples, stop: Callable[[], bool]) -> float | None:
+        """Of ``RATES`` times the optimiser's, the one whose losses on samples not seen before, while it learns each
+        once, are the least over the second half; None where all diverge."""
+        best, least = None, math.inf
+        order = range(min(TRIAL, len(samples)))
+        for factor in RATES:
+            rate = factor * self._optimizer.lr
+            device = self.base()
+            losses = self.learn(device, samples, order, rate, 0)
+            found = float(np.mean(losses[len(losses) // 2 :]))
+            finite = all(np.isfinite(each).all() for each in device.parameters().values())
+            if finite and found < least:
+                best, least = rate, found
             if stop():
                 break
-        found = accuracy(device, judge, loss, tolerance)
-        x = device.stored_input(learn.x[0])
-        counted = step_instructions(package, x, np.atleast_1d(learn.y[0])) if instructions else None
-    memory = chosen.memory
-    return Point(
-        chosen.scheme,
-        chosen.precision,
-        found,
-        memory.ram,
-        memory.flash,
-        counted,
-        sum(each.size for each in chosen.programs.trained),
-    )
+        return best
+
+
+def train(trainer: Trainer, samples: Samples, rate: float, epochs: int, seed: int, stop: Callable[[], bool]) -> Device | None:
+    """A device that has learnt the samples, in a new order each epoch; None when ``stop`` said so before the end."""
+    rng = np.random.default_rng(seed)
+    device = trainer.base()
+    for epoch in range(epochs):
+        order = rng.permutation(len(samples))
+        for begin in range(0, len(order), 16):
+            if stop():
+                return None
+            trainer.learn(device, samples, order[begin : begin + 16], rate, epoch * len(order) + begin)
+    return device
+
+
+def can_count() -> bool:
+    """Whether instructions can be counted: with the extra ``emulation``."""
+    return importlib.util.find_spec("unicorn") is not None
+
+
+def step_instructions(chosen: Plan, samples: Samples) -> int:
+    """Of one training step on Cortex-M4, prediction included. Compiles for this core what ``Plan.memory`` has compiled
+    already, under the same name, and so finds it in the cache."""
+    from microtune.targets.measure import CoreDevice
+
+    with tempfile.TemporaryDirectory() as folder:
+        package = build(chosen, Path(folder) / "device_", targets=("host",))
+        x = Device(package).stored_input(samples.x[0])
+        return CoreDevice(package, "cortex-m4").step(x, np.atleast_1d(samples.y[0]))

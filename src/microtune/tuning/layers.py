@@ -43,8 +43,17 @@ def input_channels(graph: Graph, node: Node) -> int:
     return graph.tensor(node.inputs[1]).shape[-1]
 
 
+def bias_position(node: Node) -> int:
+    """Where among a layer's inputs its bias stands, if it has one."""
+    return 3 if node.op in WEIGHT8 else 2
+
+
 def _whole(graph: Graph, nodes: Sequence[Node]) -> dict[str, Change]:
-    return {node.name: Change(weight=(0, input_channels(graph, node)), bias=True) for node in nodes}
+    """Weights, and the biases that are there."""
+    return {
+        node.name: Change(weight=(0, input_channels(graph, node)), bias=len(node.inputs) > bias_position(node))
+        for node in nodes
+    }
 
 
 def _last(found: Sequence[Node], layers: int | None, scheme: Scheme, graph: Graph) -> Sequence[Node]:
@@ -81,7 +90,8 @@ def _channels(graph: Graph, node: Node, part: float | slice) -> tuple[int, int] 
     else:
         if not 0 <= part <= 1:
             raise PlanError(f"Sparse: the fraction {part} of layer '{node.name}' must be 0 to 1")
-        start, stop = 0, math.ceil(part * size)
+        # 0.7 * 10 is 7.000000000000001, which is meant as 7
+        start, stop = 0, math.ceil(part * size - 1e-9)
     if is_depthwise(node) and 0 < stop - start < size:
         raise PlanError(f"Sparse: the depthwise layer '{node.name}' learns whole (1.0) or not at all, not {part}")
     return (start, stop) if stop > start else None
@@ -92,6 +102,8 @@ def _sparse(graph: Graph, scheme: Sparse) -> dict[str, Change]:
     weights: dict[str, tuple[int, int]] = {}
     for name, part in scheme.tensors.items():
         node = find_layer(graph, name)
+        if node.name in weights:
+            raise PlanError(f"Sparse: layer '{node.name}' is chosen twice, the second time as {name!r}")
         if (channels := _channels(graph, node, part)) is not None:
             weights[node.name] = channels
     first, where = len(layers), scheme.biases_from
@@ -133,14 +145,21 @@ def changes(graph: Graph, scheme: Scheme) -> dict[str, Change]:
                 raise PlanError(f"{scheme}: width must be at least 1")
             inner = [node for node in joints if node is not layers[-1]]
             return {node.name: Change(width=width) for node in _last(inner, count, scheme, graph)}
-        case LoRA(rank, alpha, count):
+        case LoRA(rank, alpha, count, tensors):
             if rank < 1 or (alpha is not None and not alpha > 0):
                 raise PlanError(f"{scheme}: rank must be at least 1 and alpha above 0")
-            return {node.name: Change(rank=rank) for node in _last(joints, count, scheme, graph)}
+            if tensors is None:
+                return {node.name: Change(rank=rank) for node in _last(joints, count, scheme, graph)}
+            if count is not None or not tensors:
+                raise PlanError(f"{scheme}: name some layers in tensors, or give the number of the last ones, not both")
+            found = [find_layer(graph, name) for name in tensors]
+            if depthwise := [node.name for node in found if is_depthwise(node)]:
+                raise PlanError(f"{scheme}: '{depthwise[0]}' is a depthwise convolution, which has no low rank")
+            return {node.name: Change(rank=rank) for node in found}
         case Sparse():
             return _sparse(graph, scheme)
         case _:
             raise PlanError(
                 f"unknown update scheme {scheme!r}. Known: Full(), Head(layers), Bias(), NormAffine(), Adapter(width), "
-                "LoRA(rank, alpha), Sparse(tensors, biases_from)"
+                "LoRA(rank, alpha, layers), Sparse(tensors, biases_from)"
             )

@@ -52,8 +52,8 @@ class Adapter:
 @dataclass(frozen=True)
 class LoRA:
     """Low-rank adapters beside layers: W x + (alpha / rank) B A x (Hu et al. 2022). In a convolution A has the layer's
-    window and B is 1 x 1. Beside every dense layer and convolution, or the ``layers`` last of these; depthwise
-    convolutions have none.
+    window and B is 1 x 1. Beside every dense layer and convolution, or the ``layers`` last of these, or those named in
+    ``tensors``; depthwise convolutions have none.
 
     A starts random, B at zero, so that the network starts as the base. ``alpha`` defaults to ``rank``.
     """
@@ -61,6 +61,7 @@ class LoRA:
     rank: int = 4
     alpha: float | None = None
     layers: int | None = None
+    tensors: tuple[LayerName, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from microtune.compress.dequantization import float_tail
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
-from microtune.tuning.layers import INT8, Change, changes, is_depthwise, layers_of
+from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
 from microtune.tuning.schemes import Full, LoRA, Scheme
 
 
@@ -120,7 +120,7 @@ def _partial(writer: _Writer, node: Node, x: str, start: int, stop: int) -> str:
 
 def _bias(writer: _Writer, node: Node) -> Node:
     """The node with a bias that learns; a layer without one is given zeros."""
-    at = 3 if node.op.endswith("_weight8") else 2
+    at = bias_position(node)
     if len(node.inputs) > at:
         writer.trained.append(node.inputs[at])
         return node
@@ -158,6 +158,27 @@ def _changed(writer: _Writer, node: Node, change: Change, scheme: Scheme) -> Non
     else:
         added = _adapter(writer, node, frozen, change.width)
     writer.emit("add", f"{node.name}_added", (frozen, added), node.output)
+
+
+def _untied(graph: Graph, wanted: Mapping[str, Change]) -> Graph:
+    """The graph where a weight or bias that learns is no longer that of a frozen layer as well: the layers that learn
+    get a copy, which they still share among themselves."""
+    roles: dict[str, set[str]] = {}
+    for node in layers_of(graph):
+        change = wanted.get(node.name, Change())
+        whole = change.weight == (0, graph.tensor(node.inputs[1]).shape[-1])
+        for position, learns in ((1, whole), (bias_position(node), change.bias)):
+            if learns and position < len(node.inputs):
+                roles.setdefault(node.inputs[position], set()).add(node.name)
+    shared = {
+        name: learners for name, learners in roles.items() if {node.name for node in graph.consumers(name)} != learners
+    }
+    copies = {name: replace(graph.tensor(name), name=graph.fresh_name(f"{name}.learnt")) for name in shared}
+    nodes = [
+        replace(node, inputs=tuple(copies[x].name if node.name in shared.get(x, ()) else x for x in node.inputs))
+        for node in graph.nodes
+    ]
+    return graph.with_nodes(nodes, copies.values())
 
 
 def _in_float(graph: Graph, scheme: Scheme, wanted: Mapping[str, Change]) -> Selection:
@@ -238,7 +259,9 @@ def select(graph: Graph, scheme: Scheme, precision: str = "float32") -> Selectio
     precision, of an int8 graph: ``"float32"`` turns what lies behind the first layer that learns into float
     operators (see ``compress.dequantization``); ``"mixed"`` leaves all int8.
     """
+    graph = float_output(graph)
     wanted = changes(graph, scheme)
+    graph = _untied(graph, wanted)
     integers = {node.name for node in layers_of(graph) if node.op in INT8}
     if not integers.intersection(wanted):
         return _in_float(graph, scheme, wanted)

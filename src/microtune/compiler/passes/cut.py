@@ -7,24 +7,21 @@ the head as long as that costs little.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 
 from microtune.ir import Graph, Node
+from microtune.ops import OPS
 
 MOST_WORK = 1.0
 """Multiply-adds of frozen layers taken into the head, as a share of those behind the cut. A step makes these two to
 three times, forward and for one or two gradients, so that it grows by half at most; RAM is scarcer than time."""
 
 
-def layer_multiply_adds(graph: Graph, node: Node) -> int:
-    """Of a dense layer or convolution of any kind; 0 for all else."""
-    kind = node.op.removesuffix("_int8").removesuffix("_weight8")
-    if kind not in ("dense", "conv2d", "depthwise_conv2d"):
-        return 0
-    weight, y = graph.tensor(node.inputs[1]), graph.tensor(node.output)
-    taps = math.prod(weight.shape[:2]) if kind == "depthwise_conv2d" else math.prod(weight.shape[1:])
-    return y.size * taps
+def work(graph: Graph, node: Node) -> int:
+    """Multiply-adds of a node."""
+    return OPS[node.op].multiply_adds(
+        [graph.tensor(name) for name in node.inputs], [graph.tensor(name) for name in node.outputs]
+    )
 
 
 def crossing(graph: Graph, front: Sequence[Node], tail: Sequence[Node]) -> tuple[str, ...]:
@@ -45,11 +42,11 @@ def choose_cut(graph: Graph, learning: Collection[str]) -> tuple[tuple[Node, ...
     """
     tail = [node for node in graph.nodes if any(name in learning for name in node.outputs)]
     front = [node for node in graph.nodes if not any(name in learning for name in node.outputs)]
-    limit = MOST_WORK * sum(layer_multiply_adds(graph, node) for node in tail)
-    best, fewest, work = len(front), _bytes(graph, crossing(graph, front, tail)), 0
+    limit = MOST_WORK * sum(work(graph, node) for node in tail)
+    best, fewest, taken = len(front), _bytes(graph, crossing(graph, front, tail)), 0
     for place in range(len(front) - 1, -1, -1):
-        work += layer_multiply_adds(graph, front[place])
-        if work > limit:
+        taken += work(graph, front[place])
+        if taken > limit:
             break
         size = _bytes(graph, crossing(graph, front[:place], [*front[place:], *tail]))
         if size < fewest:

@@ -36,8 +36,8 @@ class _Trial:
 def _is_cheap(graph: Graph, node: Node | None) -> bool:
     if node is None or node.op not in CHEAP or node.updates:
         return False
-    inputs = [graph.tensor(name) for name in node.inputs]
-    return OPS[node.op].multiply_adds(inputs) <= graph.tensor(node.output).size
+    inputs, outputs = ([graph.tensor(name) for name in names] for names in (node.inputs, node.outputs))
+    return OPS[node.op].multiply_adds(inputs, outputs) <= graph.tensor(node.output).size
 
 
 def _chains(graph: Graph, producers: dict[str, Node], name: str) -> Iterator[tuple[Node, ...]]:
