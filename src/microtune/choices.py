@@ -1,14 +1,16 @@
-"""What people write on a command line, as update schemes and optimisers: ``head:2``, ``sparse:3=0.5,biases=4``."""
+"""What people write on a command line, as update schemes and optimisers: ``head:2``, ``sparse:3=0.5,biases=4``; and
+schemes and optimisers as people write them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
-from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Sparse
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Scheme, Sparse
 
 
 def _number(text: str) -> float:
@@ -36,31 +38,62 @@ def _plain(make: Callable[[], Any]) -> Callable[[str], Any]:
     return choose
 
 
+def _layer(text: str) -> LayerName:
+    return int(text) if text.isdigit() else text
+
+
+def _part(text: str) -> float | slice:
+    """A fraction of a layer's input channels, or those from one to before another: ``0.5``, ``8:16``."""
+    begin, colon, end = text.partition(":")
+    return slice(_whole(begin), _whole(end)) if colon else _number(text)
+
+
 def _sparse(text: str) -> Sparse:
-    """``24=0.25,27=0.5,biases=20``: layers, by weight, name or number, with the fraction of their input channels that
-    learns; and how many of the last layers' biases."""
-    chosen: dict[str | int, float] = {}
-    biases = None
+    """``24=0.25,27=8:16,biases=20``: layers, by weight, name or number, with the fraction of their input channels that
+    learns, or these channels; and how many of the last layers' biases, or the first layer whose bias learns."""
+    chosen: dict[LayerName, float | slice] = {}
+    biases: LayerName | None = None
     for part in text.split(","):
         name, equals, value = part.partition("=")
         if not name or not equals:
             raise PlanError(f"{part!r} is no choice of sparse: write LAYER=FRACTION, as in sparse:24=0.25,biases=20")
         if name == "biases":
-            biases = _whole(value)
+            biases = _layer(value)
         else:
-            chosen[int(name) if name.isdigit() else name] = _number(value)
+            chosen[_layer(name)] = _part(value)
     return Sparse(chosen, biases_from=biases)
+
+
+def _layers(text: str) -> tuple[LayerName, ...]:
+    return tuple(_layer(part) for part in text.split("+"))
+
+
+def _numbered(make: Callable[..., Any], default: str, **options: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For what takes a number, and may take options by name: ``4``, ``4,alpha=8,layers=2``."""
+
+    def choose(text: str) -> Any:
+        first, *rest = text.split(",")
+        named = {}
+        for part in rest:
+            name, equals, value = part.partition("=")
+            if name not in options or not equals:
+                known = ", ".join(f"{option}=..." for option in options) or "no options"
+                raise PlanError(f"{part!r} is no option of {make.__name__}: it takes {known}")
+            named[name] = options[name](value)
+        return make(_whole(first or default), **named)
+
+    return choose
 
 
 # name -> how its argument becomes a scheme
 SCHEMES: dict[str, Callable[[str], Any]] = {
     "full": _plain(Full),
-    "head": lambda text: Head(_whole(text or "1")),
+    "head": _numbered(Head, "1"),
     "bias": _plain(Bias),
     "normaffine": _plain(NormAffine),
-    "adapter": lambda text: Adapter(_whole(text or "8")),
-    "lora": lambda text: LoRA(_whole(text or "4")),
-    "sparse": lambda text: _sparse(text),
+    "adapter": _numbered(Adapter, "8", layers=_whole),
+    "lora": _numbered(LoRA, "4", alpha=_number, layers=_whole, tensors=_layers),
+    "sparse": _sparse,
 }
 OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "sgd": lambda text: SGD(lr=_number(text or "0.05")),
@@ -90,3 +123,47 @@ def scheme(text: str) -> Any:
 def optimizer(text: str) -> Any:
     """The optimiser a text such as ``sgd:0.05`` names. Raises PlanError for another text."""
     return _choose(text, OPTIMIZERS, "optimiser")
+
+
+def _option(name: str, value: Any) -> str:
+    return f",{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def _part_text(part: float | slice) -> str:
+    return f"{part.start or 0}:{part.stop}" if isinstance(part, slice) else f"{part}"
+
+
+def scheme_text(chosen: Scheme) -> str:
+    """A scheme as on a command line: ``scheme(scheme_text(s)) == s``."""
+    name = type(chosen).__name__.lower()
+    if isinstance(chosen, Sparse):
+        parts = [f"{layer}={_part_text(part)}" for layer, part in chosen.tensors.items()]
+        parts += [] if chosen.biases_from is None else [f"biases={chosen.biases_from}"]
+        return f"{name}:{','.join(parts)}"
+    first, *rest = [(each.name, getattr(chosen, each.name)) for each in fields(chosen)] or [("", None)]
+    return name + (f":{first[1]}" if first[0] else "") + "".join(_option(*each) for each in rest if each[1] is not None)
+
+
+def optimizer_text(chosen: SGD | RMSProp | Adam) -> str:
+    """An optimiser as on a command line; what of it a command line cannot say is left out."""
+    momentum = isinstance(chosen, SGD) and chosen.momentum > 0
+    return f"{'momentum' if momentum else type(chosen).__name__.lower()}:{chosen.lr:g}"
+
+
+def _python_value(value: Any) -> str:
+    if isinstance(value, slice):
+        return f"slice({value.start}, {value.stop})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_python_value(each)}" for key, each in value.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def python_text(chosen: Any) -> str:
+    """A scheme or optimiser as in Python, without what is default anyway: ``mt.Sparse({2: slice(0, 8)}, ...)``."""
+    named = [
+        f"{each.name}={_python_value(getattr(chosen, each.name))}"
+        for each in fields(chosen)
+        if getattr(chosen, each.name) != each.default or each.name in ("lr", "layers", "rank")
+        if getattr(chosen, each.name) is not None
+    ]
+    return f"mt.{type(chosen).__name__}({', '.join(named)})"

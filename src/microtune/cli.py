@@ -13,11 +13,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import microtune as mt
 from microtune import choices, gallery
 from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
+from microtune.search.data import read_samples
+from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
 from microtune.targets.catalogue import targets
 
 app = typer.Typer(
@@ -67,7 +70,8 @@ Model = Annotated[Path, typer.Argument(help="A model file: .onnx or .tflite.")]
 Learn = Annotated[
     str,
     typer.Option(
-        help="What learns: full, head:N, bias, normaffine, adapter:WIDTH, lora:RANK, sparse:LAYER=FRACTION,biases=N."
+        help="What learns: full, head:N, bias, normaffine, adapter:WIDTH, lora:RANK, sparse:LAYER=PART,biases=N "
+        "(PART: a fraction of the input channels, or channels as 8:16)."
     ),
 ]
 Precision = Annotated[str, typer.Option(help="What learns of an int8 model: float32, or mixed (stays int8 in RAM).")]
@@ -160,6 +164,52 @@ def build(
         console = Console()
         _show_memory(found, console)
         console.print(f"The C is in {package.directory}/ (start with {package.name}.h)")
+
+
+@app.command("search")
+def search_schemes(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="An .npz file with x (samples, input shape) and y (samples).")],
+    loss: LossName = "cross_entropy",
+    optimizer: Annotated[
+        str, typer.Option(help="sgd:LR, momentum:LR, adam:LR or rmsprop:LR; rates around LR are tried.")
+    ] = "sgd:0.01",
+    buffer: Buffer = 100,
+    every: Every = 5,
+    ram: Ram = None,
+    flash: Flash = None,
+    instructions: Annotated[int | None, typer.Option(help="Most instructions of a training step on Cortex-M4.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the learnt samples.")] = 3,
+    seconds: Annotated[float, typer.Option(help="After so long nothing more is tried.")] = 600.0,
+    picture: Annotated[Path | None, typer.Option(help="Write accuracy against RAM as an SVG picture.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure on your samples which update scheme learns best within a budget."""
+    with _spoken():
+        console = Console(stderr=True)
+        found = mt.search(
+            mt.load(model),
+            read_samples(data),
+            loss,
+            choices.optimizer(optimizer),
+            mt.Budget(ram, flash, instructions),
+            learner=mt.Learner(buffer=buffer, every=every),
+            epochs=epochs,
+            seconds=seconds,
+            progress=None if as_json else lambda text, point: console.print(Text(text, "bold" if point else "dim")),
+        )
+        if picture is not None:
+            picture.write_text(frontier_picture(found, f"{model.stem}: update schemes"))
+        if not as_json:
+            Console().print(frontier_tables(found))
+        best = found.best
+        if as_json:
+            print(json.dumps(frontier_figures(found), indent=2))
+            return
+        kept = "" if (buffer, every) == (100, 5) else f" --buffer {buffer} --every {every}"
+        print(f"\nPick: {best.name}, {100 * best.accuracy:.1f} % right")
+        print(f"  microtune build {model} --loss {loss} {best.command}{kept} -o build/device")
+        print(f'  mt.plan(graph, loss="{loss}", {best.python})')
 
 
 @app.command()

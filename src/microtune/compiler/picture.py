@@ -105,7 +105,7 @@ def _kind(graph: Graph, buffer: Buffer) -> str:
     return "backward" if buffer.first >= turn else "forward"
 
 
-def _round_step(span: float, most: int) -> int:
+def round_step(span: float, most: int) -> int:
     """A step of 1, 2 or 5 times a power of ten that divides ``span`` into at most ``most`` parts."""
     rough = max(span / most, 1)
     power = 10 ** math.floor(math.log10(rough))
@@ -148,11 +148,11 @@ def _chart(program: Program, title: str) -> Iterator[str]:
         yield f'<rect x="{left:g}" y="28" width="10" height="10" class="{kind}"/>'
         yield f'<text x="{left + 14:g}" y="37" class="faint">{text}</text>'
         left += 14 + LETTER * len(text) + 22
-    gap = _round_step(top, 6)
+    gap = round_step(top, 6)
     for size in range(0, top + 1, gap):
         yield f'<line x1="{LEFT}" y1="{y(size)}" x2="{LEFT + WIDTH}" y2="{y(size)}" class="grid"/>'
         yield f'<text x="{LEFT - 8}" y="{y(size) + 4:g}" text-anchor="end" class="faint">{spaced(size)}</text>'
-    for step in range(0, steps, _round_step(steps, 12)):
+    for step in range(0, steps, round_step(steps, 12)):
         middle, foot = x(step + 0.5), TOP + HEIGHT + 15
         yield f'<text x="{middle}" y="{foot}" text-anchor="middle" class="faint">{step}</text>'
     yield f'<text x="{LEFT}" y="{TOP + HEIGHT + 34}" class="faint">bytes of the arena, node by node</text>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from microtune.compiler.plan import plan as compile_plan
@@ -19,7 +19,8 @@ from microtune.tuning.schemes import Scheme
 
 @dataclass(frozen=True)
 class Auto:
-    """The scheme that learns ``data`` = (x, y) best within a budget; see ``microtune.search``."""
+    """The scheme that learns ``data`` = (x, y) best within a budget, at the learning rate that suits it; see
+    ``microtune.search``. The budget holds for the whole device, its buffer of samples too."""
 
     budget: Budget | None = None
     data: Any = field(default=None, repr=False, compare=False)
@@ -40,9 +41,9 @@ def plan(
 ) -> Plan:
     """Decide what learns and how, and lay out all memory.
 
-    learn: an update scheme, default ``Head(1)``; or ``Auto(budget, data=(x, y))``, which measures and picks scheme and
-    precision. loss: a name or ``Huber(delta)``. inputs: name, range and unit of each input feature, for the generated
-    header and the device's range check.
+    learn: an update scheme, default ``Head(1)``; or ``Auto(budget, data=(x, y))``, which measures and picks scheme,
+    precision and learning rate. loss: a name or ``Huber(delta)``. inputs: name, range and unit of each input feature,
+    for the generated header and the device's range check.
 
     precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
     weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
@@ -55,12 +56,10 @@ def plan(
         if learn.data is None:
             raise PlanError("Auto(...) measures on your data: give it data=(x, y)")
         limits = learn.budget or budget
-        tolerance = (learner or Learner()).tolerance
         found = search(
-            graph, learn.data, loss, optimizer, limits, epochs=learn.epochs, tolerance=tolerance,
+            graph, learn.data, loss, optimizer, limits, learner=learner or Learner(), epochs=learn.epochs,
             seconds=learn.seconds, progress=learn.progress,
         ).best  # fmt: skip
-        learn, precision = found.scheme, found.precision
-        if budget is None and limits is not None:
-            budget = replace(limits)
+        learn, precision, optimizer = found.scheme, found.precision, found.optimizer
+        budget = budget or limits
     return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs)

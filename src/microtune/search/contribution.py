@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +96,8 @@ def _of_layer(graph: Graph, node: Node, gradients: Sums, count: int) -> Contribu
     )
 
 
-def gradients(graph: Graph, samples: Samples, loss: Loss) -> Sums:
-    """Of every weight and bias, in float32, by the device's own C.
+def gradients(graph: Graph, samples: Samples, loss: Loss) -> tuple[Sums, float]:
+    """Of every weight and bias, in float32, by the device's own C; and the seconds that a sample took.
 
     Everything learns once from each sample, from the base: the change is the gradient. Raises PlanError when one is
     not finite.
@@ -105,7 +106,7 @@ def gradients(graph: Graph, samples: Samples, loss: Loss) -> Sums:
     sums: Sums = {}
     with tempfile.TemporaryDirectory() as folder:
         device = Device(build_for_host(chosen, Path(folder) / "full"))
-        base = device.parameters()
+        base, began = device.parameters(), time.monotonic()
         for x, y in zip(samples.x, samples.y, strict=True):
             device.load_parameters(base)
             device.step(x, y)
@@ -113,13 +114,15 @@ def gradients(graph: Graph, samples: Samples, loss: Loss) -> Sums:
                 gradient = (base[name].astype(np.float64) - after) / RATE
                 mean, square = sums.get(name, (np.zeros_like(gradient), np.zeros_like(gradient)))
                 sums[name] = (mean + gradient / len(samples), square + gradient**2 / len(samples))
+        seconds = (time.monotonic() - began) / len(samples)
     if not all(np.isfinite(square).all() for _, square in sums.values()):
         raise PlanError("the gradients on these samples are not finite: scale the inputs as the model was trained on")
-    return sums
+    return sums, seconds
 
 
-def contributions(graph: Graph, samples: Samples, loss: Loss, most: int = 64) -> list[Contribution]:
-    """A contribution for each layer, in order, from the first samples, up to ``most``."""
+def contributions(graph: Graph, samples: Samples, loss: Loss, most: int = 64) -> tuple[list[Contribution], float]:
+    """A contribution for each layer, in order, from the first samples, up to ``most``; and the seconds that a sample
+    took."""
     few = samples.take(np.arange(min(most, len(samples))))
-    found = gradients(graph, few, loss)
-    return [_of_layer(graph, node, found, len(few)) for node in layers_of(graph)]
+    found, seconds = gradients(graph, few, loss)
+    return [_of_layer(graph, node, found, len(few)) for node in layers_of(graph)], seconds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,25 @@ class Samples:
         return Samples(self.x[rows], self.y[rows])
 
 
+def read_samples(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of an .npz file. Raises PlanError for another file, and where one of them is missing."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        found = None
+    if not isinstance(found, np.lib.npyio.NpzFile):
+        raise PlanError(f"{path} is not an .npz file; write one with numpy.savez(path, x=inputs, y=wanted)")
+    with found:
+        missing = [name for name in ("x", "y") if name not in found.files]
+        if missing:
+            there = ", ".join(found.files) or "nothing"
+            raise PlanError(f"{path} holds no {' and no '.join(missing)}, but {there}; x and y are needed")
+        try:
+            return found["x"], found["y"]
+        except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise PlanError(f"{path} cannot be read: {error}") from None
+
+
 def check_samples(graph: Graph, loss: Loss, data: Any) -> Samples:
     """The samples as arrays. Raises PlanError, saying what is wrong, for data that do not fit the model."""
     try:
@@ -51,6 +73,10 @@ def check_samples(graph: Graph, loss: Loss, data: Any) -> Samples:
             raise PlanError(
                 f"y holds classes {int(classes.min())} to {int(classes.max())}; the model has 0 to {output.size - 1}"
             )
+        labels, counts = np.unique(classes[:, 0].astype(int), return_counts=True)
+        if counts.min() < 2:
+            few = int(labels[counts.argmin()])
+            raise PlanError(f"y holds one sample of class {few}; two are needed, one to learn from and one to judge by")
         return Samples(x, classes[:, 0].astype(int))
     values = y.reshape(len(y), -1).astype(np.float32)
     if values.shape[1] != output.size:

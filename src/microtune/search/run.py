@@ -5,26 +5,131 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from microtune.compiler.package import build
+import numpy as np
+
 from microtune.compiler.plan import plan
-from microtune.compiler.planned import Optimizer
-from microtune.device import Device
-from microtune.errors import PlanError
+from microtune.compiler.planned import Optimizer, Plan
+from microtune.errors import MicrotuneError, PlanError
 from microtune.ir import Graph
 from microtune.search.candidates import candidates
-from microtune.search.contribution import IN_PLACE, contributions
-from microtune.search.data import check_samples, split_samples
-from microtune.search.frontier import Frontier, Point
-from microtune.search.trial import accuracy, over_budget, plan_candidate, try_candidate
+from microtune.search.contribution import contributions
+from microtune.search.data import Samples, check_samples, split_samples
+from microtune.search.frontier import Frontier, LeftOut, Point
+from microtune.search.trial import (
+    IN_PLACE,
+    RATES,
+    Trainer,
+    can_count,
+    judge,
+    least_ram,
+    plan_candidate,
+    step_instructions,
+    train,
+)
 from microtune.tuning.budget import Budget
+from microtune.tuning.learner import Learner
 from microtune.tuning.losses import Loss, loss_of
-from microtune.tuning.optimizers import RLS, SGD
-from microtune.tuning.schemes import Head
+from microtune.tuning.optimizers import SGD, Gradient
+from microtune.tuning.schemes import Head, Scheme
 
 Progress = Callable[[str, Point | None], None]
+STACK = 1024
+"""Bytes that a device's stack may take, where a scheme is fitted to a budget before its C is compiled."""
+FEWEST_STEPS = 64
+"""Samples that are learnt from at least, however little time there is."""
+
+
+@dataclass
+class _Search:
+    """What all candidates share, and what is known so far."""
+
+    graph: Graph
+    loss: Loss
+    optimizer: Gradient
+    budget: Budget
+    learnt: Samples
+    judged: Samples
+    epochs: int
+    learner: Learner
+    end: float
+    seed: int
+    plans: dict[tuple[Scheme, str], Plan | str] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+
+    def late(self) -> bool:
+        """Whether the time is up, and something has been found in it."""
+        return time.monotonic() > self.end and bool(self.points)
+
+    def planned(self, scheme: Scheme, precision: str) -> Plan | str:
+        """The plan of a candidate, or why there is none."""
+        key = (scheme, precision)
+        if key not in self.plans:
+            try:
+                found = plan_candidate(self.graph, scheme, precision, self.loss, self.optimizer)
+                self.plans[key] = replace(found, learner=self.learner)
+            except PlanError as error:
+                self.plans[key] = str(error)
+        return self.plans[key]
+
+    def fits(self, scheme: Scheme, precision: str) -> bool:
+        """Whether a candidate will likely fit the RAM, as far as this is known before C is compiled."""
+        found, limit = self.planned(scheme, precision), self.budget.ram_bytes
+        return isinstance(found, Plan) and (limit is None or least_ram(found) + STACK <= limit)
+
+    def over(self, what: str, need: int, limit: int | None) -> tuple[str, float] | None:
+        """Why so much is too much, and how many times the budget it is."""
+        return None if limit is None or need <= limit else (f"needs {need:,} {what} of {limit:,}", need / limit)
+
+    def attempt(self, scheme: Scheme, precision: str) -> Point | LeftOut:
+        """Plan, learn, judge and measure one candidate; the slow measures only where it may be taken."""
+        chosen = self.planned(scheme, precision)
+        if isinstance(chosen, str):
+            return LeftOut(scheme, precision, chosen)
+        ram = least_ram(chosen)
+        if excess := self.over("bytes of RAM or more", ram, self.budget.ram_bytes):
+            return LeftOut(scheme, precision, excess[0], ram, excess=excess[1])
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(chosen, Path(folder))
+            rate = trainer.suited_rate(self.learnt, self.late)
+            if rate is None:
+                return LeftOut(scheme, precision, "diverges at every learning rate that was tried", ram)
+            device = train(trainer, self.learnt, rate, self.epochs, self.seed, self.late)
+            if device is None:
+                return LeftOut(scheme, precision, "was not learnt to the end: no time left", ram)
+            if not all(np.isfinite(each).all() for each in device.parameters().values()):
+                return LeftOut(scheme, precision, f"diverges at the learning rate {rate:g}", ram)
+            right = judge(device, self.judged, self.loss, self.learner.tolerance)
+            x = device.stored_input(self.learnt.x[0])
+        accuracy = float(np.mean(right))
+        better = [each for each in self.points if each.ram <= ram and each.accuracy >= accuracy]
+        if better:
+            reason = f"is {100 * accuracy:.1f} % right; {better[0].name} is as good in no more RAM"
+            return LeftOut(scheme, precision, reason, ram, accuracy)
+        assert isinstance(chosen.optimizer, Gradient)
+        optimizer = replace(chosen.optimizer, lr=rate)
+        final = replace(chosen, optimizer=optimizer)
+        memory = final.memory
+        excess = self.over("bytes of RAM", memory.ram, self.budget.ram_bytes) or self.over(
+            "bytes of flash", memory.flash, self.budget.flash_bytes
+        )
+        counted = None
+        if excess is None and can_count():
+            counted = step_instructions(final, x, self.learnt.y[0])
+            excess = self.over("instructions a step", counted, self.budget.instructions)
+        if excess is not None:
+            return LeftOut(scheme, precision, excess[0], memory.ram, accuracy, excess[1])
+        learns = sum(each.size for each in chosen.programs.trained)
+        return Point(scheme, precision, accuracy, memory.ram, memory.flash, counted, learns, optimizer, right)
+
+
+def _affordable(samples: Samples, epochs: int, trials: int, a_step: float, seconds: float) -> int:
+    """How many samples all candidates can learn in the time, if a step of each takes as long as one of ``Full``."""
+    passes = trials * (epochs + len(RATES)) * max(a_step, 1e-6)
+    return min(len(samples), max(FEWEST_STEPS, int(seconds / passes)))
 
 
 def search(
@@ -34,8 +139,8 @@ def search(
     optimizer: Optimizer | None = None,
     budget: Budget | None = None,
     *,
+    learner: Learner | None = None,
     epochs: int = 3,
-    tolerance: float = 0.1,
     held_out: float = 0.3,
     seconds: float = 600.0,
     seed: int = 0,
@@ -45,48 +150,62 @@ def search(
 
     data: (x, y): inputs (samples, *input shape), and class indices (samples,) or values (samples, outputs). A share
     ``held_out`` judges, the rest is learnt, ``epochs`` times, one optimiser step per sample. budget: RAM, flash, and
-    instructions of one training step on Cortex-M4; what cannot fit is left out before it is trained. seconds: after
-    so long no further candidate is begun. progress: called with what is tried, and with what came of it.
+    instructions of one training step on Cortex-M4; what cannot fit is left out before it is trained. progress: called
+    with what is tried, and with what came of it.
 
-    RAM is that of a device that learns in place with one sample kept; a buffer and the copies that judging and undoing
-    take (see ``Learner``) come on top. Raises PlanError for data that do not fit the model.
+    optimizer: SGD (default, at 0.01), RMSProp or Adam. Its learning rate is where the search begins: what suits a head
+    is too much for a whole net. For each scheme a fifth, once and five times of it are tried, each in one pass over at
+    most 200 of the learnt samples, never the held-out ones; the one with the least loss on samples before they are
+    learnt is taken, and stands in ``Point.optimizer``.
+
+    seconds: bounds the search, softly. Where steps are slow, all candidates learn from the same fewer samples; after
+    the time no further candidate is begun, and one under way is given up, once anything has been found.
+
+    learner: what RAM and flash are counted for, and the tolerance of regression. By default a device that learns in
+    place with one sample kept; a buffer, and the copies that judging and undoing take, come on top (see ``Learner``).
+
+    Raises PlanError for data that do not fit the model, and for an optimiser that
+    takes no gradient steps.
     """
-    chosen_loss = loss_of(loss)
-    limits = budget or Budget()
-    optimizer = optimizer or SGD(lr=0.01)
-    if (not isinstance(optimizer, SGD) and not hasattr(optimizer, "rule")) or isinstance(optimizer, RLS):
+    began = time.monotonic()
+    chosen_loss, limits = loss_of(loss), budget or Budget()
+    optimizer, learner = optimizer or SGD(lr=0.01), learner or IN_PLACE
+    if not isinstance(optimizer, Gradient):
         raise PlanError(f"the search tries gradient steps, not {optimizer}: use SGD, RMSProp or Adam")
-    first = plan(graph, Head(1), chosen_loss, SGD(), IN_PLACE)
-    samples = check_samples(first.graph, chosen_loss, data)
-    learn, judge = split_samples(samples, held_out, seed)
-    end = time.monotonic() + seconds
+    if not 0 < held_out < 1 or epochs < 1 or not seconds > 0:
+        raise PlanError(f"held_out={held_out}, epochs={epochs}, seconds={seconds}: above 0, and held_out below 1")
+    if limits.instructions is not None and not can_count():
+        raise PlanError("a budget of instructions needs the emulator: pip install 'microtune[emulation]'")
     say = progress or (lambda text, point: None)
+    first = plan(graph, Head(1), chosen_loss, SGD(), IN_PLACE)
+    learnt, judged = split_samples(check_samples(first.graph, chosen_loss, data), held_out, seed)
     with tempfile.TemporaryDirectory() as folder:
-        base = accuracy(Device(build(first, Path(folder) / "untrained")), judge, chosen_loss, tolerance)
-    say(f"the base model: {100 * base:.1f} % of {len(judge)} held-out samples", None)
+        base = float(np.mean(judge(Trainer(first, Path(folder)).base(), judged, chosen_loss, learner.tolerance)))
+    say(f"the model as it is: {100 * base:.1f} % of {len(judged)} held-out samples", None)
     say("measuring what each layer contributes", None)
-    measured = contributions(graph, learn, chosen_loss)
-    points: list[Point] = []
-    left_out: list[str] = []
-    for scheme, precision in candidates(graph, measured):
-        if time.monotonic() > end and points:
-            left_out.append(f"{scheme}: no time left")
+    state = _Search(
+        graph, chosen_loss, optimizer, limits, learnt, judged, epochs, learner, began + seconds, seed
+    )  # fmt: skip
+    measured, a_step = contributions(graph, learnt, chosen_loss)
+    tried = candidates(graph, measured, state.fits)
+    possible = sum(state.fits(*each) for each in tried)
+    count = _affordable(learnt, epochs, possible, a_step, max(state.end - time.monotonic(), 1.0) / 2)
+    if count < len(learnt):
+        say(f"there is time for {count} of {len(learnt)} samples", None)
+        state.learnt = learnt.take(np.arange(count))
+    left_out: list[LeftOut] = []
+    for scheme, precision in tried:
+        if state.late():
+            left_out.append(LeftOut(scheme, precision, "was not tried: no time left"))
             continue
-        say(f"{scheme}, {precision}", None)
         try:
-            tried = plan_candidate(graph, scheme, precision, chosen_loss, optimizer)
-            reason = over_budget(tried, limits)
-        except PlanError as error:
-            reason = str(error)
-        if reason is not None:
-            left_out.append(reason)
-            continue
-        point = try_candidate(
-            tried, learn, judge, chosen_loss, epochs, tolerance, seed, True, lambda: time.monotonic() > end
-        )
-        if limits.instructions is not None and (point.instructions or 0) > limits.instructions:
-            left_out.append(f"{scheme} takes {point.instructions} instructions a step of {limits.instructions}")
-            continue
-        points.append(point)
-        say(point.name, point)
-    return Frontier(tuple(points), base, len(judge), limits, tuple(left_out))
+            found = state.attempt(scheme, precision)
+        except MicrotuneError as error:
+            found = LeftOut(scheme, precision, f"failed: {error}")
+        if isinstance(found, Point):
+            state.points.append(found)
+            say(f"{found.name}: {100 * found.accuracy:.1f} %, {found.ram:,} bytes of RAM", found)
+        else:
+            left_out.append(found)
+            say(f"{found.name} {found.reason}", None)
+    return Frontier(tuple(state.points), base, len(judged), limits, tuple(left_out))

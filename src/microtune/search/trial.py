@@ -52,8 +52,7 @@ def judge(device: Device, samples: Samples, loss: Loss, tolerance: float) -> tup
 
 
 def plan_candidate(graph: Graph, scheme: Scheme, precision: str, loss: Loss, optimizer: Gradient) -> Plan:
-    """The scheme learning in place, without the loop around it, whose buffers every scheme would add alike. int8
-    weights learn by plain SGD, whatever momentum was asked for."""
+    """The plan of a scheme. int8 weights learn by plain SGD, whatever momentum was asked for."""
     if precision == "mixed" and isinstance(optimizer, SGD):
         optimizer = replace(optimizer, momentum=0.0)
     return plan(graph, scheme, loss, optimizer, IN_PLACE, precision)
@@ -73,7 +72,7 @@ class Trainer:
 
     def __init__(self, chosen: Plan, folder: Path) -> None:
         self.chosen = chosen
-        trial = replace(chosen, optimizer=replace(self._optimizer, lr=1.0, decay=1.0))
+        trial = replace(chosen, optimizer=replace(self._optimizer, lr=1.0, decay=1.0), learner=IN_PLACE)
         self._package = build_for_host(trial, folder / "trial")
         self._offset = WORD if chosen.programs.rounds else 0  # behind the count that seeds rounding
 
@@ -113,7 +112,9 @@ class Trainer:
         return best
 
 
-def train(trainer: Trainer, samples: Samples, rate: float, epochs: int, seed: int, stop: Callable[[], bool]) -> Device | None:
+def train(
+    trainer: Trainer, samples: Samples, rate: float, epochs: int, seed: int, stop: Callable[[], bool]
+) -> Device | None:
     """A device that has learnt the samples, in a new order each epoch; None when ``stop`` said so before the end."""
     rng = np.random.default_rng(seed)
     device = trainer.base()
@@ -122,7 +123,7 @@ def train(trainer: Trainer, samples: Samples, rate: float, epochs: int, seed: in
         for begin in range(0, len(order), 16):
             if stop():
                 return None
-            trainer.learn(device, samples, order[begin : begin + 16], rate, epoch * len(order) + begin)
+            trainer.learn(device, samples, order[begin : begin + 16].tolist(), rate, epoch * len(order) + begin)
     return device
 
 
@@ -131,12 +132,11 @@ def can_count() -> bool:
     return importlib.util.find_spec("unicorn") is not None
 
 
-def step_instructions(chosen: Plan, samples: Samples) -> int:
-    """Of one training step on Cortex-M4, prediction included. Compiles for this core what ``Plan.memory`` has compiled
-    already, under the same name, and so finds it in the cache."""
+def step_instructions(chosen: Plan, x: np.ndarray, y: np.ndarray) -> int:
+    """Of one training step on Cortex-M4, prediction included; ``x`` as the C takes it. Compiles for this core what
+    ``Plan.memory`` has compiled already, under the same name, and so finds it in the cache."""
     from microtune.targets.measure import CoreDevice
 
     with tempfile.TemporaryDirectory() as folder:
-        package = build(chosen, Path(folder) / "device_", targets=("host",))
-        x = Device(package).stored_input(samples.x[0])
-        return CoreDevice(package, "cortex-m4").step(x, np.atleast_1d(samples.y[0]))
+        package = build(chosen, Path(folder) / "device_", targets=())
+        return CoreDevice(package, "cortex-m4").step(x, np.atleast_1d(y))

@@ -1,0 +1,206 @@
+"""What a search found: a picture (SVG) of accuracy against RAM, and tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from microtune.choices import scheme_text
+from microtune.compiler.picture import LETTER, LINE, round_step, spaced
+from microtune.search.frontier import Frontier, Point
+
+WIDTH, HEIGHT = 860, 380  # of the chart, in pixels, without its margins
+LEFT, RIGHT, TOP, BOTTOM = 70, 30, 62, 52
+LABEL = 44  # letters of a label at most
+# colours are given twice instead of by variables, which few programs but browsers know
+LIGHT = {
+    "text": "#1b1f24", "faint": "#57606a", "grid": "#d8dee4", "paper": "#ffffff", "point": "#0969da",
+    "line": "#6cb6ff", "pick": "#1a7f37", "limit": "#cf222e",
+}  # fmt: skip
+DARK = {
+    "text": "#e6edf3", "faint": "#9198a1", "grid": "#30363d", "paper": "#0d1117", "point": "#58a6ff",
+    "line": "#388bfd", "pick": "#3fb950", "limit": "#ff7b72",
+}  # fmt: skip
+FONT = """
+.frontier text { font: 11px system-ui, sans-serif; }
+.frontier .title { font-size: 14px; font-weight: 600; }
+.frontier .line { fill: none; stroke-width: 2; }
+.frontier .worse { fill-opacity: 0; stroke-width: 1.2; }
+.frontier .ring { fill: none; stroke-width: 2; }
+.frontier .dashed { stroke-dasharray: 5 3; }
+"""
+
+
+def _colours(colour: Mapping[str, str]) -> str:
+    return f""".frontier text {{ fill: {colour["text"]}; }}
+.frontier .faint {{ fill: {colour["faint"]}; }}
+.frontier .paper {{ fill: {colour["paper"]}; }}
+.frontier .grid {{ stroke: {colour["grid"]}; }}
+.frontier .base {{ stroke: {colour["faint"]}; }}
+.frontier .line {{ stroke: {colour["line"]}; }}
+.frontier .point {{ fill: {colour["point"]}; }}
+.frontier .worse {{ stroke: {colour["faint"]}; }}
+.frontier .ring {{ stroke: {colour["pick"]}; }}
+.frontier .picked {{ fill: {colour["pick"]}; font-weight: 600; }}
+.frontier .limit {{ stroke: {colour["limit"]}; }}
+"""
+
+
+STYLE = f"{FONT}{_colours(LIGHT)}@media (prefers-color-scheme: dark) {{\n{_colours(DARK)}}}\n"
+
+
+def percent(share: float) -> str:
+    """A share as people read it: 93.3 %."""
+    return f"{100 * share:.1f} %"
+
+
+def _tip(point: Point) -> str:
+    text = f"{point.name}: {percent(point.accuracy)}, {spaced(point.ram)} bytes of RAM, {spaced(point.flash)} of flash"
+    steps = "" if point.instructions is None else f", {spaced(point.instructions)} instructions a step"
+    return f"{text}{steps}, learning rate {point.rate:g}"
+
+
+def _legend() -> Iterator[str]:
+    left = float(LEFT)
+    for kind, text in (("point", "measured"), ("worse", "no better than one in less RAM"), ("ring", "the pick")):
+        yield f'<circle cx="{left + 5:g}" cy="33" r="{6 if kind == "ring" else 4}" class="{kind}"/>'
+        yield f'<text x="{left + 16:g}" y="37" class="faint">{text}</text>'
+        left += 16 + LETTER * len(text) + 24
+
+
+def _chart(found: Frontier, title: str) -> Iterator[str]:
+    worse = [each for each in found.left_out if each.accuracy is not None and each.ram is not None and not each.excess]
+    limit = found.budget.ram_bytes
+    rams = [each.ram for each in found.points] + [each.ram for each in worse if each.ram is not None]
+    most = max([*rams, 1])
+    if limit is not None and limit <= 2 * most:
+        most = max(most, limit)
+    most = int(most * 1.06) + 1
+    shares = [found.base, *(each.accuracy for each in found.points)]
+    shares += [each.accuracy for each in worse if each.accuracy is not None]
+    low = max(0.0, min(shares) - 0.05) // 0.05 * 0.05
+    high = max(min(1.0, max(shares) + 0.05), low + 0.05)
+
+    def x(ram: float) -> float:
+        return round(LEFT + WIDTH * ram / most, 2)
+
+    def y(share: float) -> float:
+        return round(TOP + HEIGHT * (high - share) / (high - low), 2)
+
+    right, foot = LEFT + WIDTH, TOP + HEIGHT
+    yield f'<text x="{LEFT}" y="18" class="title">{escape(title)}</text>'
+    yield from _legend()
+    for ram in range(0, most + 1, round_step(most, 8)):
+        yield f'<line x1="{x(ram)}" y1="{TOP}" x2="{x(ram)}" y2="{foot}" class="grid"/>'
+        yield f'<text x="{x(ram)}" y="{foot + 16}" text-anchor="middle" class="faint">{spaced(ram)}</text>'
+    gap = 0.05 if high - low <= 0.5 else 0.1
+    for part in range(round(low / gap), int(high / gap + 1e-9) + 1):
+        yield f'<line x1="{LEFT}" y1="{y(part * gap)}" x2="{right}" y2="{y(part * gap)}" class="grid"/>'
+        place = f'x="{LEFT - 8}" y="{y(part * gap) + 4:g}"'
+        yield f'<text {place} text-anchor="end" class="faint">{100 * part * gap:.0f} %</text>'
+    yield f'<text x="{LEFT}" y="{foot + 38}" class="faint">bytes of RAM, stack included</text>'
+    text = f"% of {found.judged} held-out samples right"
+    yield f'<text x="{right}" y="{foot + 38}" text-anchor="end" class="faint">{text}</text>'
+    yield f'<line x1="{LEFT}" y1="{y(found.base)}" x2="{right}" y2="{y(found.base)}" class="base dashed"/>'
+    text = f"the model as it is, {percent(found.base)}"
+    yield f'<text x="{right - 4}" y="{y(found.base) + 14:g}" text-anchor="end" class="faint">{text}</text>'
+    if limit is not None and limit <= most:
+        yield f'<line x1="{x(limit)}" y1="{TOP}" x2="{x(limit)}" y2="{foot}" class="limit dashed"/>'
+        yield f'<text x="{x(limit)}" y="{TOP - 6}" text-anchor="end">budget {spaced(limit)}</text>'
+    for each in worse:
+        assert each.ram is not None and each.accuracy is not None
+        tip = f"{each.name} {each.reason}; {spaced(each.ram)} bytes of RAM without stack"
+        place = f'cx="{x(each.ram)}" cy="{y(each.accuracy)}" r="4"'
+        yield f'<circle {place} class="worse"><title>{escape(tip)}</title></circle>'
+    steps = [f"{x(point.ram)} {y(point.accuracy)}" for point in found.frontier]
+    if steps:
+        yield f'<polyline points="{", ".join(steps)}" class="line"/>'
+    best = found.best if found.points else None
+    taken: list[tuple[float, float, float]] = []  # left end, right end and height of the labels so far
+    for point in sorted(found.points, key=lambda each: (each is not best, each not in found.frontier)):
+        across, up = x(point.ram), y(point.accuracy)
+        tip = escape(_tip(point))
+        yield f'<circle cx="{across}" cy="{up}" r="4" class="point"><title>{tip}</title></circle>'
+        if point is best:
+            yield f'<circle cx="{across}" cy="{up}" r="8" class="ring"/>'
+        name = point.name if len(point.name) <= LABEL else f"{point.name[: LABEL - 1]}…"
+        wide = LETTER * len(name)
+        backward = across + 12 + wide > right
+        start = across - 12 - wide if backward else across + 12
+        height = up + 4
+        while any(abs(height - other) < LINE and start < end and begin < start + wide for begin, end, other in taken):
+            height += LINE
+        taken.append((start, start + wide, height))
+        anchor = "end" if backward else "start"
+        place = f'x="{across - 12 if backward else across + 12:g}" y="{height:g}" text-anchor="{anchor}"'
+        picked = ' class="picked"' if point is best else ""
+        yield f"<text {place}{picked}>{escape(name)}</text>"
+
+
+def frontier_picture(found: Frontier, title: str = "update schemes") -> str:
+    """An SVG image of accuracy against RAM: what was measured, the frontier, and the pick. Readable on light and dark
+    ground; a pointer on a dot shows its figures."""
+    width, height = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'class="frontier" role="img" aria-label="accuracy against RAM of update schemes">'
+    )
+    paper = f'<rect width="{width}" height="{height}" class="paper"/>'
+    return "\n".join([head, f"<style>{STYLE}</style>", paper, *_chart(found, title), "</svg>"]) + "\n"
+
+
+def _figures(point: Point) -> dict[str, Any]:
+    named = ("accuracy", "ram", "flash", "instructions", "parameters", "rate", "precision", "command", "python")
+    return {"learn": scheme_text(point.scheme), **{name: getattr(point, name) for name in named}}
+
+
+def frontier_figures(found: Frontier) -> dict[str, Any]:
+    """For machines: what ``frontier_tables`` shows people."""
+    return {
+        "base": found.base,
+        "judged": found.judged,
+        "best": _figures(found.best),
+        "frontier": [_figures(point) for point in found.frontier],
+        "points": [_figures(point) for point in found.points],
+        "left_out": [
+            {
+                "learn": scheme_text(each.scheme),
+                "precision": each.precision,
+                "reason": each.reason,
+                "ram": each.ram,
+                "accuracy": each.accuracy,
+            }
+            for each in found.left_out
+        ],
+    }
+
+
+def frontier_tables(found: Frontier) -> Group:
+    """For the terminal: the frontier, the pick marked, and what was left out and why."""
+    table = Table(title=f"Frontier, of {found.judged} held-out samples", title_justify="left")
+    table.add_column("what learns", overflow="fold")
+    for name in ("right", "RAM", "flash", "instructions a step", "parameters", "rate"):
+        table.add_column(name, justify="right")
+    table.add_column("pick", justify="center")
+    table.add_row("nothing", percent(found.base), "", "", "", "0", "", "")
+    best = found.best if found.points else None
+    for point in found.frontier:
+        steps = "not counted" if point.instructions is None else spaced(point.instructions)
+        figures = (percent(point.accuracy), spaced(point.ram), spaced(point.flash), steps, spaced(point.parameters))
+        table.add_row(point.name, *figures, f"{point.rate:g}", "●" if point is best else "")
+    rest = [each for each in found.points if each not in found.frontier]
+    if not found.left_out and not rest:
+        return Group(table)
+    reasons = Table(title="Left out", title_justify="left")
+    reasons.add_column("what learns", overflow="fold")
+    reasons.add_column("why", overflow="fold")
+    for point in rest:
+        reasons.add_row(point.name, f"is {percent(point.accuracy)} right in {spaced(point.ram)} bytes of RAM")
+    for each in found.left_out:
+        reasons.add_row(Text(each.name), Text(each.reason))
+    return Group(table, reasons)
