@@ -154,9 +154,9 @@ def search(
     with what is tried, and with what came of it.
 
     optimizer: SGD (default, at 0.01), RMSProp or Adam. Its learning rate is where the search begins: what suits a head
-    is too much for a whole net. For each scheme a fifth, once and five times of it are tried, each in one pass over at
-    most 200 of the learnt samples, never the held-out ones; the one with the least loss on samples before they are
-    learnt is taken, and stands in ``Point.optimizer``.
+    is too much for a whole net. For each scheme a fifth, once and five times of it are tried (less where the lowest
+    serves best), each in one pass over at most 200 of the learnt samples, never the held-out ones; the one with the
+    least loss on samples before they are learnt is taken, and stands in ``Point.optimizer``.
 
     seconds: bounds the search, softly. Where steps are slow, all candidates learn from the same fewer samples; after
     the time no further candidate is begun, and one under way is given up, once anything has been found.

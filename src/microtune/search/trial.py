@@ -26,6 +26,10 @@ from microtune.tuning.schemes import Scheme
 
 RATES = (0.2, 1.0, 5.0)
 """Times the learning rate that was asked for: what is tried for each scheme."""
+LOWER = (0.04, 0.008)
+"""What is tried beyond, one by one, where the lowest so far is the best, or none is better than not to learn."""
+NOTHING = 1e-30
+"""A learning rate that changes nothing."""
 TRIAL = 200
 """Steps at most in the trial of a learning rate."""
 IN_PLACE = Learner(buffer=1, every=1, epochs=1, folds=0, restart=False, in_place=True)
@@ -95,15 +99,24 @@ class Trainer:
         return losses
 
     def suited_rate(self, samples: Samples, stop: Callable[[], bool]) -> float | None:
-        """Of ``RATES`` times the optimiser's, the one whose losses on samples not seen before, while it learns each
+        """Of ``RATES``, and ``LOWER`` where need be, times the optimiser's, the one whose losses on samples not seen before, while it learns each
         once, are the least over the second half; None where all diverge."""
-        best, least = None, math.inf
         order = range(min(TRIAL, len(samples)))
-        for factor in RATES:
-            rate = factor * self._optimizer.lr
-            device = self.base()
+
+
+        def late_loss(device: Device, rate: float) -> float:
             losses = self.learn(device, samples, order, rate, 0)
-            found = float(np.mean(losses[len(losses) // 2 :]))
+            return float(np.mean(losses[len(losses) // 2 :]))
+
+        untaught = late_loss(self.base(), NOTHING)
+        best, least, lowest = None, math.inf, math.inf
+        for factor in (*RATES, *LOWER):
+            if factor in LOWER and best is not None and best > lowest and least < untaught:
+                break
+            rate = factor * self._optimizer.lr
+            lowest = min(lowest, rate)
+            device = self.base()
+            found = late_loss(device, rate)
             finite = all(np.isfinite(each).all() for each in device.parameters().values())
             if finite and found < least:
                 best, least = rate, found
