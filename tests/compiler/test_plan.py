@@ -57,7 +57,7 @@ def test_a_budget_that_is_met_exactly_is_enough(net: Any) -> None:
     [
         ({"loss": "mae"}, r"unknown loss 'mae'. Known: mse, huber, binary_cross_entropy, cross_entropy"),
         ({"learn": "head"}, r"unknown update scheme 'head'. Known: Full\(\)"),
-        ({"learn": mt.Head(3)}, r"Head\(layers=3\).*has 2 dense layers; use 1 to 2"),
+        ({"learn": mt.Head(3)}, r"Head\(layers=3\).*has 2 such layers; use 1 to 2"),
         ({"learn": mt.Head(0)}, r"use 1 to 2"),
         ({"learn": mt.LoRA(4)}, r"LoRA\(rank=4\).*the rank must be below 4"),
         ({"learn": mt.LoRA(0)}, r"rank must be at least 1"),
@@ -85,9 +85,9 @@ def test_a_final_softmax_belongs_to_the_cross_entropy(net: Any) -> None:
         mt.plan(graph, loss="binary_cross_entropy")
 
 
-def test_biases_cannot_learn_where_there_are_none(net: Any) -> None:
-    with pytest.raises(PlanError, match="bias"):
-        mt.plan(net([4, 5, 3], bias=False), mt.Bias())
+def test_a_layer_without_a_bias_is_given_one(net: Any) -> None:
+    graph = net([4, 5, 3], bias=False)
+    assert mt.plan(graph, mt.Bias()).memory.parameters == 4 * (5 + 3)
 
 
 def test_more_outputs_than_the_device_can_count_are_refused(net: Any) -> None:

@@ -94,6 +94,11 @@ def plan(
         selection = select(graph, scheme, precision)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer)
+        if learner.pull and programs.rounds:
+            raise PlanError(
+                f"Learner(pull={learner.pull}): integers are not pulled towards the base; use pull=0 or "
+                "precision='float32'"
+            )
     result = Plan(
         graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure
     )

@@ -199,6 +199,10 @@ def residual_programs(graph: Graph, loss: Loss) -> Programs:
             "Bayes() learns beside the last dense layer of a net with one output, on squared error: use it with "
             "loss='mse' and such a model"
         )
+    if graph.tensor(graph.inputs[0]).dtype != "float32":
+        raise PlanError(
+            "Bayes() learns on the raw inputs too, and this model takes them as int8: use a float model, or RLS()"
+        )
     hidden = last.inputs[0]
     if hidden in graph.inputs:
         raise PlanError(

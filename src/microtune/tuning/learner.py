@@ -40,6 +40,7 @@ class Learner:
     restart: learn each update from the base over all of the buffer (no drift by path), or go on from the
         present parameters.
     pull: after each step the parameters move this share back towards the base (L2-SP, Li et al. 2018).
+        Parameters are floats then: integers that learn (precision "mixed") are not pulled.
     tolerance: regression: an absolute error up to this, in output units, counts as right.
     threshold: confidence below which the safe default is given and the person is asked.
     fallback: the safe default, in output units or probabilities; None: what the base model predicts.

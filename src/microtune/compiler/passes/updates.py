@@ -103,9 +103,12 @@ def attach_least_squares(
     graph: Graph, trained: tuple[str, ...], loss: Node, forgetting: float, prior: float
 ) -> tuple[Graph, tuple[str, ...]]:
     """Recursive least squares on the last dense layer instead of a gradient step; see ``runtime/mt_kernels_rls.h``."""
-    head = next(node for node in reversed(graph.nodes) if node.op == "dense")
-    if loss.op != "mse" or tuple(head.inputs[1:]) != trained or head.output != loss.inputs[0]:
-        raise PlanError("RLS learns the last dense layer on squared error: use it with learn=Head(1) and loss='mse'")
+    head = next((node for node in reversed(graph.nodes) if node.op == "dense"), None)
+    if head is None or loss.op != "mse" or tuple(head.inputs[1:]) != trained or head.output != loss.inputs[0]:
+        raise PlanError(
+            "RLS learns the last dense layer on squared error, weights and biases in float32: use it with learn=Head(1), "
+            "loss='mse' and precision='float32'"
+        )
     outputs, inputs = graph.tensor(head.inputs[1]).shape
     size = (inputs + 1) * (inputs + 2) // 2
     covariance, gain = graph.fresh_name("covariance"), graph.fresh_name("gain")
