@@ -75,11 +75,17 @@ class _Writer:
 
 
 def _limits(q: Quantization, low: int, high: int) -> tuple[float | None, float | None]:
-    """The real limits of a fused activation; None where int8 merely ends."""
+    """The real limits of a fused activation; None where int8 merely ends.
+
+    Where an activation's limit is where int8 ends, only its value tells: zero, 6, or -1 together with 1.
+    """
     scale, zero = float(q.scale), int(q.zero_point)
-    below = 0.0 if low == zero else (scale * (low - zero) if low > -128 else None)
-    end = scale * (high - zero)
-    above = 6.0 if abs(end - 6.0) <= scale / 2 else (end if high < 127 else None)
+    start, end = scale * (low - zero), scale * (high - zero)
+    half = scale / 2
+    if abs(start + 1) <= half and abs(end - 1) <= half:
+        return -1.0, 1.0
+    below = 0.0 if low == zero else (start if low > -128 else None)
+    above = 6.0 if abs(end - 6) <= half else (end if high < 127 else None)
     return below, above
 
 
