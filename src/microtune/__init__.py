@@ -6,6 +6,7 @@ from microtune.compiler.planned import Memory, Plan
 from microtune.compress.joining import features, join
 from microtune.compress.quantization import quantize
 from microtune.compress.quantization_report import quantization_report
+from microtune.compress.replacing import replace_head
 from microtune.device import Device, Metrics, Prediction, Status, Update
 from microtune.errors import (
     BudgetError,
@@ -76,5 +77,6 @@ __all__ = [
     "plan",
     "quantization_report",
     "quantize",
+    "replace_head",
     "search",
 ]

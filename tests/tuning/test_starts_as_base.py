@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples.speaker.audio import CLIPS_PATH, features, keyword_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import microtune as mt
-from examples.speaker.audio import CLIPS_PATH, features, keyword_clips
 from microtune.compress.dequantization import float_tail
 from microtune.ir import Graph
 from microtune.ops.evaluate import evaluate
