@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/speaker"), help="where the packages go")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--seeds", type=int, default=1, help="so many, one after the other: each a base and two orders")
-    parser.add_argument("--compare", action="store_true", help="compare what may learn, instead (five minutes)")
+    parser.add_argument("--compare", action="store_true", help="compare what may learn, instead (five to ten minutes)")
     parser.add_argument("--cores", action="store_true", help="count instructions on an emulated Cortex-M4 as well")
     parser.add_argument("--json", action="store_true", help="print figures for machines")
     chosen = parser.parse_args()
