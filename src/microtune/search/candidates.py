@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from microtune.ir import Graph
 from microtune.search.contribution import Contribution
@@ -15,9 +16,20 @@ Fits = Callable[[Scheme, str], bool]
 """Whether a scheme, in a precision, may fit the budget."""
 
 
-def _slices(each: Contribution) -> list[tuple[float, int, slice]]:
-    """(gain per weight, weights, channels) of runs of channel groups: the best group, the best two beside each other,
-    four, and all."""
+@dataclass(frozen=True)
+class _Choice:
+    """Channels of a layer that may learn: what they would gain, and how many weights they are."""
+
+    gain: float
+    weights: int
+    channels: slice
+
+
+NONE = _Choice(0.0, 0, slice(0, 0))
+
+
+def _choices(each: Contribution) -> list[_Choice]:
+    """Runs of channel groups: the best group, the best two beside each other, four, and all."""
     found = []
     parts, edges = len(each.groups), each.edges
     lengths = [1 << power for power in range(parts.bit_length()) if 1 << power < parts]
@@ -25,31 +37,35 @@ def _slices(each: Contribution) -> list[tuple[float, int, slice]]:
         best = max(range(parts - length + 1), key=lambda start: sum(each.groups[start : start + length]))
         low, high = edges[best], edges[best + length]
         weights = each.weights * (high - low) // each.channels
-        found.append((sum(each.groups[best : best + length]) / max(weights, 1), weights, slice(low, high)))
+        found.append(_Choice(sum(each.groups[best : best + length]), weights, slice(low, high)))
     return found
 
 
 def grown(measured: Sequence[Contribution], share: float, first: int = 0) -> Sparse | None:
     """The sparse update of a share of all weights that gains most, among the layers from ``first`` on: greedily the
-    slice with most gain per weight, one of each layer, and the biases from the first layer on that has one chosen.
-    None when no slice is that small, or none gains anything."""
-    left = max(1, int(share * sum(each.weights for each in measured)))
-    options = [
-        (per, weights, part, index)
-        for index, each in enumerate(measured)
-        if index >= first
-        for per, weights, part in _slices(each)
-    ]
-    chosen: dict[int, slice] = {}
-    for per, weights, part, index in sorted(options, key=lambda option: -option[0]):
-        if index not in chosen and weights <= left and per > 0:
-            chosen[index] = part
-            left -= weights
+    choice, or the wider choice, with most gain per weight that it adds, one slice of each layer; and the biases from
+    the first layer on that has one. None when no choice is that small, or none gains anything."""
+    left = max(1, round(share * sum(each.weights for each in measured)))
+    options = {index: _choices(each) for index, each in enumerate(measured) if index >= first}
+    chosen: dict[int, _Choice] = {}
+    while True:
+        better = []
+        for index, known in options.items():
+            has = chosen.get(index, NONE)
+            for wider in known:
+                more, gain = wider.weights - has.weights, wider.gain - has.gain
+                if 0 < more <= left and gain > 0:
+                    better.append((gain / more, index, wider))
+        if not better:
+            break
+        _, index, wider = max(better, key=lambda option: option[0])
+        left -= wider.weights - chosen.get(index, NONE).weights
+        chosen[index] = wider
     if not chosen:
         return None
     in_order: dict[LayerName, float | slice] = {}
     for index in sorted(chosen):
-        in_order[index] = chosen[index]
+        in_order[index] = chosen[index].channels
     return Sparse(in_order, biases_from=len(measured) - min(chosen))
 
 

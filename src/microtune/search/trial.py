@@ -103,7 +103,6 @@ class Trainer:
         once, are the least over the second half; None where all diverge."""
         order = range(min(TRIAL, len(samples)))
 
-
         def late_loss(device: Device, rate: float) -> float:
             losses = self.learn(device, samples, order, rate, 0)
             return float(np.mean(losses[len(losses) // 2 :]))
