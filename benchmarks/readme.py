@@ -1,4 +1,5 @@
-"""The figures in README.md, written from ``results.json`` so that they cannot differ from what was measured."""
+"""The figures in README.md and docs/memory.md, written from ``results.json`` so that they cannot differ from what was
+measured."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from typing import Any
 from benchmarks.results import FILE
 
 README = Path(__file__).parent.parent / "README.md"
+MEMORY = README.parent / "docs" / "memory.md"
 START, END = "## What it reaches\n", "## Quickstart\n"
+BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 TEMPLATE = """## What it reaches
 
@@ -44,7 +47,7 @@ person's windows a random half is learnt from, the other half tests.
 | accuracy, % | {wa0} | {wa5} | {wa10} | {wa20} | {wa50} |
 | people harmed by more than a point, % | | {wh5} | {wh10} | {wh20} | {wh50} |
 
-**One training step** of a 4-16-1 ReLU net on one sample:
+{speaker}{camera}{networks}**One training step** of a 4-16-1 ReLU net on one sample:
 
 | | Cortex-M4F, instructions | RAM beyond the parameters, bytes | x86-64, relative time |
 |---|---|---|---|
@@ -55,6 +58,70 @@ person's windows a random half is learnt from, the other half tests.
 | scikit-learn `partial_fit` | | | {xs} |
 
 """
+
+SPEAKER = """\
+**The speaker** (`examples/speaker`): on MLPerf Tiny's int8 keyword net, frozen, a head learns the spoken digits of
+{people} people, each new to it.
+
+| samples learnt | 0 | 5 | 10 | 20 | 50 |
+|---|---|---|---|---|---|
+| accuracy, % | {accuracy} |
+| the other people with this device, % | {others} |
+
+"""
+
+CAMERA = """\
+**The camera** (`examples/camera`): MobileNetV2 of {full} parameters (width 0.35, int8, 128 x 128) learns handwritten
+digits in {images} steps, each on one picture; {test} others test.
+
+| what learns | trained parameters | accuracy, % | all RAM, stack included |
+|---|---|---|---|
+{rows}
+
+"""
+
+NETWORKS = """\
+**Published networks**, int8, one prediction by the generated C (on x86-64 LiteRT's desktop kernels are {slowest} to
+{fastest} times as fast; the C here is that of the chip):
+
+| MLPerf Tiny | Cortex-M4F, instructions | RAM, input included | weights in flash |
+|---|---|---|---|
+{nets}
+{keywords}
+**Training in 256 KB**, one image of 128 x 128 at a time, true gradients, int8 weights ([how](docs/memory.md)): a step
+of MCUNet-5FPS under its published scheme 49kb takes **{anchor}** bytes of RAM, where the generator published with it
+plans {published}; all {schemes} published schemes of three nets fit, within {above} % of the most bytes ever alive at
+once.
+
+"""
+
+SCHEME_TABLE = """\
+| net | scheme | arena | learns | a step in all | lower bound | device struct | extra, KiB: published / here |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+"Extra" is the paper's own count: weights that learn, biases, masks, and inputs of the layers that learn. The generator
+published with these nets plans **{published}** bytes in all for MCUNet-5FPS, 49kb (arena, kernel buffers and what
+learns); the same scheme here takes **{anchor}**. What each measure is worth there, left out one at a time:
+
+| MCUNet-5FPS, 49kb | a step in all, bytes |
+|---|---|
+{ablation}
+
+As a device, with the stack at its worst, it takes **{ram}** bytes of RAM and {flash} of flash. With
+`precision="float32"` its struct would take {float32}.
+"""
+
+LEARNT = ("0", "5", "10", "20", "50")
+NETS = {"keywords": "keywords", "images": "images", "person": "person in the picture", "sounds": "machine sounds"}
+LEFT_OUT = {
+    "everything": "nothing left out",
+    "depthwise not in place": "without depthwise in place",
+    "nothing in place": "without anything in place",
+    "bottlenecks layer by layer": "without row fusion of the frozen stem",
+    "updates after the backward pass": "without updates at once: all after the backward pass",
+    "without reordering": "without reordering",
+}
 
 
 def _percent(share: float) -> str:
@@ -88,15 +155,98 @@ def _toaster(results: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def _speaker(results: dict[str, Any]) -> str:
+    """Nothing where it was not run."""
+    found = results.get("speaker")
+    if found is None:
+        return ""
+    rows = {key: " | ".join(f"{found[key][str(count)]:.1f}" for count in LEARNT) for key in ("accuracy", "others")}
+    return SPEAKER.format(people=found["people"], **rows)
+
+
+def _camera(results: dict[str, Any]) -> str:
+    """Nothing where it was not run."""
+    found = results.get("camera")
+    if found is None:
+        return ""
+    rows = [
+        f"| {name} | {each['parameters']:,} ({each['times_fewer']:.0f} times fewer) "
+        f"| {each['accuracy'][str(found['images'])]:.1f} | {each['ram']:,} bytes |"
+        for name, each in found["schemes"].items()
+    ]
+    return CAMERA.format(
+        images=f"{found['images']:,}", test=found["pictures"]["test"], full=f"{found['full_parameters']:,}",
+        rows="\n".join(rows),
+    )  # fmt: skip
+
+
+def _largest_excess(rows: list[dict[str, Any]]) -> float:
+    """Per cent that a scheme lies above its lower bound, at most."""
+    return float(max(100 * (row["total"] / row["total_bound"] - 1) for row in rows))
+
+
+def _anchor(results: dict[str, Any]) -> str:
+    rows = results["training memory"]["schemes"]
+    return f"{next(row['total'] for row in rows if (row['net'], row['scheme']) == ('mcunet-5fps', '49kb')):,}"
+
+
+def _networks(results: dict[str, Any]) -> str:
+    """Nothing where the published networks are not at hand."""
+    inference, memory = results.get("inference"), results.get("training memory")
+    if inference is None or memory is None:
+        return ""
+    rows = [
+        f"| {NETS[name]} | {row['instructions']:,} | {row['arena']:,} bytes | {row['weights']:,} bytes |"
+        for name, row in inference["nets"].items()
+    ]
+    right = inference["keywords_right"]
+    heard = "" if right is None else f"\nThe keyword net names {right:.0f} of 100 real clips right.\n"
+    ratios = [1 / row["litert_over_ours"] for row in inference["nets"].values()]
+    return NETWORKS.format(
+        nets="\n".join(rows),
+        keywords=heard,
+        slowest=f"{min(ratios):.0f}",
+        fastest=f"{max(ratios):.0f}",
+        anchor=_anchor(results),
+        published=f"{memory['published']:,}",
+        schemes=len(memory["schemes"]),
+        above=f"{_largest_excess(memory['schemes']):.1f}",
+    )
+
+
+def scheme_table(results: dict[str, Any]) -> str:
+    """The published schemes for docs/memory.md."""
+    memory, devices = results["training memory"], results["training devices"]
+    rows = [
+        f"| {row['net']} | {row['scheme']} | {row['arena']:,} | {row['trainables']:,} | **{row['total']:,}** "
+        f"| {row['total_bound']:,} | {devices['struct'][' '.join((row['net'], row['scheme']))]:,} "
+        f"| {row['published_kib']} / {row['extra_kib']} |"
+        for row in memory["schemes"]
+    ]
+    parts = sorted(memory["ablation"].items(), key=lambda item: item[1])
+    return SCHEME_TABLE.format(
+        rows="\n".join(rows),
+        published=f"{memory['published']:,}",
+        anchor=_anchor(results),
+        ablation="\n".join(f"| {LEFT_OUT[name]} | {size:,} |" for name, size in parts),
+        ram=f"{devices['anchor']['ram']:,}",
+        flash=f"{devices['anchor']['flash']:,}",
+        float32=f"{devices['anchor_float32']:,}",
+    )
+
+
 def section(results: dict[str, Any]) -> str:
     """The text of the section for these results."""
     wearer, step, ratios = results["wearer"], results["step on cortex-m4"], results["step on the host"]["ratios"]
     found = _toaster(results)
-    for count in ("0", "5", "10", "20", "50"):
+    for count in LEARNT:
         found[f"wa{count}"] = f"{wearer['accuracy'][count]:.1f}"
         found[f"wh{count}"] = f"{wearer['harmed'][count]:.0f}"
     return TEMPLATE.format(
         **found,
+        speaker=_speaker(results),
+        camera=_camera(results),
+        networks=_networks(results),
         si=f"{step['instructions']:,}",
         sr=step["ram"],
         xp=f"{ratios['plain C loop']:.1f}",
@@ -113,6 +263,16 @@ def rewritten(readme: str, results: dict[str, Any]) -> str:
     return head + section(results) + END + tail
 
 
+def rewritten_memory(page: str, results: dict[str, Any]) -> str:
+    """docs/memory.md with what lies between its marks replaced."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(STOP)
+    return head + BEGIN + "\n" + scheme_table(results) + "\n" + STOP + tail
+
+
 def rewrite() -> None:
-    """Bring README up to date."""
-    README.write_text(rewritten(README.read_text(), json.loads(FILE.read_text())))
+    """Bring both pages up to date."""
+    results = json.loads(FILE.read_text())
+    README.write_text(rewritten(README.read_text(), results))
+    if "training devices" in results and "training memory" in results:
+        MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))

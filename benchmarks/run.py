@@ -7,6 +7,7 @@ import platform
 from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
 from benchmarks.host import compare
+from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
 from benchmarks.networks import run_networks
 from benchmarks.readme import rewrite
@@ -59,6 +60,7 @@ def main() -> int:
     held = [step_on_a_core(), step_on_this_machine()]
     instructions_per_multiply_add()
     held.append(run_networks())
+    held.append(run_devices())
     held.append(run_examples())
     rewrite()
     if not all(held):

@@ -1,8 +1,9 @@
-"""README claims what was measured: its figures are those of benchmarks/results.json."""
+"""README and docs/memory.md claim what was measured: their figures are those of benchmarks/results.json."""
 
 import json
 
-from benchmarks.readme import README, rewritten, section
+import pytest
+from benchmarks.readme import MEMORY, README, rewritten, rewritten_memory, scheme_table, section
 from benchmarks.results import FILE
 
 
@@ -16,3 +17,26 @@ def test_another_result_is_another_readme() -> None:
     before = section(results)
     results["toaster"]["flash"] += 1
     assert section(results) != before
+
+
+def test_the_memory_page_shows_the_measured_figures() -> None:
+    page, results = MEMORY.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_memory(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert scheme_table(results) in page
+
+
+def test_another_plan_is_another_page() -> None:
+    results = json.loads(FILE.read_text())
+    before = rewritten_memory(MEMORY.read_text(), results)
+    results["training memory"]["schemes"][0]["total"] += 1
+    assert rewritten_memory(before, results) != before
+
+
+@pytest.mark.parametrize("part", ["speaker", "camera", "inference"])
+def test_what_was_not_measured_is_not_claimed(part: str) -> None:
+    results = json.loads(FILE.read_text())
+    if part not in results:
+        pytest.skip(f"{part} has not been measured yet")
+    before = section(results)
+    del results[part]
+    assert len(section(results)) < len(before)
