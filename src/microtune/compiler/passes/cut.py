@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 from microtune.ir import Graph, Node
 from microtune.ops import OPS
 
-MOST_WORK = 1.0
-"""Multiply-adds of frozen layers taken into the head, as a share of those behind the cut. A step makes these two to
-three times, forward and for one or two gradients, so that it grows by half at most; RAM is scarcer than time."""
+MOST_OF_STEP, MOST_OF_PREDICTION = 1.0, 0.25
+"""Multiply-adds of frozen layers that may be taken into the head: as many as lie behind the cut anyway, of which a step
+makes two to three times the number, or a quarter of a whole prediction's. RAM is scarcer than time."""
 
 
 def work(graph: Graph, node: Node) -> int:
@@ -42,7 +42,8 @@ def choose_cut(graph: Graph, learning: Collection[str]) -> tuple[tuple[Node, ...
     """
     tail = [node for node in graph.nodes if any(name in learning for name in node.outputs)]
     front = [node for node in graph.nodes if not any(name in learning for name in node.outputs)]
-    limit = MOST_WORK * sum(work(graph, node) for node in tail)
+    behind, before = (sum(work(graph, node) for node in nodes) for nodes in (tail, front))
+    limit = max(MOST_OF_STEP * behind, MOST_OF_PREDICTION * (behind + before))
     best, fewest, taken = len(front), _bytes(graph, crossing(graph, front, tail)), 0
     for place in range(len(front) - 1, -1, -1):
         taken += work(graph, front[place])
