@@ -92,6 +92,12 @@ def test_architecture_names_every_room() -> None:
     assert rooms and not {room for room in rooms if f"`{room}/`" not in text}
 
 
+def test_architecture_names_every_operator_family() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    families = {path.name for path in (PACKAGE / "ops").glob("*.py")} - {"__init__.py"}
+    assert families and not {name for name in families if not re.search(rf"`(?:ops/)?{re.escape(name)}`", text)}
+
+
 def test_readme_lists_exactly_the_commands_there_are() -> None:
     from typer.main import get_command
 
