@@ -69,7 +69,7 @@ class Choice:
 
 
 CHOICES = {
-    "Head": Choice(mt.Head(1)),
+    "Head": Choice(mt.Head(1), lr=0.05),
     "Sparse": Choice(mt.Sparse({"classifier": 1.0, "block10.depthwise": 1.0})),
 }
 """What a plain run teaches: the classifier; and with it one depthwise layer in the middle of the net."""
@@ -77,9 +77,9 @@ CHOICES = {
 COMPARED = {
     **CHOICES,
     "Sparse, late biases": Choice(mt.Sparse({"classifier": 1.0}, biases_from="block15.depthwise")),
-    "LoRA": Choice(mt.LoRA(rank=2, layers=3), precision="float32"),
+    "LoRA": Choice(mt.LoRA(rank=8, layers=1), precision="float32", lr=0.05),
     "Bias": Choice(mt.Bias(), fits=False),
-    "Full": Choice(mt.Full(), fits=False),
+    "Full": Choice(mt.Full(), lr=0.01, fits=False),
 }
 
 
