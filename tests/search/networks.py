@@ -11,13 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 CLASSES = 4
 
 
-def two_layers(seed: int = 0, inputs: int = 6, hidden: int = 24) -> dict[str, np.ndarray]:
+def two_layers(seed: int = 0, inputs: int = 6, hidden: int = 8) -> dict[str, np.ndarray]:
     """A random net whose own decisions are the labels of its world: by them it is always right."""
     rng = np.random.default_rng(seed)
     return {
         "w1": rng.normal(size=(inputs, hidden)).astype("f4"),
         "b1": rng.normal(size=hidden).astype("f4") * 0.3,
-        "w2": rng.normal(size=(hidden, CLASSES)).astype("f4") / 3,
+        "w2": rng.normal(size=(hidden, CLASSES)).astype("f4"),
         "b2": np.zeros(CLASSES, "f4"),
     }
 
@@ -46,14 +46,16 @@ def write_onnx(weights: dict[str, np.ndarray], path: Path) -> Path:
     return path
 
 
-def shifted(weights: dict[str, np.ndarray], samples: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """A sensor with an offset on every input: the biases of the first layer take it back exactly, no head can."""
+def shifted(weights: dict[str, np.ndarray], samples: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """A sensor with an offset on every input, up or down: the biases of the first layer take it back exactly, no head
+    can."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(samples, len(weights["w1"]))).astype("f4")
-    return x + np.float32(1.5), answers(weights, x)
+    offset = rng.choice([-2.0, 2.0], x.shape[1]).astype("f4")
+    return x + offset, answers(weights, x)
 
 
-def renamed(weights: dict[str, np.ndarray], samples: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def renamed(weights: dict[str, np.ndarray], samples: int = 500) -> tuple[np.ndarray, np.ndarray]:
     """The same inputs, other classes: the head takes it back exactly."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=(samples, len(weights["w1"]))).astype("f4")

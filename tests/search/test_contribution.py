@@ -75,8 +75,8 @@ def torch_gradients(graph: Graph, samples: Samples) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_gradients_are_those_of_pytorch(kind: str) -> None:
-    """Tolerance: a weight of size below 2 that takes a gradient times 256 is rounded to 2^-24 of it and of the step; sums
-    of some hundred terms in float32 lose less than 1e-5 of the largest gradient."""
+    """Tolerance: a weight of size below 2 that takes a gradient times 256 is rounded to 2^-24 of it and of the step;
+    sums of some hundred terms in float32 lose less than 1e-5 of the largest gradient."""
     graph = conv_net()
     if kind == "int8":
         graph = mt.quantize(graph, SAMPLES.x)

@@ -37,7 +37,7 @@ def graph(model: Path) -> Graph:
 @pytest.fixture(scope="module")
 def after_shift(graph: Graph) -> mt.Frontier:
     """Of a person with a shifted sensor, without a budget."""
-    return mt.search(graph, shifted(WEIGHTS), epochs=6, optimizer=mt.SGD(lr=0.05))
+    return mt.search(graph, shifted(WEIGHTS), epochs=6, optimizer=mt.SGD(lr=0.02))
 
 
 def accuracies(found: mt.Frontier) -> dict[str, float]:
@@ -48,8 +48,7 @@ def accuracies(found: mt.Frontier) -> dict[str, float]:
 def test_a_shifted_input_wants_early_layers(after_shift: mt.Frontier) -> None:
     """Its biases can take the shift back exactly; the last layer alone cannot."""
     right = accuracies(after_shift)
-    early = max(right["bias"], right["full"])
-    assert after_shift.base < 0.7 and early > 0.85 and early > right["head:1"] + 0.05
+    assert after_shift.base < 0.6 and right["bias"] > 0.75 and right["bias"] > right["head:1"] + 0.03
     assert after_shift.best.accuracy > right["head:1"]
     assert choices.scheme_text(after_shift.best.scheme) != "head:1"
 
@@ -57,7 +56,7 @@ def test_a_shifted_input_wants_early_layers(after_shift: mt.Frontier) -> None:
 def test_other_classes_want_a_head(graph: Graph) -> None:
     """What a head learns as well is not bought with more RAM than it needs."""
     found = mt.search(
-        graph, renamed(WEIGHTS), epochs=6, optimizer=mt.SGD(lr=0.05), budget=mt.Budget(ram="16KB", flash="64KB")
+        graph, renamed(WEIGHTS), epochs=6, optimizer=mt.SGD(lr=0.02), budget=mt.Budget(ram="16KB", flash="64KB")
     )
     right = accuracies(found)
     assert found.base < 0.1 and right["head:1"] > 0.8
@@ -70,8 +69,8 @@ def test_figures_are_those_of_the_plan_itself(graph: Graph, after_shift: mt.Fron
     best = after_shift.best
     memory = mt.plan(graph, best.scheme, "cross_entropy", best.optimizer, IN_PLACE).memory
     assert (best.ram, best.flash) == (memory.ram, memory.flash)
-    assert best.instructions is not None and 1000 < best.instructions < 1_000_000
-    assert best.rate in [pytest.approx(0.05 * factor) for factor in (0.008, 0.04, 0.2, 1, 5)]
+    assert best.instructions is not None and 500 < best.instructions < 1_000_000
+    assert best.rate in [pytest.approx(0.02 * factor) for factor in (0.008, 0.04, 0.2, 1, 5)]
 
 
 def test_nothing_on_the_frontier_is_beaten(after_shift: mt.Frontier) -> None:
@@ -90,17 +89,17 @@ def test_nothing_on_the_frontier_is_beaten(after_shift: mt.Frontier) -> None:
     ("budget", "says"),
     [
         (mt.Budget(ram=300), "bytes of RAM or more of 300"),
-        (mt.Budget(flash=900), "bytes of flash of 900"),
-        (mt.Budget(instructions=100), "instructions a step of 100"),
+        (mt.Budget(ram=1280, instructions=100), "instructions a step of 100"),
     ],
 )
 def test_when_nothing_fits_the_nearest_is_named(graph: Graph, budget: mt.Budget, says: str) -> None:
     x, y = shifted(WEIGHTS, 40)
     found = mt.search(graph, (x, y), epochs=1, budget=budget)
-    assert not found.points and all(each.excess > 1 for each in found.left_out)
+    over = [each for each in found.left_out if each.excess > 0]
+    assert not found.points and over and all(each.excess > 1 for each in over)
     with pytest.raises(BudgetError) as error:
         _ = found.best
-    nearest = min(found.left_out, key=lambda each: each.excess)
+    nearest = min(over, key=lambda each: each.excess)
     assert says in str(error.value) and nearest.name in str(error.value)
     assert ElementTree.fromstring(frontier_picture(found)).tag.endswith("svg")
 
@@ -151,7 +150,7 @@ def test_the_picture_shows_every_point_and_the_pick(after_shift: mt.Frontier) ->
         assert sum(tip.startswith(f"{each.name}: ") for tip in tips) == 1
     rings = [each for each in root.iter(f"{space}circle") if each.get("class") == "ring"]
     assert len(rings) == 2  # in the legend and around the pick
-    assert [each.text for each in root.iter(f"{space}text")][0] == "a <person>"
+    assert next(root.iter(f"{space}text")).text == "a <person>"
     assert [each.text for each in root.iter(f"{space}text") if each.get("class") == "picked"]
     line = next(root.iter(f"{space}polyline")).get("points") or ""
     assert len(line.split(",")) == len(after_shift.frontier)
@@ -162,15 +161,17 @@ def test_the_command_picks_what_build_takes(model: Path, tmp_path: Path) -> None
     data, picture = tmp_path / "samples.npz", tmp_path / "frontier.svg"
     x, y = renamed(WEIGHTS, 80)
     np.savez(data, x=x, y=y)
-    options = ["--data", str(data), "--epochs", "2", "--buffer", "10", "--ram", "4KB", "--instructions", "9000"]
-    shown = CliRunner().invoke(app, ["search", str(model), *options, "--picture", str(picture)])
+    options = ["--data", str(data), "--epochs", "1", "--buffer", "10", "--ram", "4KB", "--instructions", "9000"]
+    quick = ["--data", str(data), "--seconds", "0.001", "--picture", str(picture)]
+    shown = CliRunner().invoke(app, ["search", str(model), *quick])
     assert shown.exit_code == 0, shown.output
+    assert "Left out" in shown.output and "no time left" in shown.output and "--learn head:1" in shown.output
+    assert "learn=mt.Head(layers=1)" in shown.output
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     result = CliRunner().invoke(app, ["search", str(model), *options, "--json"])
     found = json.loads(result.stdout)
     best = found["best"]
     assert best["ram"] <= 4096 and best["instructions"] <= 9000
-    assert best["command"] in shown.output and best["python"] in shown.output and "Left out" in shown.output
     given = best["command"].split()
     planned = CliRunner().invoke(
         app, ["plan", str(model), "--loss", "cross_entropy", "--buffer", "10", "--ram", "4KB", *given, "--json"]

@@ -113,15 +113,17 @@ class _Search:
         optimizer = replace(chosen.optimizer, lr=rate)
         final = replace(chosen, optimizer=optimizer)
         memory = final.memory
-        excess = self.over("bytes of RAM", memory.ram, self.budget.ram_bytes) or self.over(
-            "bytes of flash", memory.flash, self.budget.flash_bytes
-        )
+        over = [
+            self.over("bytes of RAM", memory.ram, self.budget.ram_bytes),
+            self.over("bytes of flash", memory.flash, self.budget.flash_bytes),
+        ]
         counted = None
-        if excess is None and can_count():
+        if can_count() and (self.budget.instructions is not None or not any(over)):
             counted = step_instructions(final, x, self.learnt.y[0])
-            excess = self.over("instructions a step", counted, self.budget.instructions)
-        if excess is not None:
-            return LeftOut(scheme, precision, excess[0], memory.ram, accuracy, excess[1])
+            over.append(self.over("instructions a step", counted, self.budget.instructions))
+        if reasons := [each for each in over if each is not None]:
+            reason, worst = " and ".join(text for text, _ in reasons), max(times for _, times in reasons)
+            return LeftOut(scheme, precision, reason, memory.ram, accuracy, worst)
         learns = sum(each.size for each in chosen.programs.trained)
         return Point(scheme, precision, accuracy, memory.ram, memory.flash, counted, learns, optimizer, right)
 
@@ -188,7 +190,7 @@ def search(
     )  # fmt: skip
     measured, a_step = contributions(graph, learnt, chosen_loss)
     tried = candidates(graph, measured, state.fits)
-    possible = sum(state.fits(*each) for each in tried)
+    possible = sum(state.fits(*each) for each in tried) or 1
     count = _affordable(learnt, epochs, possible, a_step, max(state.end - time.monotonic(), 1.0) / 2)
     if count < len(learnt):
         say(f"there is time for {count} of {len(learnt)} samples", None)

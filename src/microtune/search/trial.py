@@ -99,8 +99,8 @@ class Trainer:
         return losses
 
     def suited_rate(self, samples: Samples, stop: Callable[[], bool]) -> float | None:
-        """Of ``RATES``, and ``LOWER`` where need be, times the optimiser's, the one whose losses on samples not seen before, while it learns each
-        once, are the least over the second half; None where all diverge."""
+        """Of ``RATES``, and ``LOWER`` where need be, times the optimiser's, the one whose losses on samples not seen
+        before, while it learns each once, are the least over the second half; None where all diverge."""
         order = range(min(TRIAL, len(samples)))
 
         def late_loss(device: Device, rate: float) -> float:
