@@ -79,7 +79,7 @@ COMPARED = {
     "Sparse, late biases": Choice(mt.Sparse({"classifier": 1.0}, biases_from="block15.depthwise")),
     "LoRA": Choice(mt.LoRA(rank=8, layers=1), precision="float32", lr=0.05),
     "Bias": Choice(mt.Bias(), fits=False),
-    "Full": Choice(mt.Full(), lr=0.01, fits=False),
+    "Full": Choice(mt.Full(), lr=0.001, fits=False),
 }
 
 
