@@ -36,7 +36,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.neural_network import MLPRegressor
 
-from microtune.simulation import Preference, World
+from microtune.simulation import Preference, World, on_weekend
 from microtune.simulation.people import Array, Mask
 
 INPUTS = ("bread", "frozen", "hour_sine", "hour_cosine", "weekend")
@@ -105,6 +105,20 @@ def sample_context(rng: np.random.Generator) -> Array:
     return context(bread, bool(rng.random() < 0.25), float(np.clip(hour, 0.0, 23.9)), weekend)
 
 
+def contexts_at(rng: np.random.Generator, days: Array) -> Array:
+    """The same on these days since a Monday: (n, 5). The day tells the weekend; the meals are at the hours above."""
+    weekend, breakfast = on_weekend(days), rng.random(len(days)) < 0.65
+    hour = np.where(
+        breakfast,
+        np.where(weekend, 9.0, 7.5) + 0.75 * rng.normal(size=len(days)),
+        18.5 + 1.25 * rng.normal(size=len(days)),
+    )
+    angle = 2.0 * math.pi * np.clip(hour, 0.0, 23.9) / 24.0
+    kind = 2.0 * rng.choice(len(BREADS), len(days), p=BREAD_SHARES) / (len(BREADS) - 1) - 1.0
+    frozen = np.where(rng.random(len(days)) < 0.25, 1.0, -1.0)
+    return np.stack([kind, frozen, np.sin(angle), np.cos(angle), np.where(weekend, 1.0, -1.0)], axis=1)
+
+
 def to_target(seconds: Array) -> Array:
     """Seconds -> what the model predicts, standardised log seconds."""
     return (np.log(seconds) - LOG_CENTRE) / LOG_SPREAD
@@ -150,6 +164,7 @@ WORLD = World(
     weekend=lambda contexts: contexts[:, 4] > 0.0,
     evening=lambda contexts: hour_of(contexts) > 13.0,
     same_kind=same_kind,
+    contexts_at=contexts_at,
 )
 
 

@@ -21,6 +21,7 @@ from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
+from microtune.simulation.command import simulate_command
 from microtune.targets.catalogue import targets
 
 app = typer.Typer(
@@ -264,6 +265,9 @@ def demo(
         if not hasattr(example, "demo"):
             raise mt.MicrotuneError(f"'{name}' is run by itself: python {gallery.example_folder(name)}/run.py")
         example.demo(out or Path("build") / re.sub(r"\W", "_", name), as_json)
+
+
+app.command("simulate")(_spoken()(simulate_command))
 
 
 if __name__ == "__main__":

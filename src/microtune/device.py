@@ -183,6 +183,15 @@ class Device:
         if status == 1:
             raise self._error(status)
 
+    @property
+    def address(self) -> int:
+        """Where its C struct lies in this process: for C that runs the device itself, as the simulator does."""
+        return ctypes.addressof(self._memory)
+
+    def entry(self, verb: str) -> int:
+        """The address of its C function ``NAME_verb``."""
+        return ctypes.cast(self._library[f"{self._name}_{verb}"], ctypes.c_void_p).value or 0
+
     def _call(self, verb: str, *arguments: Any) -> int:
         function = self._functions.get(verb)
         if function is None:

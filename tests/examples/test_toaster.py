@@ -16,7 +16,6 @@ import pytest
 
 import microtune as mt
 from microtune import gallery
-from microtune.simulation import PEOPLE
 
 # one worker runs the demonstration and all that reads it
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("toaster")]
@@ -49,7 +48,7 @@ def test_json_has_the_promised_layout(found: Any) -> None:
     assert found["households"] == 30
     assert set(found["acceptance"]) == {"default", "recipe"}
     for people in found["acceptance"].values():
-        assert set(people) == set(PEOPLE)
+        assert set(people) == set(toaster.SHOWN)
         for shares in people.values():
             for uses in toaster.CHECKPOINTS:
                 assert 0.0 <= shares["worst_tenth"][str(uses)] <= shares[str(uses)] <= 1.0
@@ -84,7 +83,7 @@ def test_suggestions_are_accepted(found: Any, what: str, person: str, row: str |
 
 def test_learning_beats_the_base_and_the_recipe(found: Any) -> None:
     """Both learners begin with the same base; ours is better for everybody after 20 uses."""
-    for person in PEOPLE:
+    for person in found["acceptance"]["default"]:
         ours, recipe = (found["acceptance"][learner][person] for learner in ("default", "recipe"))
         assert ours["0"] == recipe["0"] < ours["20"]
         assert recipe["20"] < ours["20"]

@@ -1,7 +1,6 @@
 """D1: the people of the simulator behave as they are described, and a seed fixes a whole life.
 
-The world here is as small as can be: a context is (amount, weekend, hour), a household wants a straight line of
-the amount. So what each person must want follows from the description alone.
+The world is the lamp of ``lamp.py``, so what each person must want follows from the description alone.
 """
 
 from __future__ import annotations
@@ -10,40 +9,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.simulation.lamp import LIMITS, TOLERANCE, WORLD
 
 from microtune.errors import MicrotuneError
-from microtune.simulation import PEOPLE, Habit, Person, Preference, World, live
+from microtune.simulation import PEOPLE, Habit, Person, World, live
 from microtune.simulation.people import CHANGE_AT
 
-TOLERANCE = 0.25
-LIMITS = (-8.0, 8.0)
 SEEDS = st.integers(0, 2**32 - 1)
 NAMES = st.sampled_from(sorted(PEOPLE))
-
-
-def sample_context(rng: np.random.Generator) -> np.ndarray:
-    return np.array([rng.uniform(-1, 1), float(rng.random() < 0.3), rng.uniform(0, 24)])
-
-
-def make_preference(rng: np.random.Generator) -> Preference:
-    level, slope = rng.normal(0, 1), rng.normal(0, 0.3)
-    return lambda contexts: np.asarray(level + slope * contexts[:, 0])
-
-
-WORLD = World(
-    name="lamp",
-    inputs=("amount", "weekend", "hour"),
-    sample_context=sample_context,
-    make_preference=make_preference,
-    accepts=lambda predicted, preferred: np.abs(predicted - preferred) <= 2 * TOLERANCE,
-    tolerance=TOLERANCE,
-    limits=LIMITS,
-    weekend=lambda contexts: contexts[:, 1] > 0.5,
-    evening=lambda contexts: contexts[:, 2] > 17.0,
-    same_kind=lambda contexts, anchor: np.abs(contexts[:, 0] - anchor[0]) < 0.2,
-)
 EVERYDAY = WORLD.sample_contexts(np.random.default_rng(0), 300)
 
 
@@ -67,7 +42,7 @@ def test_every_use_makes_sense(person: str, seed: int) -> None:
     assert all(one.day < other.day for one, other in pairwise(uses))
     for use in uses:
         assert LIMITS[0] <= use.sets <= LIMITS[1]
-        assert use.prefers == life.habit.wants(use.context[None], use.number)[0]
+        assert use.prefers == life.habit.wants(use.surroundings[None], use.number)[0]
 
 
 @given(SEEDS, SEEDS)
@@ -203,3 +178,66 @@ def test_the_table_is_keyed_by_name_and_described() -> None:
     assert all(name == person.name and person.description for name, person in PEOPLE.items())
     with pytest.raises(TypeError):
         PEOPLE["grumpy"] = PEOPLE["noisy"]  # type: ignore[index]
+
+
+# The people who came later: guests, holidays, successors, ill sensors.
+
+
+@given(SEEDS, st.integers(0, 2000))
+def test_guests_come_for_six_uses_of_sixty(seed: int, use: int) -> None:
+    same = (wanted("guests", seed, use) == wanted("consistent", seed, 0)).all()
+    assert same == (use % 60 < 54)
+
+
+@given(SEEDS)
+def test_guests_are_others_every_time(seed: int) -> None:
+    parties = [wanted("guests", seed, 60 * visit + 57) for visit in range(8)]
+    assert len({float(each[0]) for each in parties}) == 8
+    np.testing.assert_array_equal(wanted("guests", seed, 60 * 8 + 57), parties[0])
+
+
+@given(SEEDS)
+def test_a_successor_comes_after_ninety_days(seed: int) -> None:
+    here, away = live("consistent", WORLD, seed).uses(42), live("successor", WORLD, seed).uses(42)
+    gaps = np.array([other.day - one.day for one, other in zip(here, away, strict=True)])
+    np.testing.assert_allclose(gaps, np.where(np.arange(42) < CHANGE_AT, 0.0, 90.0), atol=1e-9)
+    np.testing.assert_array_equal(wanted("successor", seed, CHANGE_AT), wanted("abrupt", seed, CHANGE_AT))
+
+
+@given(SEEDS, st.integers(0, 400))
+def test_a_dying_sensor_lies_and_the_person_does_not(seed: int, use: int) -> None:
+    life = live("dying_sensor", WORLD, seed)
+    told = life.sensed(EVERYDAY, use)
+    np.testing.assert_array_equal(wanted("dying_sensor", seed, use), wanted("consistent", seed, 0))
+    wrong = np.flatnonzero((told != EVERYDAY).any(axis=0))
+    if use <= CHANGE_AT:
+        assert len(wrong) == 0
+    elif use >= CHANGE_AT + 100:
+        assert len(wrong) == 1 and np.ptp(told[:, wrong[0]]) == 0.0
+        np.testing.assert_array_equal(told[:, wrong[0]], life.sensed(EVERYDAY, use + 1)[:, wrong[0]])
+    else:
+        assert len(wrong) <= 1  # 0: every lamp is at the weekend's end of its range already
+
+
+@given(SEEDS)
+def test_a_stream_tells_the_device_what_the_sensors_say(seed: int) -> None:
+    life = live("dying_sensor", WORLD, seed)
+    for use in life.uses(60):
+        np.testing.assert_array_equal(use.context, life.sensed(use.surroundings[None], use.number)[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_a_drift_comes_back_and_never_ends(seed: int) -> None:
+    """The household's mean stays within the limits, and its way is there and back again."""
+    wants = live("drifting", WORLD, seed).habit.wants
+    means = np.array([np.mean(wants(EVERYDAY, use)) for use in range(0, 4000, 20)])
+    steps = np.sign(np.diff(means))
+    assert (steps > 0).any() and (steps < 0).any()
+    assert np.abs(means).max() <= LIMITS[1]
+
+
+@pytest.mark.parametrize("bad", [{"noise": -1.0}, {"wild": 1.5}, {"absence": -2.0}, {"feedback": "shouts"}])
+def test_impossible_people_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(MicrotuneError, match=r"Person\('x'\)"):
+        Person("x", "", PEOPLE["noisy"].habit, **bad)  # type: ignore[arg-type]
