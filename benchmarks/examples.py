@@ -37,10 +37,14 @@ WEARER: tuple[Limit, ...] = (
     ("gain after 50 samples, points", lambda d: d["gain"]["50"], ">=", 6),
     ("people harmed at 20, %", lambda d: d["harmed"]["20"], "<=", 15),
 )
+HEAD, FEW = "Head(1)", "half of the last layer, biases"
+"""Schemes of ``examples/speaker/run.py``: the one to compare with, and the one of a hundred times fewer parameters."""
 SPEAKER: tuple[Limit, ...] = (
     ("accuracy after 20 samples, %", lambda d: d["accuracy"]["20"], ">=", 80),
     ("accuracy after 50 samples, %", lambda d: d["accuracy"]["50"], ">=", 85),
     ("the other people then, %", lambda d: d["others"]["50"], ">=", 85),
+    ("trained parameters, times fewer", lambda d: d["fewer"], ">=", 100),
+    ("points below Head(1)", lambda d: d["schemes"][HEAD]["own"] - d["schemes"][FEW]["own"], "<=", 1),
 )
 CAMERA: tuple[Limit, ...] = (
     ("trained parameters, times fewer", lambda d: d["schemes"]["Sparse"]["times_fewer"], ">=", 100),
@@ -94,6 +98,9 @@ def _speaker(scratch: Path) -> bool:
         return True
     heard = example.hear(takes, path, scratch / "speaker")
     found = example.summary(example.run(heard, takes, scratch / "speaker"))
+    compared = example.compare(heard, takes, scratch / "speaker", names=(HEAD, FEW))
+    found["schemes"] = compared
+    found["fewer"] = round(example.parameters_in_all(heard, takes) / compared[FEW]["parameters"], 1)
     record("speaker", found)
     return _hold(f"the speaker: {found['people']} people new to the base network", found, SPEAKER)
 

@@ -28,7 +28,7 @@ from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
-from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Sparse
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Outputs, Sparse
 from microtune.version import VERSION as __version__
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "ModelError",
     "Network",
     "NormAffine",
+    "Outputs",
     "Package",
     "Plan",
     "PlanError",

@@ -10,7 +10,7 @@ from typing import Any
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
-from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Scheme, Sparse
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
 
 def _number(text: str) -> float:
@@ -42,8 +42,12 @@ def _layer(text: str) -> LayerName:
     return int(text) if text.isdigit() else text
 
 
-def _part(text: str) -> float | slice:
-    """A fraction of a layer's input channels, or those from one to before another: ``0.5``, ``8:16``."""
+def _part(text: str) -> float | slice | Outputs:
+    """A fraction of a layer's input channels, or those from one to before another: ``0.5``, ``8:16``; with ``out``
+    before it, of its output channels."""
+    if text.startswith("out"):
+        part = _part(text.removeprefix("out"))
+        return part if isinstance(part, Outputs) else Outputs(part)
     begin, colon, end = text.partition(":")
     return slice(_whole(begin), _whole(end)) if colon else _number(text)
 
@@ -51,7 +55,7 @@ def _part(text: str) -> float | slice:
 def _sparse(text: str) -> Sparse:
     """``24=0.25,27=8:16,biases=20``: layers, by weight, name or number, with the fraction of their input channels that
     learns, or these channels; and how many of the last layers' biases, or the first layer whose bias learns."""
-    chosen: dict[LayerName, float | slice] = {}
+    chosen: dict[LayerName, float | slice | Outputs] = {}
     biases: LayerName | None = None
     for part in text.split(","):
         name, equals, value = part.partition("=")
@@ -129,7 +133,9 @@ def _option(name: str, value: Any) -> str:
     return f",{name}={'+'.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
-def _part_text(part: float | slice) -> str:
+def _part_text(part: float | slice | Outputs) -> str:
+    if isinstance(part, Outputs):
+        return f"out{_part_text(part.part)}"
     return f"{part.start or 0}:{part.stop}" if isinstance(part, slice) else f"{part}"
 
 

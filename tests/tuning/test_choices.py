@@ -87,7 +87,7 @@ REFUSED = {
     "a part of nothing": (lambda: mt.plan(small_net(), mt.Sparse({0: 0.0})), "nothing would learn"),
     "more than all": (lambda: mt.plan(small_net(), mt.Sparse({0: 1.5})), "must be 0 to 1"),
     "no range": (lambda: mt.plan(small_net(), mt.Sparse({0: slice(2, 2)})), "is no range within its 3"),
-    "half a depthwise": (lambda: mt.plan(small_net(), mt.Sparse({1: 0.5})), "learns whole (1.0) or not at all"),
+    "no range of outputs": (lambda: mt.plan(small_net(), mt.Sparse({0: mt.Outputs(1.5)})), "must be 0 to 1"),
     "no such name": (lambda: mt.plan(small_net(), mt.Sparse({"c": 1.0})), "Its layers: 0 conv2d, 1 depthwise_conv2d"),
     "no such number": (lambda: mt.plan(small_net(), mt.Sparse({9: 1.0})), "has the layers 0 to 3"),
     "biases": (lambda: mt.plan(small_net(), mt.Sparse({}, biases_from=5)), "has 4 layers"),

@@ -25,6 +25,7 @@ from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
 from microtune.package import FORMAT, VERBS, Package
 from microtune.targets.catalogue import target
+from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
 
 
@@ -55,6 +56,8 @@ def _written(value: object) -> object:
     """What JSON has no word for: a range of channels."""
     if isinstance(value, slice):
         return {"start": value.start, "stop": value.stop}
+    if isinstance(value, Outputs):
+        return {"outputs": value.part}
     raise TypeError(f"{type(value).__name__} does not go into a manifest")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node
-from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Scheme, Sparse
+from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
 KINDS = ("dense", "conv2d", "depthwise_conv2d")
 FLOAT, INT8, WEIGHT8 = KINDS, tuple(f"{kind}_int8" for kind in KINDS), tuple(f"{kind}_weight8" for kind in KINDS)
@@ -16,9 +16,11 @@ FLOAT, INT8, WEIGHT8 = KINDS, tuple(f"{kind}_int8" for kind in KINDS), tuple(f"{
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one layer. ``weight``: the input channels that learn, start and stop."""
+    """What is done to one layer. ``weight``: the input channels that learn, start and stop; ``outputs``: the output
+    channels that do."""
 
     weight: tuple[int, int] | None = None
+    outputs: tuple[int, int] | None = None
     bias: bool = False
     rank: int = 0
     width: int = 0
@@ -80,32 +82,42 @@ def find_layer(graph: Graph, name: LayerName) -> Node:
     raise PlanError(f"'{graph.name}' has no layer '{name}'. Its layers: {known}")
 
 
-def _channels(graph: Graph, node: Node, part: float | slice) -> tuple[int, int] | None:
-    """The input channels that a fraction or a slice means; None for none."""
-    size = input_channels(graph, node)
+def _range(node: Node, part: float | slice, size: int, what: str) -> tuple[int, int] | None:
+    """The channels that a fraction or a slice means; None for none."""
     if isinstance(part, slice):
         start, stop, step = part.indices(size)
         if step != 1 or start >= stop:
-            raise PlanError(f"Sparse: {part} of layer '{node.name}' is no range within its {size} input channels")
-    else:
-        if not 0 <= part <= 1:
-            raise PlanError(f"Sparse: the fraction {part} of layer '{node.name}' must be 0 to 1")
-        # 0.7 * 10 is 7.000000000000001, which is meant as 7
-        start, stop = 0, math.ceil(part * size - 1e-9)
-    if is_depthwise(node) and 0 < stop - start < size:
-        raise PlanError(f"Sparse: the depthwise layer '{node.name}' learns whole (1.0) or not at all, not {part}")
-    return (start, stop) if stop > start else None
+            raise PlanError(f"Sparse: {part} of layer '{node.name}' is no range within its {size} {what} channels")
+        return start, stop
+    if not 0 <= part <= 1:
+        raise PlanError(f"Sparse: the fraction {part} of layer '{node.name}' must be 0 to 1")
+    # 0.7 * 10 is 7.000000000000001, which is meant as 7
+    stop = math.ceil(part * size - 1e-9)
+    return (0, stop) if stop else None
+
+
+def _chosen(graph: Graph, node: Node, part: float | slice | Outputs) -> Change | None:
+    """What ``Sparse`` does to the weight of a layer; None for nothing."""
+    shape = graph.tensor(node.inputs[1]).shape
+    by_output = isinstance(part, Outputs) or is_depthwise(node)
+    size = shape[0] if by_output and not is_depthwise(node) else shape[-1]
+    channels = _range(node, part.part if isinstance(part, Outputs) else part, size, "output" if by_output else "input")
+    if channels is None:
+        return None
+    if channels == (0, size):
+        return Change(weight=(0, shape[-1]))
+    return Change(outputs=channels) if by_output else Change(weight=channels)
 
 
 def _sparse(graph: Graph, scheme: Sparse) -> dict[str, Change]:
     layers = layers_of(graph)
-    weights: dict[str, tuple[int, int]] = {}
+    weights: dict[str, Change] = {}
     for name, part in scheme.tensors.items():
         node = find_layer(graph, name)
         if node.name in weights:
             raise PlanError(f"Sparse: layer '{node.name}' is chosen twice, the second time as {name!r}")
-        if (channels := _channels(graph, node, part)) is not None:
-            weights[node.name] = channels
+        if (change := _chosen(graph, node, part)) is not None:
+            weights[node.name] = change
     first, where = len(layers), scheme.biases_from
     if isinstance(where, int):
         if not 0 <= where <= len(layers):
@@ -115,7 +127,7 @@ def _sparse(graph: Graph, scheme: Sparse) -> dict[str, Change]:
         first = layers.index(find_layer(graph, where))
     biased = {node.name for node in layers[first:]}
     found = {
-        node.name: Change(weight=weights.get(node.name), bias=node.name in biased)
+        node.name: replace(weights.get(node.name, Change()), bias=node.name in biased)
         for node in layers
         if node.name in weights or node.name in biased
     }

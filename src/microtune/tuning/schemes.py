@@ -65,13 +65,25 @@ class LoRA:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """In ``Sparse``: a fraction (the first ones, rounded up) or a slice of a layer's output channels, not of its input
+    channels."""
+
+    part: float | slice
+
+    def __hash__(self) -> int:
+        return hash(str(self.part))
+
+
+@dataclass(frozen=True)
 class Sparse:
     """Sparse update (Lin et al. 2022): of each layer named in ``tensors`` a fraction of its input channels learns (the
-    first ones, rounded up), or the channels of a slice; and the biases of the last layers: those from ``biases_from``
-    on, or the last so many where that is a number. A depthwise layer learns whole or not at all.
+    first ones, rounded up), or the channels of a slice, or those of its output channels that ``Outputs`` names; and the
+    biases of the last layers: those from ``biases_from`` on, or the last so many where that is a number. Of a depthwise
+    layer input and output channels are the same.
     """
 
-    tensors: Mapping[LayerName, float | slice]
+    tensors: Mapping[LayerName, float | slice | Outputs]
     biases_from: LayerName | None = None
 
     def __hash__(self) -> int:

@@ -16,6 +16,7 @@ from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
 from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
 from microtune.tuning.schemes import Full, LoRA, Scheme
+from microtune.tuning.splitting import split_outputs
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,31 @@ def _mixed(graph: Graph, scheme: Scheme, wanted: Mapping[str, Change]) -> Select
     return Selection(found.graph, (*trained, *found.trained))
 
 
+def _split(graph: Graph, wanted: Mapping[str, Change]) -> tuple[Graph, dict[str, Change]]:
+    """Layers of which some output channels learn, in parts that learn whole or not at all."""
+    found: dict[str, Change] = {}
+    for name, change in wanted.items():
+        if change.outputs is None:
+            found[name] = change
+            continue
+        node = next(node for node in graph.nodes if node.name == name)
+        if change.bias and len(node.inputs) <= bias_position(node):
+            graph, node = _with_bias(graph, node)
+        parts = split_outputs(graph, node, *change.outputs)
+        graph = parts.graph
+        chosen = next(node for node in graph.nodes if node.name == parts.chosen)
+        found[parts.chosen] = Change(weight=(0, graph.tensor(chosen.inputs[1]).shape[-1]), bias=change.bias)
+        found |= {other: Change(bias=True) for other in parts.others if change.bias}
+    return graph, found
+
+
+def _with_bias(graph: Graph, node: Node) -> tuple[Graph, Node]:
+    """A float layer with a bias of zeros, which has none."""
+    bias = constant(graph.fresh_name(f"{node.name}.bias"), np.zeros(graph.tensor(node.output).shape[-1], np.float32))
+    biased = replace(node, inputs=(*node.inputs, bias.name))
+    return graph.with_nodes([biased if each is node else each for each in graph.nodes], [bias]), biased
+
+
 def float_output(graph: Graph) -> Graph:
     """The graph with a float32 output: an int8 one is dequantised."""
     output = graph.tensor(graph.outputs[0])
@@ -260,7 +286,7 @@ def select(graph: Graph, scheme: Scheme, precision: str = "float32") -> Selectio
     operators (see ``compress.dequantization``); ``"mixed"`` leaves all int8.
     """
     graph = float_output(graph)
-    wanted = changes(graph, scheme)
+    graph, wanted = _split(graph, changes(graph, scheme))
     graph = _untied(graph, wanted)
     integers = {node.name for node in layers_of(graph) if node.op in INT8}
     if not integers.intersection(wanted):

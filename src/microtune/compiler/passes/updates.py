@@ -106,8 +106,8 @@ def attach_least_squares(
     head = next((node for node in reversed(graph.nodes) if node.op == "dense"), None)
     if head is None or loss.op != "mse" or tuple(head.inputs[1:]) != trained or head.output != loss.inputs[0]:
         raise PlanError(
-            "RLS learns the last dense layer on squared error, weights and biases in float32: use it with learn=Head(1), "
-            "loss='mse' and precision='float32'"
+            "RLS learns the last dense layer on squared error, weights and biases in float32: use it with "
+            "learn=Head(1), loss='mse' and precision='float32'"
         )
     outputs, inputs = graph.tensor(head.inputs[1]).shape
     size = (inputs + 1) * (inputs + 2) // 2
