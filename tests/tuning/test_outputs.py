@@ -74,7 +74,7 @@ def test_learns_as_if_all_did(layer: str, stored: bool, tmp_path: Path) -> None:
     assert len(before) == 1
     (found,) = (after[key] - before[key] for key in before)
     assert found.shape == expected.shape and np.abs(expected).max() > 0
-    # the same float32 sums, in another order where a kernel takes outputs in blocks; and the weight's own rounding. In an
+    # the same float32 sums, in another order where a kernel takes outputs in blocks; the weight's own rounding. In an
     # int8 graph the frozen channels beside stay int8, half a step off, one of some 200 in their range
     tolerance = 0.01 * np.abs(expected).max() if stored else 1e-6 * max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
