@@ -161,7 +161,7 @@ BAD = {
     "a folder, no package": ("emulate occupied", "no manifest.json"),
     "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M"),
     "unknown core": ("emulate PACKAGE --target z80", "Known targets: host"),
-    "unknown example": ("demo kettle", "Examples: toaster"),
+    "unknown example": ("demo kettle", "there is no example 'kettle'. Examples: "),
 }
 
 

@@ -71,6 +71,13 @@ def test_weeks_with_nobody_at_home_have_no_share(packages: Packages) -> None:
     assert len(list(curve)) == 2  # before and after
 
 
+def test_a_device_that_nobody_uses_is_neither_worst_nor_harmed(packages: Packages) -> None:
+    for package, world in packages.values():
+        found = simulate(package, world, "guests", days=0.5, uses_per_day=1e-6, devices=3)
+        assert (found.uses, found.accepted, found.worst_tenth, found.harmed) == (0, 0.0, 0.0, 0.0)
+        assert found.weeks[0].accepted is None and "svg" in picture(found)
+
+
 def test_every_person_lives_with_every_kind(packages: Packages) -> None:
     for package, world in packages.values():
         for person in PEOPLE:

@@ -5,7 +5,9 @@ The world is the lamp of ``lamp.py``, so what each person must want follows from
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,3 +243,9 @@ def test_a_drift_comes_back_and_never_ends(seed: int) -> None:
 def test_impossible_people_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(MicrotuneError, match=r"Person\('x'\)"):
         Person("x", "", PEOPLE["noisy"].habit, **bad)  # type: ignore[arg-type]
+
+
+def test_the_page_lists_everybody() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    table = page.partition("## People")[2].partition("## Worlds")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(PEOPLE)
