@@ -68,7 +68,8 @@ def test_plan_shows_the_same_figures_to_people_and_machines(model: Path) -> None
     assert {"ram", "flash", "stack", "arena", "bound", "parameters", "optimizer", "buffers", "timeline"} == set(found)
     assert f"{found['ram']:,}" in shown and f"{found['flash']:,}" in shown
     assert found["timeline"] and all(span["name"] in shown for span in found["timeline"])
-    for title in ("rest of a prediction", "training step", "at the peak"):
+    # programs that take no memory of the arena, as the last layer of a prediction, have no table
+    for title in ("training step", "at the peak"):
         assert title in shown
 
 
