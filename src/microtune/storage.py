@@ -8,7 +8,7 @@ from pathlib import Path
 from microtune.errors import DeviceError
 
 SECTOR = 256
-HEADER = 24  # MT_STORE_HEADER in runtime/mt_store.h
+UNIT, HEADER = 32, 64  # MT_STORE_UNIT and MT_STORE_HEADER in runtime/mt_store.h
 
 _READ = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32)
 _ERASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
@@ -31,7 +31,7 @@ class Storage:
     """Two slots of a device's state in a file. Writes go through to the file at once, byte ranges in place."""
 
     def __init__(self, path: Path, saved: int, slots: int = 2) -> None:
-        slot = (HEADER + (saved + 7) // 8 * 8 + SECTOR - 1) // SECTOR * SECTOR
+        slot = (HEADER + (saved + UNIT - 1) // UNIT * UNIT + SECTOR - 1) // SECTOR * SECTOR
         self.path, self.size = path, slots * slot
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

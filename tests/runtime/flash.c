@@ -48,7 +48,7 @@ static int flash_read(void *context, uint32_t address, void *data, uint32_t byte
 static int flash_write(void *context, uint32_t address, const void *data, uint32_t bytes)
 {
     flash *f = (flash *)context;
-    if (address % 8u != 0 || bytes % 8u != 0 || address > f->size || bytes > f->size - address) {
+    if (address % MT_STORE_UNIT != 0 || bytes % MT_STORE_UNIT != 0 || address > f->size || bytes > f->size - address) {
         ++f->breaches;
         return -1;
     }
@@ -98,4 +98,35 @@ int flash_load(flash *f, uint32_t identity, void *payload, uint32_t bytes, uint3
 {
     const mt_port port = port_of(f);
     return (int)mt_store_load(&port, identity, payload, bytes, sequence, found);
+}
+
+void flash_wear(flash *f, uint32_t bytes, uint32_t sequence, mt_wear *wear)
+{
+    const mt_port port = port_of(f);
+    mt_store_wear(&port, bytes, sequence, wear);
+}
+
+/// An older build's state: bytes of 8 bits were nibbles there, two in each byte ///
+
+static int widen(const mt_old_state *old, void *payload, uint32_t bytes)
+{
+    if (old->identity != 0x0DDBA11Du || old->bytes * 2u != bytes) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < old->bytes; ++i) {
+        uint8_t pair;
+        if (mt_store_read(old, i, &pair, 1) != 0) {
+            return -1;
+        }
+        ((uint8_t *)payload)[2 * i] = pair & 15u;
+        ((uint8_t *)payload)[2 * i + 1] = (uint8_t)(pair >> 4);
+    }
+    /* nothing lies behind it */
+    return mt_store_read(old, old->bytes, payload, 1) != 0 ? 0 : -1;
+}
+
+int flash_migrate(flash *f, uint32_t identity, void *payload, uint32_t bytes)
+{
+    const mt_port port = port_of(f);
+    return (int)mt_store_migrate(&port, identity, widen, payload, bytes);
 }

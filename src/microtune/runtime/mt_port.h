@@ -16,8 +16,9 @@ typedef struct mt_port {
     /* Read `bytes` bytes at `address` into `data`. Returns 0, or anything else on failure. */
     int (*read)(void *context, uint32_t address, void *data, uint32_t bytes);
 
-    /* Write to erased storage. `address` and `bytes` are multiples of 8 (the widest write unit of common
-     * flash). May be cut off at any byte by a power failure. Returns 0, or anything else on failure. */
+    /* Write to erased storage. `address` and `bytes` are multiples of 32, which flash that programs 1, 2, 4, 8, 16
+     * or 32 bytes at once takes as they come; nothing is written twice between two erases. A power failure may cut
+     * it off anywhere and leave any of its bits written. Returns 0, or anything else on failure. */
     int (*write)(void *context, uint32_t address, const void *data, uint32_t bytes);
 
     /* Erase whole sectors; what erased bytes read as does not matter. `address` and `bytes` are multiples
@@ -27,7 +28,7 @@ typedef struct mt_port {
     /* Bytes of storage. It is divided into as many slots as fit, at least two; more slots share the wear. */
     uint32_t size;
 
-    /* Bytes of one erase sector; a multiple of 8. */
+    /* Bytes of one erase sector; a multiple of 32. */
     uint32_t sector;
 } mt_port;
 
