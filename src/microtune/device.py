@@ -108,7 +108,8 @@ class Update:
 
 @dataclass(frozen=True)
 class Status:
-    """Getting to know you: ``learnt`` and ``sure`` are 0 to 1; ``origin`` tells where the state came from."""
+    """Getting to know you: ``learnt`` and ``sure`` are 0 to 1; ``origin`` tells where the state came from.
+    ``erases``: of the storage's most worn sector, which flash is rated for; 0 without storage."""
 
     learnt: float
     sure: float
@@ -116,6 +117,7 @@ class Status:
     samples: int
     waiting: int
     origin: str
+    erases: int = 0
 
 
 def quantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
@@ -340,7 +342,10 @@ class Device:
         """How well the device knows its person by now."""
         found = _Report()
         self._check(self._call("status", ctypes.byref(found)))
-        return Status(found.learnt, found.sure, found.uses, found.samples, found.waiting, getattr(self, "_origin", ""))
+        sequence = int(self._field("sequence", 0, 1, np.uint32)[0])
+        erases = 0 if self._storage is None else self._storage.erases(self._library, sequence)
+        origin = getattr(self, "_origin", "")
+        return Status(found.learnt, found.sure, found.uses, found.samples, found.waiting, origin, erases)
 
     def forget(self) -> None:
         """Undo the last update and drop the samples it learnt from, and those since."""

@@ -27,12 +27,16 @@ class Port(ctypes.Structure):
     ]
 
 
+class _Wear(ctypes.Structure):
+    _fields_ = [("saves", ctypes.c_uint32), ("erases", ctypes.c_uint32)]
+
+
 class Storage:
     """Two slots of a device's state in a file. Writes go through to the file at once, byte ranges in place."""
 
     def __init__(self, path: Path, saved: int, slots: int = 2) -> None:
         slot = (HEADER + (saved + UNIT - 1) // UNIT * UNIT + SECTOR - 1) // SECTOR * SECTOR
-        self.path, self.size = path, slots * slot
+        self.path, self.size, self._saved = path, slots * slot, saved
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
@@ -48,6 +52,12 @@ class Storage:
         # the callbacks must outlive the port
         self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
         self.port = Port(None, *self._callbacks, self.size, SECTOR)
+
+    def erases(self, library: ctypes.CDLL, sequence: int) -> int:
+        """Of the most worn sector so far, from the number of the newest save."""
+        wear = _Wear()
+        library["mt_store_wear"](ctypes.byref(self.port), self._saved, sequence, ctypes.byref(wear))
+        return int(wear.erases)
 
     def _read(self, _context: int, address: int, data: int, size: int) -> int:
         try:

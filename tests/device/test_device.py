@@ -76,6 +76,27 @@ def test_idle_saves_each_update(package: mt.Package, use: Use, state: Path) -> N
     assert device.metrics().saves == 1
 
 
+def test_the_status_tells_the_wear(package: mt.Package, state: Path) -> None:
+    device = mt.Device(package, state)
+    assert device.status().erases == 0
+    for saves, erases in enumerate((1, 1, 2, 2, 3), start=1):
+        device.save()
+        assert (device.metrics().saves, device.status().erases) == (saves, erases)
+    assert mt.Device(package, state).status().erases == 3
+    assert mt.Device(package).status().erases == 0
+
+
+def test_the_wear_counts_on_through_another_build(package: mt.Package, other: mt.Package, state: Path) -> None:
+    device = mt.Device(package, state)
+    for _ in range(5):
+        device.save()
+    newer = mt.Device(other, state)
+    assert newer.status().origin == "base: the state is of another build"
+    newer.save()
+    assert newer.status().erases == 3
+    assert mt.Device(package, state).state() == device.state()  # and the old build, put back, finds its own
+
+
 def test_without_a_state_file_nothing_is_kept(package: mt.Package, use: Use) -> None:
     base = mt.Device(package).state()
     use(mt.Device(package), 10)
