@@ -19,6 +19,7 @@ import microtune as mt
 from microtune import choices, gallery
 from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
+from microtune.samples import read_npz
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
 from microtune.simulation.command import simulate_command
@@ -54,10 +55,14 @@ def _plan(
     precision: str,
     ram: str | None,
     flash: str | None,
+    calibration: Path | None,
 ) -> mt.Plan:
     chosen = choices.optimizer(optimizer)
+    graph = mt.load(model)
+    if calibration is not None:
+        graph = mt.quantize(graph, calibration=read_npz(calibration, "x")["x"])
     return mt.plan(
-        mt.load(model),
+        graph,
         learn=None if isinstance(chosen, mt.Bayes) else choices.scheme(learn),
         loss=loss,
         optimizer=chosen,
@@ -81,6 +86,9 @@ LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or
 OptimizerName = Annotated[str, typer.Option(help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING or bayes.")]
 Buffer = Annotated[int, typer.Option(help="Samples kept.")]
 Every = Annotated[int, typer.Option(help="New samples that cause an update.")]
+Calibration = Annotated[
+    Path | None, typer.Option(help="Quantise a float model to int8 first: an .npz file with x (samples, input shape).")
+]
 Ram = Annotated[str | None, typer.Option(help="RAM budget, such as 128KB.")]
 Flash = Annotated[str | None, typer.Option(help="Flash budget, such as 1MB.")]
 
@@ -122,12 +130,13 @@ def plan(
     precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
+    calibration: Calibration = None,
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration)
         if picture is not None:
             picture.write_text(plan_picture(found))
         if as_json:
@@ -148,13 +157,14 @@ def build(
     precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
+    calibration: Calibration = None,
     target: Annotated[list[str] | None, typer.Option(help="A target to compile for; repeat for more.")] = None,
     show: Annotated[str | None, typer.Option(help=f"Print a stage: {', '.join(STAGES)}.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration)
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
             print(*stage.values(), sep="\n", end="\n" if stage else "")
@@ -211,6 +221,24 @@ def search_schemes(
         print(f"\nPick: {best.name}, {100 * best.accuracy:.1f} % right")
         print(f"  microtune build {model} --loss {loss} {best.command}{kept} -o build/device")
         print(f'  mt.plan(graph, loss="{loss}", {best.python})')
+
+
+@app.command()
+def quantize(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="An .npz file with x (samples, input shape), and y (samples) if known.")],
+    ranges: Annotated[str, typer.Option(help="How ranges are chosen: mse, percentile or minmax.")] = "mse",
+    as_json: Json = False,
+) -> None:
+    """Report what int8 quantisation would do to a float model, layer by layer: noise, saturation, size, accuracy."""
+    with _spoken():
+        samples, graph = read_npz(data, "x"), mt.load(model)
+        stored = mt.quantize(graph, calibration=samples["x"], ranges=ranges)
+        report = mt.quantization_report(graph, stored, samples["x"], samples.get("y"))
+    if as_json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        print(report)
 
 
 @app.command()

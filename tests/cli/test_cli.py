@@ -206,3 +206,25 @@ def test_every_command_speaks_json_and_helps() -> None:
     for name, command in getattr(get_command(app), "commands", {}).items():
         assert "--json" in {text for parameter in command.params for text in parameter.opts}
         assert command.help and run(name, "--help").exit_code == 0
+
+
+def test_quantises_a_float_model(model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=x)
+    found, shown = (
+        figures("quantize", model, "--data", tmp_path / "samples.npz"),
+        run("quantize", model, "--data", tmp_path / "samples.npz").output,
+    )
+    assert found["samples"] == 40 and found["layers"][-1]["sqnr"] > 20
+    assert all(layer["name"] in shown for layer in found["layers"])
+    floats = figures("plan", model)
+    stored = figures("plan", model, "--calibration", tmp_path / "samples.npz", "--precision", "mixed")
+    # four int8 weights and an int32 bias, where there were five floats
+    assert (stored["parameters"], floats["parameters"]) == (4 + 4, 4 * 5)
+
+
+def test_a_file_without_samples_is_refused(model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", z=np.zeros(3))
+    for arguments in (("quantize", model, "--data"), ("plan", model, "--calibration")):
+        result = run(*arguments, tmp_path / "samples.npz")
+        assert result.exit_code == 1 and "holds no x, but z" in result.stderr

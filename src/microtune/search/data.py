@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from microtune.errors import PlanError
 from microtune.ir import Graph
+from microtune.samples import read_npz
 from microtune.tuning.losses import Loss
 
 FEWEST = 8
@@ -33,21 +32,8 @@ class Samples:
 
 def read_samples(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(x, y) of an .npz file. Raises PlanError for another file, and where one of them is missing."""
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        found = None
-    if not isinstance(found, np.lib.npyio.NpzFile):
-        raise PlanError(f"{path} is not an .npz file; write one with numpy.savez(path, x=inputs, y=wanted)")
-    with found:
-        missing = [name for name in ("x", "y") if name not in found.files]
-        if missing:
-            there = ", ".join(found.files) or "nothing"
-            raise PlanError(f"{path} holds no {' and no '.join(missing)}, but {there}; x and y are needed")
-        try:
-            return found["x"], found["y"]
-        except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise PlanError(f"{path} cannot be read: {error}") from None
+    found = read_npz(path, "x", "y")
+    return found["x"], found["y"]
 
 
 def check_samples(graph: Graph, loss: Loss, data: Any) -> Samples:
