@@ -13,7 +13,7 @@ from pathlib import Path
 import audio
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly  # type: ignore[import-untyped]
+from scipy.signal import resample_poly  # scipy comes with scikit-learn
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_PATH = PROJECT.parent / "shared" / "data"

@@ -14,9 +14,10 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ from microtune.frontends.sklearn import from_sklearn
 from microtune.ir import Graph
 from microtune.targets import measure
 from microtune.tuning.schemes import Scheme
+
+Progress = Callable[..., Iterable[Any]]
+"""Goes through what it is given and shows how far it is, as ``rich.progress.track`` does."""
 
 CHECKPOINTS = (0, 5, 10, 20, 50)
 ORDERS = 2
@@ -75,13 +79,13 @@ class Outcome:
     others: tuple[float, ...]
 
 
-def hear(takes: data.Takes, path: Path, out: Path, progress: Callable[..., object] | None = None) -> Heard:
+def hear(takes: data.Takes, path: Path, out: Path, progress: Progress | None = None) -> Heard:
     """Features of all takes by the compiled int8 net, at the speeds that the base learns."""
     net = mt.load(data.file_of(path, data.KEYWORD_NET))
     ear = mt.compile_inference(mt.features(net), out / "ear")
     everything = np.arange(len(takes.sound))
     speeds = progress(data.SPEEDS, description="features at three speeds") if progress else data.SPEEDS
-    inputs = [data.inputs(takes, everything, speed) for speed in speeds]  # type: ignore[attr-defined]
+    inputs = [data.inputs(takes, everything, speed) for speed in speeds]
     return Heard(net, inputs[0], tuple(ear.run(each) for each in inputs))
 
 
@@ -159,12 +163,12 @@ def adapt(
 
 
 def run(
-    heard: Heard, takes: data.Takes, out: Path, seed: int = SEED, progress: Callable[..., object] | None = None
+    heard: Heard, takes: data.Takes, out: Path, seed: int = SEED, progress: Progress | None = None
 ) -> list[Outcome]:
     """All people, each held out once, in ``ORDERS`` orders."""
     outcomes = []
     folds = data.folds(takes)
-    for fold in progress(folds, description=f"people, seed {seed}") if progress else folds:  # type: ignore[attr-defined]
+    for fold in progress(folds, description=f"people, seed {seed}") if progress else folds:
         head = train_base(heard, takes, fold, seed)
         package = build(heard, head, out / takes.people[fold.person] / "speaker", mt.Head(2), OPTIMIZER.lr, LEARNER)
         for order in range(ORDERS):
@@ -177,7 +181,7 @@ def compare(
     takes: data.Takes,
     out: Path,
     seed: int = SEED,
-    progress: Callable[..., object] | None = None,
+    progress: Progress | None = None,
     names: Sequence[str] = tuple(SCHEMES),
 ) -> dict[str, dict[str, float]]:
     """Each scheme after 50 samples, one order: trained parameters, RAM, accuracy on the person and on the others."""
@@ -188,7 +192,7 @@ def compare(
         scheme, rate = SCHEMES[name]
         outcomes = []
         pairs = list(zip(folds, heads, strict=True))
-        for fold, head in progress(pairs, description=name) if progress else pairs:  # type: ignore[attr-defined]
+        for fold, head in progress(pairs, description=name) if progress else pairs:
             package = build(heard, head, out / "compared" / "speaker", scheme, rate, ONCE)
             stream = data.stream(takes, fold.person, seed, 0)
             outcomes.append(adapt(package, heard, takes, stream, fold, (data.STREAM,)))

@@ -13,9 +13,10 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,6 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import data
 
 import microtune as mt
+
+Progress = Callable[..., Iterable[Any]]
+"""Goes through what it is given and shows how far it is, as ``rich.progress.track`` does."""
 
 CHECKPOINTS = (0, 5, 10, 20, 50)
 ORDERS = 2
@@ -88,7 +92,8 @@ def adapt(
     scaled = scale.apply(windows.features)
 
     def measure() -> tuple[float, float]:
-        return tuple(accuracy(device, scaled[rows], windows.activity[rows]) for rows in (stream.test, others))  # type: ignore[return-value]
+        own, rest = (accuracy(device, scaled[rows], windows.activity[rows]) for rows in (stream.test, others))
+        return own, rest
 
     found = [measure()]
     for count, row in enumerate(stream.learn, start=1):
@@ -103,12 +108,12 @@ def adapt(
     return Outcome(stream.person, own, other)
 
 
-def run(path: Path, out: Path, seed: int = SEED, progress: Callable[..., object] | None = None) -> list[Outcome]:
+def run(path: Path, out: Path, seed: int = SEED, progress: Progress | None = None) -> list[Outcome]:
     """All people, each held out once, in ``ORDERS`` orders."""
     windows = data.load(path)
     outcomes = []
     folds = data.folds(windows, seed)
-    for number, fold in enumerate(progress(folds, description="folds of people") if progress else folds):  # type: ignore[arg-type,var-annotated]
+    for number, fold in enumerate(progress(folds, description="folds of people") if progress else folds):
         scale = data.scale_of(windows, fold.train)
         package = build(train_base(windows, fold, scale, seed + number), out / f"fold{number}" / "wearer")
         for person in fold.held_out:

@@ -166,7 +166,7 @@ class Device:
         file = manifest["targets_built"]["host"]["file"]
         self._library = load_library(self.package.directory / file, manifest["files"][file])
         self._name = self.package.name
-        self._inputs = len(manifest["inputs"])
+        self._inputs = self.package.input_size
         self._outputs, self._targets = int(manifest["outputs"]), int(manifest["targets"])
         pointer = ctypes.sizeof(ctypes.c_void_p)
         size = (pointer + manifest["layout"]["bytes"] + pointer - 1) // pointer * pointer
@@ -219,7 +219,7 @@ class Device:
             return
         detail = ""
         if x is not None and STATUS[status] in ("MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE"):
-            for value, each in zip(x, self.package.manifest["inputs"], strict=True):
+            for value, each in zip(x, self.package.inputs, strict=True):
                 low = -np.inf if each["low"] is None else each["low"]
                 high = np.inf if each["high"] is None else each["high"]
                 if not (np.isfinite(value) and np.float32(low) <= value <= np.float32(high)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,18 @@ class Package:
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
+
+    @property
+    def input_size(self) -> int:
+        """Values of one input."""
+        return math.prod(self.manifest["input"]["shape"])
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, range and unit of each input; the manifest leaves out a long list in which none is described."""
+        known: list[dict[str, Any]] = self.manifest["inputs"]
+        plain = {"low": None, "high": None, "unit": ""}
+        return known or [{"name": f"input {index}", **plain} for index in range(self.input_size)]
 
     @property
     def sources(self) -> list[Path]:

@@ -92,7 +92,7 @@ REFUSED = {
     "no such number": (lambda: mt.plan(small_net(), mt.Sparse({9: 1.0})), "has the layers 0 to 3"),
     "biases": (lambda: mt.plan(small_net(), mt.Sparse({}, biases_from=5)), "has 4 layers"),
     "layers": (lambda: mt.plan(small_net(), mt.LoRA(1, layers=4)), "has 3 such layers; use 1 to 3"),
-    "width": (lambda: mt.plan(small_net(), mt.Adapter(0)), "width must be at least 1"),
+    "width": (lambda: mt.plan(small_net(), mt.Adapter(0)), "width must be 1 to 1024"),
     "rank": (lambda: mt.plan(small_net(), mt.LoRA(9)), "the rank must be below"),
     "floats in mixed": (lambda: mt.plan(int8_net(), mt.LoRA(1), precision="mixed"), "use precision='float32'"),
     "momentum in mixed": (

@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from microtune.compiler.layout import WORD, Layout, Slice, lay_out, words
-from microtune.compiler.planned import Plan, target_size
+from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
 from microtune.ir import Node, Tensor
@@ -282,8 +282,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "input_type": C_TYPES[input_tensor.dtype],
         "input_scale": scale_of(input_tensor),
         "input_shape": shape_of(input_tensor),
-        # a long list of unnamed inputs says nothing
-        "plain_inputs": input_tensor.size > 32 and not any(each.described for each in plan.inputs),
+        "lists_inputs": lists_inputs(plan),
         "learns": 0 if programs.hidden else len(layout.parameters),
         "outputs": programs.head.graph.tensor(output).size,
         "targets": target_size(plan),

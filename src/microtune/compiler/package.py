@@ -19,7 +19,7 @@ from microtune import toolchain
 from microtune.compiler.emit import check_name
 from microtune.compiler.footprint import image_footprint
 from microtune.compiler.layout import Slice, lay_out
-from microtune.compiler.planned import Plan, target_size
+from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
@@ -94,6 +94,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
         "inputs": [
             {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}
             for each in plan.inputs
+            if lists_inputs(plan)
         ],
         "outputs": output.size,
         "targets": target_size(plan),

@@ -73,6 +73,15 @@ class Memory:
     timeline: tuple[Span, ...]
 
 
+LONG = 32
+"""Inputs beyond which a list of them is left out where nothing is known of any."""
+
+
+def lists_inputs(plan: Plan) -> bool:
+    """Whether the inputs are listed one by one: a camera's thousands of unnamed ones say nothing."""
+    return len(plan.inputs) <= LONG or any(each.described for each in plan.inputs)
+
+
 def target_size(plan: Plan) -> int:
     """Floats of one target."""
     return 1 if plan.programs.hidden else int(np.prod(target_shape(plan.programs.head.graph, plan.loss)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ class File:
         return Stored(index, name, shape, dtype, data, scales, zero_points, axis)
 
     def _shape(self, record: Any, what: str) -> tuple[int, ...]:
-        shape = tuple(int(size) for size in self._sizes(record.ShapeAsNumpy, what))
+        shape = tuple(self._sizes(record.ShapeAsNumpy, what))
         signature = self._sizes(record.ShapeSignatureAsNumpy, what)
         if any(size < 0 for size in (*shape, *signature[1:])):
             printed = tuple(int(size) for size in (signature if len(signature) else shape))
@@ -213,11 +213,11 @@ class File:
             raise ModelError(f"{what} has the shape {shape}, more than the {LARGEST} elements a tensor may have")
         return shape
 
-    def _sizes(self, get: Callable[[], Any], what: str) -> Sequence[int]:
+    def _sizes(self, get: Callable[[], Any], what: str) -> list[int]:
         found = _array(get, f"the shape of {what}")
         if len(found) > MOST_DIMENSIONS:
             raise ModelError(f"{what} has {len(found)} dimensions; at most {MOST_DIMENSIONS} are read")
-        return found  # type: ignore[return-value]
+        return [int(size) for size in found]
 
     def _quantization(self, record: Any, what: str) -> tuple[np.ndarray, np.ndarray, int]:
         what = f"the quantisation of {what}"

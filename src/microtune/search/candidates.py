@@ -86,6 +86,10 @@ def deepest(measured: Sequence[Contribution], share: float, fits: Callable[[Sche
     return grown(measured, share, low) or whole
 
 
+def _within(fits: Fits, precision: str) -> Callable[[Scheme], bool]:
+    return lambda scheme: fits(scheme, precision)
+
+
 def candidates(graph: Graph, measured: Sequence[Contribution], fits: Fits) -> list[tuple[Scheme, str]]:
     """(scheme, precision), the cheapest kinds first; in an int8 graph those that can are tried in both precisions.
 
@@ -105,7 +109,7 @@ def candidates(graph: Graph, measured: Sequence[Contribution], fits: Fits) -> li
         late = grown(measured, 0.1, len(layers) // 2)
         schemes += [] if late is None else [late]
         for share in SHARES:
-            sparse = deepest(measured, share, lambda scheme, precision=precision: fits(scheme, precision))  # type: ignore[misc]
+            sparse = deepest(measured, share, _within(fits, precision))
             schemes += [] if sparse is None else [sparse]
         schemes.append(Full())
         found += [(scheme, precision) for scheme in schemes]

@@ -88,7 +88,7 @@ def generic_world(package: Package) -> World:
 
 def _ranges(package: Package) -> tuple[tuple[str, ...], Array, Array, Array]:
     """Names, centres, half widths of the inputs, and which of them have a range."""
-    inputs, source = package.manifest["inputs"], package.manifest["input"]
+    inputs, source = package.inputs, package.manifest["input"]
     low = np.array([np.nan if each["low"] is None else each["low"] for each in inputs], dtype=float)
     high = np.array([np.nan if each["high"] is None else each["high"] for each in inputs], dtype=float)
     if source["dtype"] != "float32":

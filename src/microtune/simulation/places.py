@@ -29,7 +29,7 @@ def find_world(package: Package, name: str | None = None) -> World:
 
     None: the gallery's world of the package's own name if that takes the same number of inputs, else the generic one.
     """
-    size = len(package.manifest["inputs"])
+    size = package.input_size
     if name is None:
         own = package.name if package.name in gallery_worlds() else GENERIC
         world = _world(package, own)

@@ -31,7 +31,7 @@ class CoreDevice:
         layout = package.manifest["layout"]
         self._saved = int(layout["saved"])
         self.address = self.machine.allocate(4 + int(layout["bytes"]))
-        self._input = self.machine.allocate(4 * len(package.manifest["inputs"]))
+        self._input = self.machine.allocate(4 * package.input_size)
         self._dtype = "<f4" if package.manifest["input"]["dtype"] == "float32" else "i1"
         self._target = self.machine.allocate(4 * int(package.manifest["targets"]))
         self._output = self.machine.allocate(4 * int(package.manifest["outputs"]))
@@ -88,7 +88,7 @@ def instructions(
 def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Inputs within their declared ranges (-1 to 1 where there is none) and valid targets, reproducible."""
     rng = np.random.default_rng(seed)
-    described = package.manifest["inputs"]
+    described = package.inputs
     low = np.array([-1.0 if each["low"] is None else each["low"] for each in described])
     high = np.array(
         [

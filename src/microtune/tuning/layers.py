@@ -10,6 +10,8 @@ from microtune.errors import PlanError
 from microtune.ir import Graph, Node
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
+WIDEST = 1024
+"""Channels between the two projections of an adapter: more than any layer it should be small beside."""
 KINDS = ("dense", "conv2d", "depthwise_conv2d")
 FLOAT, INT8, WEIGHT8 = KINDS, tuple(f"{kind}_int8" for kind in KINDS), tuple(f"{kind}_weight8" for kind in KINDS)
 
@@ -153,8 +155,8 @@ def changes(graph: Graph, scheme: Scheme) -> dict[str, Change]:
             convolutions = [node for node in layers if not node.op.startswith("dense")]
             return {node.name: Change(affine=True) for node in _last(convolutions, None, scheme, graph)}
         case Adapter(width, count):
-            if width < 1:
-                raise PlanError(f"{scheme}: width must be at least 1")
+            if not 1 <= width <= WIDEST:
+                raise PlanError(f"{scheme}: width must be 1 to {WIDEST}")
             inner = [node for node in joints if node is not layers[-1]]
             return {node.name: Change(width=width) for node in _last(inner, count, scheme, graph)}
         case LoRA(rank, alpha, count, tensors):
