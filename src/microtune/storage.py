@@ -24,6 +24,9 @@ class Port(ctypes.Structure):
         ("erase", _ERASE),
         ("size", ctypes.c_uint32),
         ("sector", ctypes.c_uint32),
+        ("log", ctypes.c_uint32),
+        ("now", ctypes.c_void_p),
+        ("may_learn", ctypes.c_void_p),
     ]
 
 
@@ -51,7 +54,7 @@ class Storage:
         self.damaged = found not in (0, self.size)
         # the callbacks must outlive the port
         self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
-        self.port = Port(None, *self._callbacks, self.size, SECTOR)
+        self.port = Port(None, *self._callbacks, self.size, SECTOR, 0, None, None)
 
     def erases(self, library: ctypes.CDLL, sequence: int) -> int:
         """Of the most worn sector so far, from the number of the newest save."""

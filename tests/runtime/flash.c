@@ -85,6 +85,9 @@ static mt_port port_of(flash *f)
     port.erase = flash_erase;
     port.size = f->size;
     port.sector = f->sector;
+    port.log = 0;
+    port.now = NULL;
+    port.may_learn = NULL;
     return port;
 }
 

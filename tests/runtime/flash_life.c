@@ -273,6 +273,9 @@ int flash_life(life *own)
     port.erase = flash_erase;
     port.size = f.size;
     port.sector = own->sector;
+    port.log = 0;
+    port.now = NULL;
+    port.may_learn = NULL;
     MT_ZERO(old_payload, own->bytes);
     blank(&f);
     f.left = 0xFFFFFFFFu;

@@ -60,7 +60,7 @@ Settings = structure(
     "Settings", **dict.fromkeys(["buffer", "every", "epochs", "folds"], U16), restart=U8, sequential=U8,
     pull=F32, tolerance=F32, threshold=F32, fallback=POINTER,
 )  # fmt: skip
-Port = structure("Port", context=POINTER, read=POINTER, write=POINTER, erase=POINTER, size=U32, sector=U32)
+Port = structure("Port", context=POINTER, read=POINTER, write=POINTER, erase=POINTER, size=U32, sector=U32, log=U32, now=POINTER, may_learn=POINTER)
 Little = structure(
     "Little", ram=Ram, model=Model, settings=Settings, port=Port, has_port=U32, broken=U32,
     fallback=F32 * 3, storage=U8 * 8192,

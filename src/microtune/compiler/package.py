@@ -93,8 +93,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
         "input": describe_tensor(plan.graph.tensor(plan.graph.inputs[0])) | {"place": layout.input},
         "inputs": [
             {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}
-            for each in plan.inputs
-            if lists_inputs(plan)
+            for each in (plan.inputs if lists_inputs(plan) else ())
         ],
         "outputs": output.size,
         "targets": target_size(plan),

@@ -71,17 +71,23 @@ MT_COLD static int is_all(const uint8_t *bytes, uint32_t size, uint8_t value)
 
 /// Slots ///
 
+/* what of the storage holds states: the log lies behind it */
+static uint32_t room_of(const mt_port *port)
+{
+    return port->log < port->size ? port->size - port->log : 0u;
+}
+
 /* slots in the ring, 0 when fewer than two fit or the port is impossible */
 MT_COLD static uint32_t slots_of(const mt_port *port, uint32_t bytes)
 {
     if (port == NULL || port->read == NULL || port->write == NULL || port->erase == NULL) {
         return 0;
     }
-    if (port->sector == 0 || port->sector % MT_STORE_UNIT != 0 || bytes > port->size || port->size > 0x7FFFFFFFu ||
-        port->sector > port->size) {
+    if (port->sector == 0 || port->sector % MT_STORE_UNIT != 0 || bytes > room_of(port) || port->size > 0x7FFFFFFFu ||
+        port->sector > room_of(port)) {
         return 0;
     }
-    const uint32_t slots = port->size / MT_STORE_SLOT(bytes, port->sector);
+    const uint32_t slots = room_of(port) / MT_STORE_SLOT(bytes, port->sector);
     return slots >= 2 ? slots : 0;
 }
 
@@ -91,7 +97,7 @@ MT_COLD static int is_whole(const mt_port *port, uint32_t address, const uint8_t
     uint8_t chunk[MT_STORE_CHUNK];
     const uint32_t bytes = word_at(header, BYTES);
     const uint32_t offset = payload_offset(header);
-    if (offset == 0 || bytes > port->size || offset + bytes > port->size - address) {
+    if (offset == 0 || bytes > room_of(port) || offset + bytes > room_of(port) - address) {
         return 0;
     }
     uint32_t crc = mt_crc32(0, header, CHECKSUM);
@@ -133,15 +139,15 @@ MT_COLD static uint32_t number_beside(const mt_port *port, uint32_t bytes, uint3
 /// Load ///
 
 /* The address of the newest whole state, of this build or (`foreign` 1) of any other, its header in `header`;
- * port->size when there is none. At every sector, as other builds and formats cut their slots elsewhere; from the
+ * room_of(port) when there is none. At every sector, as other builds and formats cut their slots elsewhere; from the
  * last to the first, so that most older ones are known by their number and not read in full. */
 MT_COLD static uint32_t find_newest(const mt_port *port, uint32_t identity, uint32_t bytes, int foreign,
                                     uint8_t *header, int *failed)
 {
     uint8_t other[HEADER];
-    uint32_t newest = port->size;
+    uint32_t newest = room_of(port);
     MT_ZERO(header, HEADER);
-    for (uint32_t i = port->size / port->sector; i-- > 0;) {
+    for (uint32_t i = room_of(port) / port->sector; i-- > 0;) {
         const uint32_t at = i * port->sector;
         if (port->read(port->context, at, other, HEADER) != 0) {
             *failed = 1;
@@ -152,7 +158,7 @@ MT_COLD static uint32_t find_newest(const mt_port *port, uint32_t identity, uint
         }
         /* numbers are compared by their distance, so that they may wrap around */
         const uint32_t ahead = word_at(other, SEQUENCE) - word_at(header, SEQUENCE);
-        if (newest != port->size && (ahead == 0 || ahead >= 0x80000000u)) {
+        if (newest != room_of(port) && (ahead == 0 || ahead >= 0x80000000u)) {
             continue;
         }
         const int whole = is_whole(port, at, other);
@@ -205,11 +211,11 @@ MT_COLD mt_status mt_store_load(const mt_port *port, uint32_t identity, void *pa
     }
     int foreign = 0;
     uint32_t newest = find_newest(port, identity, bytes, foreign, header, &failed);
-    if (newest == port->size) {
+    if (newest == room_of(port)) {
         foreign = 1;
         newest = find_newest(port, identity, bytes, foreign, header, &failed);
     }
-    if (newest == port->size) {
+    if (newest == room_of(port)) {
         return failed ? MT_STORAGE_FAILED : explain_nothing(port, bytes);
     }
     *sequence = number_beside(port, bytes, newest, header);
@@ -245,7 +251,7 @@ MT_COLD mt_status mt_store_migrate(const mt_port *port, uint32_t identity, mt_mi
     }
     old.port = port;
     old.address = find_newest(port, identity, bytes, 1, header, &failed);
-    if (old.address == port->size) {
+    if (old.address == room_of(port)) {
         return failed ? MT_STORAGE_FAILED : MT_STATE_FOREIGN;
     }
     old.address += payload_offset(header);

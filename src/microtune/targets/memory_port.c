@@ -36,4 +36,7 @@ void mt_memory_port_create(mt_port *port, void *storage, uint32_t size, uint32_t
     port->erase = memory_erase;
     port->size = size;
     port->sector = sector;
+    port->log = 0;
+    port->now = NULL;
+    port->may_learn = NULL;
 }
