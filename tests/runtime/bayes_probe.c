@@ -19,6 +19,9 @@ typedef struct probe {
     float precision[FEATURES], mean[FEATURES], covariance[MT_BAYES_TRIANGLE(FEATURES)];
     float workspace[MT_BAYES_WORKSPACE(FEATURES)];
     uint16_t active[FEATURES + 1];
+    mt_bayes_cursor cursor;
+    uint32_t time; /* of the next observations, */
+    float evidence; /* and what they need of evidence */
 } probe;
 
 static void features(const void *model, const float *input, float *hidden, float *base_output, float *arena)
@@ -49,6 +52,11 @@ void probe_features(probe *p, const float *input, float *hidden, float *base_out
 void probe_predict(probe *p, const float *input, float *output_and_variance);
 void probe_observe(probe *p, const float *input, const float *target);
 void probe_refit(probe *p, mt_bayes_judgement *judgement);
+uint32_t probe_slice(probe *p, mt_bayes_judgement *judgement);
+uint32_t probe_since(probe *p, uint32_t time);
+void probe_drop_newest(probe *p, uint32_t count);
+void probe_drop_since(probe *p, uint32_t time);
+void probe_fade(probe *p, const float *share);
 void probe_live(probe *p, const float *inputs, const float *targets, uint32_t uses);
 
 uint32_t probe_size(void)
@@ -60,6 +68,7 @@ void probe_init(probe *p)
 {
     const mt_bayes head = head_of(p);
     mt_bayes_init(&head);
+    p->evidence = 1.0f;
 }
 
 void probe_features(probe *p, const float *input, float *hidden, float *base_output)
@@ -76,7 +85,7 @@ void probe_predict(probe *p, const float *input, float *output_and_variance)
 void probe_observe(probe *p, const float *input, const float *target)
 {
     const mt_bayes head = head_of(p);
-    mt_bayes_observe(&head, input, *target);
+    mt_bayes_observe(&head, input, *target, p->time, p->evidence);
 }
 
 void probe_refit(probe *p, mt_bayes_judgement *judgement)
@@ -85,13 +94,43 @@ void probe_refit(probe *p, mt_bayes_judgement *judgement)
     mt_bayes_refit(&head, judgement);
 }
 
+uint32_t probe_slice(probe *p, mt_bayes_judgement *judgement)
+{
+    const mt_bayes head = head_of(p);
+    return (uint32_t)mt_bayes_refit_slice(&head, &p->cursor, judgement);
+}
+
+uint32_t probe_since(probe *p, uint32_t time)
+{
+    const mt_bayes head = head_of(p);
+    return mt_bayes_since(&head, time);
+}
+
+void probe_drop_newest(probe *p, uint32_t count)
+{
+    const mt_bayes head = head_of(p);
+    mt_bayes_drop_newest(&head, count);
+}
+
+void probe_drop_since(probe *p, uint32_t time)
+{
+    const mt_bayes head = head_of(p);
+    mt_bayes_drop_since(&head, time);
+}
+
+void probe_fade(probe *p, const float *share)
+{
+    const mt_bayes head = head_of(p);
+    mt_bayes_fade(&head, *share);
+}
+
 /* `uses` times observe and refit */
 void probe_live(probe *p, const float *inputs, const float *targets, uint32_t uses)
 {
     const mt_bayes head = head_of(p);
     mt_bayes_judgement judgement;
     for (uint32_t i = 0; i < uses; ++i) {
-        mt_bayes_observe(&head, inputs + i * p->settings.inputs, targets[i]);
+        mt_bayes_observe(&head, inputs + i * p->settings.inputs, targets[i], 0, 1.0f);
         mt_bayes_refit(&head, &judgement);
     }
 }

@@ -56,6 +56,7 @@ class State(ctypes.Structure):
         *((name, ctypes.c_uint16) for name in ("count", "run", "bump", "standing")),
         ("jumps", ctypes.c_uint32),
         ("noise", ctypes.c_float),
+        ("stranger", ctypes.c_float),
         ("base_loss", ctypes.c_float),
         ("surprises", ctypes.c_float * RUN),
         ("evidence", ctypes.c_float * RUN),
@@ -78,13 +79,17 @@ class Probe(ctypes.Structure):
         ("settings", Settings),
         ("base", Network),
         ("state", State),
-        ("samples", ctypes.c_float * (BUFFER * (INPUTS + 4))),
+        ("samples", ctypes.c_float * (BUFFER * (INPUTS + 5))),
         ("centres", ctypes.c_float * (BUMPS * INPUTS)),
         ("precision", ctypes.c_float * FEATURES),
         ("mean", ctypes.c_float * FEATURES),
         ("covariance", ctypes.c_float * (FEATURES * (FEATURES + 1) // 2)),
-        ("workspace", ctypes.c_float * ((RUN + 1) * FEATURES + JUDGED)),
+        ("workspace", ctypes.c_float * ((RUN + 2) * FEATURES + FEATURES * (FEATURES + 1) // 2 + 2 * JUDGED)),
         ("active", ctypes.c_uint16 * (FEATURES + 1)),
+        ("cursor", ctypes.c_uint16 * 4),
+        ("losses", ctypes.c_float * 4),
+        ("time", ctypes.c_uint32),
+        ("evidence", ctypes.c_float),
     ]
 
 
@@ -103,6 +108,7 @@ class Snapshot:
     ages: NDArray[np.float64]
     change_weights: NDArray[np.float64]
     robust_weights: NDArray[np.float64]
+    times: NDArray[np.uint32]
     centres: NDArray[np.float64]  # (placed bumps, inputs)
     precision: NDArray[np.float64]  # (features,)
     mean: NDArray[np.float64]  # (features,)
@@ -157,6 +163,29 @@ class Head:
         self.machine.call("probe_refit", self.address, self.room)
         return Judgement.from_buffer_copy(self.machine.read(self.room, ctypes.sizeof(Judgement)))
 
+    def slice(self) -> Judgement | None:
+        """One piece of a refit; the judgement after the last."""
+        if not self.machine.call("probe_slice", self.address, self.room):
+            return None
+        return Judgement.from_buffer_copy(self.machine.read(self.room, ctypes.sizeof(Judgement)))
+
+    def settle(self, time: int = 0, evidence: float = 1.0) -> None:
+        """The stamp of the next observations, and what factor of evidence they need."""
+        values = np.uint32(time).tobytes() + np.float32(evidence).tobytes()
+        self.machine.write(self.address + Probe.time.offset, values)
+
+    def since(self, time: int) -> int:
+        return self.machine.call("probe_since", self.address, time)
+
+    def drop_newest(self, count: int) -> None:
+        self.machine.call("probe_drop_newest", self.address, count)
+
+    def drop_since(self, time: int) -> None:
+        self.machine.call("probe_drop_since", self.address, time)
+
+    def fade(self, share: float) -> None:
+        self.machine.call("probe_fade", self.address, self._put([share]))
+
     def memory(self) -> Probe:
         return Probe.from_buffer_copy(self.machine.read(self.address, ctypes.sizeof(Probe)))
 
@@ -169,7 +198,7 @@ class Head:
         probe = self.memory()
         inputs, bumps = int(self.settings["inputs"]), int(self.settings["bumps"])
         size = int(self.settings["hidden"]) + inputs + bumps + 2
-        rows = np.array(probe.samples[: probe.state.count * (inputs + 4)], float).reshape(-1, inputs + 4)
+        rows = np.array(probe.samples[: probe.state.count * (inputs + 5)], np.float32).reshape(-1, inputs + 5)
         state = {
             name: getattr(probe.state, name)
             if isinstance(getattr(probe.state, name), (int, float))
@@ -179,8 +208,9 @@ class Head:
         return Snapshot(
             {name: float(getattr(probe.settings, name)) for name in TOASTER},
             state,
-            rows[:, :inputs],
-            *rows[:, inputs:].T,
+            rows[:, :inputs].astype(float),
+            *rows[:, inputs:-1].T.astype(float),
+            np.ascontiguousarray(rows[:, -1]).view(np.uint32),
             np.array(probe.centres[: bumps * inputs], float).reshape(-1, inputs)[: min(probe.state.bump, bumps)],
             np.array(probe.precision[:size], float),
             np.array(probe.mean[:size], float),

@@ -16,8 +16,8 @@ from microtune.tuning.bayes import Bayes
 
 WORD = 4
 # sizeof(mt_state) and sizeof(mt_bayes_state), in runtime/; the generated C refuses to compile when one is wrong
-BYTES = {"mt_state": 84, "mt_bayes_state": 52, "uint16_t": 2, "uint8_t": 1}
-JUDGED = 32  # MT_BAYES_JUDGED of runtime/mt_bayes.h
+BYTES = {"mt_state": 84, "mt_bayes_state": 56, "uint16_t": 2, "uint8_t": 1}
+RUN, JUDGED = 4, 16  # MT_BAYES_RUN and MT_BAYES_JUDGED of runtime/mt_bayes.h
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,20 @@ def bayes_features(hidden: int, inputs: int, bumps: int) -> int:
     return hidden + inputs + bumps + 2
 
 
+def bayes_workspace(features: int) -> int:
+    """MT_BAYES_WORKSPACE of runtime/mt_bayes.h."""
+    return (RUN + 2) * features + features * (features + 1) // 2 + 2 * JUDGED
+
+
 def _bayes_rows(
     plan: Plan, head: Bayes, hidden: int, inputs: int, arena: int
 ) -> tuple[tuple[str, str, int, str, bool], ...]:
     features, kept = bayes_features(hidden, inputs, head.bumps), plan.learner.buffer
-    stride = inputs + 4
+    stride = inputs + 5
     return (
         ("state", "mt_state", 1, "counters, generator, metrics", True),
         ("bayes", "mt_bayes_state", 1, "noise, recent surprises", True),
-        ("samples", "float", kept * stride, f"{kept} of (input {inputs}, target, age, two weights)", True),
+        ("samples", "float", kept * stride, f"{kept} of (input {inputs}, target, age, two weights, time)", True),
         ("centres", "float", head.bumps * inputs, "where habits changed in one context", True),
         ("precision", "float", features, "prior precisions of the head", True),
         ("parameters", "float", features, "what has been learnt: the head's mean", True),
@@ -116,7 +121,7 @@ def _bayes_rows(
         ("pending_cut", "float", inputs, "the input of that prediction", False),
         ("pending_output", "float", 1, "what was suggested", False),
         ("output", "float", 1, "scratch", False),
-        ("workspace", "float", 4 * features + JUDGED, "scratch of the refit", False),
+        ("workspace", "float", bayes_workspace(features), "scratch, and the fit under way", False),
         ("active", "uint16_t", (features + 1) // 2 * 2, "features that are not zero", False),
         ("arena", "float", arena + hidden, "activations", False),
     )

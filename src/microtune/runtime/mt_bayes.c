@@ -12,7 +12,14 @@
 #define MT_BAYES_RARE
 #endif
 
-/// One sample of the buffer: input, target, age, change weight, robust weight ///
+/* below this, the probability that a stranger has come counts as none; and there is never more than so much doubt in
+ * the person known, so that a few uses can dispel it */
+#define MT_BAYES_KNOWN 0.01f
+#define MT_BAYES_DOUBT 0.9f
+/* work of one slice of a refit: this / size^2 samples or pivots, and one */
+#define MT_BAYES_SLICE 2500u
+
+/// One sample of the buffer: input, target, age, change weight, robust weight, time ///
 
 static float *sample_at(const mt_bayes *bayes, uint32_t index)
 {
@@ -37,6 +44,11 @@ static float *change_weight_of(const mt_bayes *bayes, float *sample)
 static float *robust_weight_of(const mt_bayes *bayes, float *sample)
 {
     return sample + bayes->settings->inputs + 3;
+}
+
+static float *time_of(const mt_bayes *bayes, float *sample)
+{
+    return sample + bayes->settings->inputs + 4;
 }
 
 static float distance_squared(const float *a, const float *b, uint32_t size)
@@ -123,22 +135,22 @@ static mt_bayes_phi features_of_sample(const mt_bayes *bayes, float *sample)
 }
 
 /* phi . d */
-static float mean_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
+static float mean_along(const float *mean, const mt_bayes_phi *phi)
 {
     float sum = 0.0f;
     for (uint32_t i = 0; i < phi->count; ++i) {
-        sum += phi->values[i] * bayes->mean[phi->active[i]];
+        sum += phi->values[i] * mean[phi->active[i]];
     }
     return sum;
 }
 
 /* phi' P phi, never below zero */
-static float variance_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
+static float variance_along(const float *covariance, const mt_bayes_phi *phi)
 {
     float sum = 0.0f;
     for (uint32_t i = 0; i < phi->count; ++i) {
         const uint32_t feature = phi->active[i];
-        const float *row = bayes->covariance + MT_BAYES_TRIANGLE(feature);
+        const float *row = covariance + MT_BAYES_TRIANGLE(feature);
         float beside = 0.0f;
         for (uint32_t j = 0; j < i; ++j) {
             beside += row[phi->active[j]] * phi->values[j];
@@ -148,67 +160,71 @@ static float variance_along(const mt_bayes *bayes, const mt_bayes_phi *phi)
     return sum > 0.0f ? sum : 0.0f;
 }
 
+/* the same of somebody nobody knows yet */
+MT_BAYES_RARE static float prior_along(const mt_bayes_settings *settings, const mt_bayes_phi *phi)
+{
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < phi->count; ++i) {
+        sum += phi->values[i] * prior_variance(settings, phi->active[i]) * phi->values[i];
+    }
+    return sum;
+}
+
 /// The posterior ///
 
-/* A (lower triangle by rows, packed) -> A^-1 and d -> A^-1 d, in place: Gauss-Jordan elimination, which is as
- * accurate as Cholesky's on such matrices (Higham 2002, 14.4). A is diag(precision) plus something positive
- * semi-definite, so no pivot lies below its prior precision: where rounding says so, it is wrong.
- * column (size) is scratch. */
-static void invert(float *matrix, float *d, const float *precision, float *column, uint32_t size)
+/* what is known before the first use: d = 0 +- the prior's width */
+MT_BAYES_RARE static void take_prior(const mt_bayes_settings *s, float *mean, float *covariance)
 {
-    float *pivot_row = matrix;
-    for (uint32_t k = 0; k < size; pivot_row += ++k) {
-        for (uint32_t i = 0; i < size; ++i) {
-            column[i] = i < k ? pivot_row[i] : matrix[MT_BAYES_TRIANGLE(i) + k];
-        }
-        const float inverse = 1.0f / (column[k] > precision[k] ? column[k] : precision[k]);
-        const float d_k = d[k] * inverse;
-        column[k] = 0.0f; /* keeps the pivot's own column out of the sums below */
-        float *row = matrix;
-        for (uint32_t i = 0; i < size; row += ++i) {
-            const float factor = column[i] * inverse;
-            if (factor == 0.0f) {
-                continue;
-            }
-            d[i] -= column[i] * d_k;
-            for (uint32_t j = 0; j <= i; ++j) {
-                row[j] -= factor * column[j];
-            }
-            if (i < k) {
-                pivot_row[i] = factor;
-            } else {
-                row[k] = factor;
-            }
-        }
-        d[k] = d_k;
-        pivot_row[k] = -inverse;
-    }
-    /* the sweeps leave -A^-1 */
-    for (uint32_t i = 0; i < MT_BAYES_TRIANGLE(size); ++i) {
-        matrix[i] = -matrix[i];
+    const uint32_t size = size_of(s);
+    MT_ZERO(mean, size * sizeof(float));
+    MT_ZERO(covariance, MT_BAYES_TRIANGLE(size) * sizeof(float));
+    for (uint32_t i = 0; i < size; ++i) {
+        covariance[MT_BAYES_TRIANGLE(i) + i] = prior_variance(s, i);
     }
 }
 
-/* what is known before the first use: d = 0 +- the prior's width */
-MT_BAYES_RARE static void take_prior(const mt_bayes *bayes)
+/*
+ * A (lower triangle by rows, packed) -> -A^-1 and d -> A^-1 d, in place, after a call for each pivot k in order:
+ * Gauss-Jordan elimination, which is as accurate as Cholesky's on such matrices (Higham 2002, 14.4). A is
+ * diag(precision) plus something positive semi-definite, so no pivot lies below its prior precision: where rounding
+ * says so, it is wrong. column (size) is scratch.
+ */
+static void eliminate(float *matrix, float *d, const float *precision, float *column, uint32_t size, uint32_t k)
 {
-    const mt_bayes_settings *s = bayes->settings;
-    const uint32_t size = size_of(s);
-    MT_ZERO(bayes->mean, size * sizeof(float));
-    MT_ZERO(bayes->covariance, MT_BAYES_TRIANGLE(size) * sizeof(float));
+    float *pivot_row = matrix + MT_BAYES_TRIANGLE(k);
     for (uint32_t i = 0; i < size; ++i) {
-        bayes->precision[i] = 1.0f / prior_variance(s, i);
-        bayes->covariance[MT_BAYES_TRIANGLE(i) + i] = prior_variance(s, i);
+        column[i] = i < k ? pivot_row[i] : matrix[MT_BAYES_TRIANGLE(i) + k];
     }
+    const float inverse = 1.0f / (column[k] > precision[k] ? column[k] : precision[k]);
+    const float d_k = d[k] * inverse;
+    column[k] = 0.0f; /* keeps the pivot's own column out of the sums below */
+    float *row = matrix;
+    for (uint32_t i = 0; i < size; row += ++i) {
+        const float factor = column[i] * inverse;
+        if (factor == 0.0f) {
+            continue;
+        }
+        d[i] -= column[i] * d_k;
+        for (uint32_t j = 0; j <= i; ++j) {
+            row[j] -= factor * column[j];
+        }
+        if (i < k) {
+            pivot_row[i] = factor;
+        } else {
+            row[k] = factor;
+        }
+    }
+    d[k] = d_k;
+    pivot_row[k] = -inverse;
 }
 
 /* No d is known less well than before the fit, and none is far out: otherwise inputs beyond all scale have
  * left nothing but rounding. Not-a-number fails both comparisons. */
-static int is_sound(const mt_bayes *bayes, uint32_t size)
+static int is_sound(const float *mean, const float *covariance, const float *precision, uint32_t size)
 {
     for (uint32_t i = 0; i < size; ++i) {
-        const float variance = bayes->covariance[MT_BAYES_TRIANGLE(i) + i];
-        if (!(variance * bayes->precision[i] < 2.0f && mt_absolute(bayes->mean[i]) < 1000.0f)) {
+        const float variance = covariance[MT_BAYES_TRIANGLE(i) + i];
+        if (!(variance * precision[i] < 2.0f && mt_absolute(mean[i]) < 1000.0f)) {
             return 0;
         }
     }
@@ -225,7 +241,10 @@ void mt_bayes_init(const mt_bayes *bayes)
     MT_ZERO(bayes->centres, (uint32_t)s->bumps * s->inputs * sizeof(float));
     bayes->state->standing = 1;
     bayes->state->noise = s->noise;
-    take_prior(bayes);
+    take_prior(s, bayes->mean, bayes->covariance);
+    for (uint32_t i = 0; i < size_of(s); ++i) {
+        bayes->precision[i] = 1.0f / prior_variance(s, i);
+    }
 }
 
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance)
@@ -233,9 +252,16 @@ void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, 
     const mt_bayes_state *state = bayes->state;
     const mt_bayes_phi phi = features_of(bayes, input, 0.0f);
     *output = phi.base_output;
-    *variance = variance_along(bayes, &phi) + state->noise;
+    *variance = variance_along(bayes->covariance, &phi) + state->noise;
     if (state->standing) {
-        *output += mean_along(bayes, &phi);
+        const float personal = mean_along(bayes->mean, &phi), stranger = state->stranger;
+        *output += personal;
+        if (stranger > 0.0f) {
+            /* mean and variance of the mixture of the two who may have come */
+            const float unknown = prior_along(bayes->settings, &phi) + state->noise;
+            *output -= stranger * personal;
+            *variance += stranger * (unknown - *variance + (1.0f - stranger) * personal * personal);
+        }
     } else if (state->base_loss > *variance) {
         *variance = state->base_loss;
     }
@@ -280,7 +306,7 @@ MT_BAYES_RARE static float evidence_of_jump(const mt_bayes *bayes, const float *
 }
 
 /* The number of last uses that were a jump to other habits, 0 for none (step 4). */
-MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes)
+MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence)
 {
     const mt_bayes_settings *s = bayes->settings;
     const mt_bayes_state *state = bayes->state;
@@ -304,7 +330,7 @@ MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes)
             gram[i * MT_BAYES_RUN + j] = sum;
         }
     }
-    float best = s->jump_evidence;
+    float best = s->jump_evidence * evidence;
     uint32_t found = 0;
     for (uint32_t length = 2; length <= state->run; ++length) {
         if (mt_absolute(state->surprises[MT_BAYES_RUN - length]) > s->surprise) {
@@ -372,10 +398,10 @@ MT_BAYES_RARE static void place_bump(const mt_bayes *bayes, uint32_t first)
     bayes->state->bump = (uint16_t)(next < 2u * s->bumps ? next : s->bumps);
 }
 
-MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes)
+MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes, float evidence)
 {
     mt_bayes_state *state = bayes->state;
-    const uint32_t count = state->count, length = jump_length(bayes);
+    const uint32_t count = state->count, length = jump_length(bayes, evidence);
     if (length == 0) {
         *change_weight_of(bayes, sample_at(bayes, count - 1)) = bayes->settings->probation;
         return;
@@ -387,7 +413,19 @@ MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes)
         *change_weight_of(bayes, sample_at(bayes, i)) = 1.0f;
     }
     state->run = 0;
+    state->stranger = 0.0f; /* now known */
     ++state->jumps;
+}
+
+/* after disuse: which of the two was it? (fade) */
+MT_BAYES_RARE static void meet(const mt_bayes *bayes, const mt_bayes_phi *phi, float residual, float evidence)
+{
+    mt_bayes_state *state = bayes->state;
+    const float variance = prior_along(bayes->settings, phi) + state->noise;
+    const float unknown = log_density(bayes->settings, residual * residual / variance, variance);
+    const float odds = (1.0f - state->stranger) / state->stranger * mt_exp(evidence - unknown);
+    const float stranger = 1.0f / (1.0f + odds);
+    state->stranger = stranger < MT_BAYES_KNOWN ? 0.0f : stranger < MT_BAYES_DOUBT ? stranger : MT_BAYES_DOUBT;
 }
 
 /// Observe ///
@@ -396,7 +434,7 @@ MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes)
 MT_BAYES_RARE static void make_room(const mt_bayes *bayes, const float *input)
 {
     const mt_bayes_settings *s = bayes->settings;
-    const uint32_t count = bayes->state->count, stride = MT_BAYES_STRIDE((uint32_t)s->inputs);
+    const uint32_t count = bayes->state->count;
     uint32_t victim = count, crowd = 0, oldest = 0;
     for (uint32_t i = count; i-- > 0;) {
         float *sample = sample_at(bayes, i);
@@ -411,21 +449,26 @@ MT_BAYES_RARE static void make_room(const mt_bayes *bayes, const float *input)
     if (victim == count) {
         victim = crowd >= 4 ? oldest : 0;
     }
-    for (float *to = sample_at(bayes, victim); to < sample_at(bayes, count - 1); ++to) {
-        *to = to[stride];
+    /* one by one, as bits: time stamps are no floats */
+    for (uint32_t i = victim; i + 1 < count; ++i) {
+        MT_COPY(sample_at(bayes, i), sample_at(bayes, i + 1), MT_BAYES_STRIDE((uint32_t)s->inputs) * sizeof(float));
     }
     --bayes->state->count;
 }
 
-void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
+void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
     /* the personal layer is tested for change whether it stands or not (step 1) */
     const mt_bayes_phi phi = features_of(bayes, input, 0.0f);
-    const float error = target - phi.base_output - mean_along(bayes, &phi);
-    const float variance = variance_along(bayes, &phi) + state->noise;
-    const float z = error / mt_sqrt(variance);
+    const float residual = target - phi.base_output;
+    const float error = residual - mean_along(bayes->mean, &phi);
+    const float variance = variance_along(bayes->covariance, &phi) + state->noise;
+    const float z = error / mt_sqrt(variance), expected = log_density(s, z * z, variance);
+    if (state->stranger > 0.0f) {
+        meet(bayes, &phi, residual, expected);
+    }
     if (state->count == s->buffer) {
         make_room(bayes, input);
     }
@@ -438,52 +481,121 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target)
     *target_of(bayes, sample) = target;
     *age_of(bayes, sample) = 0.0f;
     *change_weight_of(bayes, sample) = *robust_weight_of(bayes, sample) = 1.0f;
+    MT_COPY(time_of(bayes, sample), &time, sizeof time);
     for (uint32_t i = 1; i < MT_BAYES_RUN; ++i) {
         state->surprises[i - 1] = state->surprises[i];
         state->evidence[i - 1] = state->evidence[i];
     }
     state->surprises[MT_BAYES_RUN - 1] = z;
-    state->evidence[MT_BAYES_RUN - 1] = log_density(s, z * z, variance);
+    state->evidence[MT_BAYES_RUN - 1] = expected;
     state->run = (uint16_t)(state->run < MT_BAYES_RUN ? state->run + 1u : MT_BAYES_RUN);
     if (mt_absolute(z) > s->surprise) {
-        watch_for_jump(bayes);
+        watch_for_jump(bayes, evidence);
     }
 }
 
-/// Refit ///
+/// Refit: a piece at a time, in the workspace; what is in use changes at the end, all at once ///
 
-/* posterior mean and covariance from the buffer (refit 1) */
-static void fit(const mt_bayes *bayes)
+/* the fit under way, behind what features and jumps are computed in */
+typedef struct mt_bayes_fit {
+    float *mean;       /* (size) */
+    float *matrix;     /* (MT_BAYES_TRIANGLE) */
+    float *noises;     /* (MT_BAYES_JUDGED): ascending */
+    float *robust;     /* (MT_BAYES_JUDGED): weights, the oldest judged sample's first */
+} mt_bayes_fit;
+
+static mt_bayes_fit fit_of(const mt_bayes *bayes)
 {
     const uint32_t size = size_of(bayes->settings);
-    float *matrix = bayes->covariance, *right = bayes->mean;
-    MT_ZERO(matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
-    MT_ZERO(right, size * sizeof(float));
+    mt_bayes_fit fit;
+    fit.mean = bayes->workspace + (MT_BAYES_RUN + 1) * size;
+    fit.matrix = fit.mean + size;
+    fit.noises = fit.matrix + MT_BAYES_TRIANGLE(size);
+    fit.robust = fit.noises + MT_BAYES_JUDGED;
+    return fit;
+}
+
+static void begin_fit(const mt_bayes *bayes, const mt_bayes_fit *fit)
+{
+    const uint32_t size = size_of(bayes->settings);
+    MT_ZERO(fit->matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
+    MT_ZERO(fit->mean, size * sizeof(float));
     for (uint32_t i = 0; i < size; ++i) {
-        matrix[MT_BAYES_TRIANGLE(i) + i] = bayes->precision[i];
+        fit->matrix[MT_BAYES_TRIANGLE(i) + i] = bayes->precision[i];
     }
-    for (uint32_t n = 0; n < bayes->state->count; ++n) {
-        float *sample = sample_at(bayes, n);
-        const float weight =
-            *change_weight_of(bayes, sample) * *robust_weight_of(bayes, sample) / bayes->state->noise;
-        if (weight <= 0.0f) {
-            continue;
+}
+
+/* one sample's share of A and of the right side (refit 1) */
+static void add_sample(const mt_bayes *bayes, const mt_bayes_fit *fit, uint32_t index)
+{
+    float *sample = sample_at(bayes, index);
+    const float weight = *change_weight_of(bayes, sample) * *robust_weight_of(bayes, sample) / bayes->state->noise;
+    if (weight <= 0.0f) {
+        return;
+    }
+    const mt_bayes_phi phi = features_of_sample(bayes, sample);
+    const float residual = *target_of(bayes, sample) - phi.base_output;
+    for (uint32_t i = 0; i < phi.count; ++i) {
+        const float scaled = weight * phi.values[i];
+        float *row = fit->matrix + MT_BAYES_TRIANGLE((uint32_t)phi.active[i]);
+        fit->mean[phi.active[i]] += scaled * residual;
+        for (uint32_t j = 0; j <= i; ++j) {
+            row[phi.active[j]] += scaled * phi.values[j];
         }
-        const mt_bayes_phi phi = features_of_sample(bayes, sample);
-        const float residual = *target_of(bayes, sample) - phi.base_output;
-        for (uint32_t i = 0; i < phi.count; ++i) {
-            const float scaled = weight * phi.values[i];
-            float *row = matrix + MT_BAYES_TRIANGLE((uint32_t)phi.active[i]);
-            right[phi.active[i]] += scaled * residual;
-            for (uint32_t j = 0; j <= i; ++j) {
-                row[phi.active[j]] += scaled * phi.values[j];
-            }
-        }
     }
-    invert(matrix, right, bayes->precision, bayes->workspace, size);
-    if (!is_sound(bayes, size)) {
-        take_prior(bayes);
+}
+
+/* posterior mean and covariance, or the prior where arithmetic failed */
+static void end_fit(const mt_bayes *bayes, const mt_bayes_fit *fit)
+{
+    const uint32_t size = size_of(bayes->settings);
+    for (uint32_t i = 0; i < MT_BAYES_TRIANGLE(size); ++i) {
+        fit->matrix[i] = -fit->matrix[i];
     }
+    if (!is_sound(fit->mean, fit->matrix, bayes->precision, size)) {
+        take_prior(bayes->settings, fit->mean, fit->matrix);
+    }
+}
+
+/* insert into an ascending list of `size` */
+static void insert(float *list, uint32_t size, float value)
+{
+    for (; size > 0 && list[size - 1] > value; --size) {
+        list[size] = list[size - 1];
+    }
+    list[size] = value;
+}
+
+static uint32_t judged_of(const mt_bayes *bayes)
+{
+    return bayes->state->count < MT_BAYES_JUDGED ? bayes->state->count : MT_BAYES_JUDGED;
+}
+
+/* one of the newest samples, left out: what the fit without it would have said (refit 3 to 6) */
+static void judge_sample(const mt_bayes *bayes, const mt_bayes_fit *fit, uint32_t judged, mt_bayes_cursor *cursor)
+{
+    const mt_bayes_settings *s = bayes->settings;
+    float *sample = sample_at(bayes, bayes->state->count - judged_of(bayes) + judged);
+    const mt_bayes_phi phi = features_of_sample(bayes, sample);
+    const float noise = bayes->state->noise, residual = *target_of(bayes, sample) - phi.base_output;
+    const float change_weight = *change_weight_of(bayes, sample);
+    const float weight = change_weight * *robust_weight_of(bayes, sample);
+    const float along = variance_along(fit->matrix, &phi);
+    /* the fit with and without this sample differ by its leverage */
+    const float leverage = mt_clamp(weight * along / noise, 0.0f, 0.95f);
+    const float error = (residual - mean_along(fit->mean, &phi)) / (1.0f - leverage);
+    const float variance = along / (1.0f - leverage) + noise;
+    const float squared = error * error, bound = s->outlier_squared * variance;
+    if (change_weight > 0.5f) {
+        insert(fit->noises, cursor->estimates++, squared * (noise / variance));
+    }
+    fit->robust[judged] = squared > bound ? bound / squared : 1.0f;
+    const float loss = change_weight * (squared < bound ? squared : bound);
+    const float base_loss = change_weight * (residual * residual < bound ? residual * residual : bound);
+    cursor->personal += loss;
+    cursor->base += base_loss;
+    cursor->spread += (loss - base_loss) * (loss - base_loss);
+    cursor->total += change_weight;
 }
 
 /* one step of relevance determination; the bias keeps its wide prior (refit 2) */
@@ -498,60 +610,114 @@ static void relax_priors(const mt_bayes *bayes)
     }
 }
 
-/* insert into an ascending list of `size` */
-static void insert(float *list, uint32_t size, float value)
-{
-    for (; size > 0 && list[size - 1] > value; --size) {
-        list[size] = list[size - 1];
-    }
-    list[size] = value;
-}
-
-void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
+/* what was fitted comes into use */
+static void take_fit(const mt_bayes *bayes, const mt_bayes_fit *fit, const mt_bayes_cursor *cursor,
+                     mt_bayes_judgement *judgement)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
-    const uint32_t count = state->count;
-    const float noise = state->noise;
-    float *noises = bayes->workspace + size_of(s);
-    uint32_t estimates = 0;
-    float personal = 0.0f, base = 0.0f, spread = 0.0f, total = 0.0f;
-    fit(bayes);
+    const uint32_t size = size_of(s), judged = judged_of(bayes), estimates = cursor->estimates;
+    MT_COPY(bayes->mean, fit->mean, size * sizeof(float));
+    MT_COPY(bayes->covariance, fit->matrix, MT_BAYES_TRIANGLE(size) * sizeof(float));
     relax_priors(bayes);
-    judgement->samples = count < MT_BAYES_JUDGED ? count : MT_BAYES_JUDGED;
-    for (uint32_t n = count - judgement->samples; n < count; ++n) {
-        float *sample = sample_at(bayes, n);
-        const mt_bayes_phi phi = features_of_sample(bayes, sample);
-        const float residual = *target_of(bayes, sample) - phi.base_output;
-        const float change_weight = *change_weight_of(bayes, sample);
-        const float weight = change_weight * *robust_weight_of(bayes, sample);
-        const float along = variance_along(bayes, &phi);
-        /* the fit with and without this sample differ by its leverage (refit 3) */
-        const float leverage = mt_clamp(weight * along / noise, 0.0f, 0.95f);
-        const float error = (residual - mean_along(bayes, &phi)) / (1.0f - leverage);
-        const float variance = along / (1.0f - leverage) + noise;
-        const float squared = error * error, bound = s->outlier_squared * variance;
-        if (change_weight > 0.5f) {
-            insert(noises, estimates++, squared * (noise / variance));
-        }
-        *robust_weight_of(bayes, sample) = squared > bound ? bound / squared : 1.0f;
-        const float loss = change_weight * (squared < bound ? squared : bound);
-        const float base_loss = change_weight * (residual * residual < bound ? residual * residual : bound);
-        personal += loss;
-        base += base_loss;
-        spread += (loss - base_loss) * (loss - base_loss);
-        total += change_weight;
+    for (uint32_t i = 0; i < judged; ++i) {
+        *robust_weight_of(bayes, sample_at(bayes, state->count - judged + i)) = fit->robust[i];
     }
     if (estimates > 0) {
         /* 2.19 medians of squares are the variance of a Gaussian (refit 4) */
-        const float median = 0.5f * (noises[(estimates - 1) / 2] + noises[estimates / 2]);
+        const float median = 0.5f * (fit->noises[(estimates - 1) / 2] + fit->noises[estimates / 2]);
         const float n = (float)estimates;
         const float estimate = (s->noise_uses * s->noise + n * 2.19f * median) / (s->noise_uses + n);
         state->noise = mt_clamp(estimate, s->noise_floor, 1.0f / (s->wild_density * s->wild_density));
     }
-    judgement->personal = total > 0.0f ? personal / total : 0.0f;
-    judgement->base = total > 0.0f ? base / total : 0.0f;
+    judgement->samples = judged;
+    judgement->personal = cursor->total > 0.0f ? cursor->personal / cursor->total : 0.0f;
+    judgement->base = cursor->total > 0.0f ? cursor->base / cursor->total : 0.0f;
     /* worse by more than the standard error of the sum of differences (refit 6) */
-    state->standing = personal - base <= mt_sqrt(spread);
+    state->standing = cursor->personal - cursor->base <= mt_sqrt(cursor->spread);
     state->base_loss = judgement->base;
+}
+
+int mt_bayes_refit_slice(const mt_bayes *bayes, mt_bayes_cursor *cursor, mt_bayes_judgement *judgement)
+{
+    const uint32_t size = size_of(bayes->settings), count = bayes->state->count, judged = judged_of(bayes);
+    const mt_bayes_fit fit = fit_of(bayes);
+    const uint32_t first = cursor->next;
+    if (cursor->stage == 0) {
+        if (first == 0) {
+            begin_fit(bayes, &fit);
+        }
+        for (uint32_t end = first + 1u + MT_BAYES_SLICE / (size * size); cursor->next < count && cursor->next < end;) {
+            add_sample(bayes, &fit, cursor->next++);
+        }
+        if (cursor->next < count) {
+            return 0;
+        }
+    } else if (cursor->stage == 1) {
+        for (uint32_t end = first + 1u + MT_BAYES_SLICE / (size * size); cursor->next < size && cursor->next < end;) {
+            eliminate(fit.matrix, fit.mean, bayes->precision, bayes->workspace, size, cursor->next++);
+        }
+        if (cursor->next < size) {
+            return 0;
+        }
+        end_fit(bayes, &fit);
+    } else {
+        for (uint32_t end = first + 1u + MT_BAYES_SLICE / (size * size); cursor->next < judged && cursor->next < end;) {
+            judge_sample(bayes, &fit, cursor->next++, cursor);
+        }
+        if (cursor->next == judged) {
+            take_fit(bayes, &fit, cursor, judgement);
+            MT_ZERO(cursor, sizeof *cursor);
+            return 1;
+        }
+        return 0;
+    }
+    ++cursor->stage;
+    cursor->next = 0;
+    return 0;
+}
+
+void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement)
+{
+    mt_bayes_cursor cursor = {0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0.0f};
+    while (!mt_bayes_refit_slice(bayes, &cursor, judgement)) {
+    }
+}
+
+/// Drop and fade ///
+
+MT_BAYES_RARE void mt_bayes_drop_newest(const mt_bayes *bayes, uint32_t count)
+{
+    mt_bayes_state *state = bayes->state;
+    state->count = (uint16_t)(count < state->count ? state->count - count : 0u);
+    state->run = 0;
+    MT_ZERO(sample_at(bayes, state->count),
+            (bayes->settings->buffer - (uint32_t)state->count) * MT_BAYES_STRIDE((uint32_t)bayes->settings->inputs) *
+                sizeof(float));
+}
+
+MT_BAYES_RARE uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time)
+{
+    const uint32_t count = bayes->state->count;
+    uint32_t since = 0, latest = UINT32_MAX, stamp;
+    for (; since < count; ++since) {
+        MT_COPY(&stamp, time_of(bayes, sample_at(bayes, count - 1 - since)), sizeof stamp);
+        if (stamp < time || stamp > latest) {
+            break;
+        }
+        latest = stamp;
+    }
+    return since;
+}
+
+MT_BAYES_RARE void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time)
+{
+    mt_bayes_drop_newest(bayes, mt_bayes_since(bayes, time));
+}
+
+MT_BAYES_RARE void mt_bayes_fade(const mt_bayes *bayes, float share)
+{
+    mt_bayes_state *state = bayes->state;
+    const float stranger = state->stranger + share * (1.0f - state->stranger);
+    state->stranger = mt_clamp(stranger, 0.0f, MT_BAYES_DOUBT);
 }

@@ -62,18 +62,21 @@ typedef struct mt_bayes_state {
     uint16_t standing;              /* 1: the personal layer is in use; 0: the base predicts better */
     uint32_t jumps;                 /* changes found */
     float noise;                    /* variance of the person's settings */
+    float stranger;                 /* probability that somebody else uses the device now: above 0 after disuse */
     float base_loss;                /* mean squared error of the base on the judged samples */
     float surprises[MT_BAYES_RUN];  /* z of the last uses, newest last */
     float evidence[MT_BAYES_RUN];   /* log predictive density of the last uses */
 } mt_bayes_state;
 
-MT_REQUIRE(sizeof(mt_bayes_state) == 52, bayes_state_has_no_padding);
+MT_REQUIRE(sizeof(mt_bayes_state) == 56, bayes_state_has_no_padding);
 
-/* floats of phi; of one sample (inputs, target, age, change weight, robust weight); of the arrays below */
+/* floats of phi; of one sample (inputs, target, age, change weight, robust weight, time stamp as the bits of an
+ * integer); of the arrays below: what is computed at once, then the fit under way */
 #define MT_BAYES_FEATURES(hidden, inputs, bumps) ((hidden) + (inputs) + (bumps) + 2)
-#define MT_BAYES_STRIDE(inputs) ((inputs) + 4)
+#define MT_BAYES_STRIDE(inputs) ((inputs) + 5)
 #define MT_BAYES_TRIANGLE(features) ((features) * ((features) + 1) / 2)
-#define MT_BAYES_WORKSPACE(features) ((MT_BAYES_RUN + 1) * (features) + MT_BAYES_JUDGED)
+#define MT_BAYES_WORKSPACE(features) \
+    ((MT_BAYES_RUN + 2) * (features) + MT_BAYES_TRIANGLE(features) + 2 * MT_BAYES_JUDGED)
 
 /* where everything is: filled by generated code at each call */
 typedef struct mt_bayes {
@@ -94,6 +97,18 @@ typedef struct mt_bayes {
     uint16_t *active;       /* (features): which features are not zero */
 } mt_bayes;
 
+/* how far a refit has come; all zero: not begun */
+typedef struct mt_bayes_cursor {
+    uint16_t stage;                    /* 0 sums over samples, 1 elimination, 2 judgement */
+    uint16_t next;                     /* the sample or pivot to go on with */
+    uint16_t estimates;                /* of the noise, so far */
+    uint16_t reserved;
+    float personal, base;              /* losses so far, */
+    float spread, total;               /* squares of their differences, and weights */
+} mt_bayes_cursor;
+
+MT_REQUIRE(sizeof(mt_bayes_cursor) == 24, bayes_cursor_has_no_padding);
+
 /* leave-one-out losses on the newest samples: weighted mean of squared errors, each bounded alike */
 typedef struct mt_bayes_judgement {
     float personal;
@@ -109,12 +124,34 @@ void mt_bayes_init(const mt_bayes *bayes);
 /* input (inputs) -> output (1) and its predictive variance, noise included */
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance);
 
-/* One use: what the person set for this input. Tests for jumps and keeps the sample; d stays until the refit. */
-void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target);
+/* One use: what the person set for this input. Tests for jumps and keeps the sample; d stays until the refit.
+ * time: seconds of any clock, 0 without one. evidence: factor on jump_evidence, 1 as a rule; below 1 where a change is
+ * likelier than usual, after a long absence or in learning mode. */
+void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence);
 
 /* Fit d to the buffer, estimate the noise, and judge: the personal layer stands unless the base is better on
  * samples left out, by more than the standard error of the difference; it is then off until the base is not. */
 void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement);
+
+/* One bounded piece of the same; returns 1 when it was the last. Until then nothing but the workspace has changed, and
+ * predictions are those of before. Bits are those of the whole refit. What keeps or drops a sample in between ends it:
+ * begin again with a cursor of zeros. */
+int mt_bayes_refit_slice(const mt_bayes *bayes, mt_bayes_cursor *cursor, mt_bayes_judgement *judgement);
+
+/* Drop the newest `count` samples; more than there are: all. Refit afterwards, as after drop_since. */
+void mt_bayes_drop_newest(const mt_bayes *bayes, uint32_t count);
+
+/* How many of the newest samples are stamped `time` or later. Counting goes back from the newest and ends before the
+ * first one stamped earlier, or later than the one after it: there the clock jumped back. */
+uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time);
+
+/* Drop as many. */
+void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time);
+
+/* After long disuse: with the probability `share` (0 to 1) it is somebody else who comes. Predictions go so far of the
+ * way back to the base, and are as unsure as that makes them. Nothing is forgotten: each use tells which of the two it
+ * is, so the same person is back after one, and somebody else stays a stranger until the change is found. */
+void mt_bayes_fade(const mt_bayes *bayes, float share);
 
 #ifdef __cplusplus
 }

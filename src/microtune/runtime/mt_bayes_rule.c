@@ -20,7 +20,7 @@ static float bayes_predict(const mt_learner *learner, const float *cut, float *o
 
 static void bayes_observe(const mt_learner *learner, const float *cut, const float *target)
 {
-    mt_bayes_observe(bayes_of(learner), cut, target[0]);
+    mt_bayes_observe(bayes_of(learner), cut, target[0], 0, 1.0f);
     learner->state->count = bayes_of(learner)->state->count;
 }
 
@@ -37,11 +37,8 @@ static void bayes_update(const mt_learner *learner, mt_update *update)
 static void bayes_forget(const mt_learner *learner, uint32_t samples)
 {
     mt_bayes_judgement judgement;
-    mt_bayes_state *state = bayes_of(learner)->state;
-    /* the newest samples are the last ones */
-    state->count = (uint16_t)(samples < state->count ? state->count - samples : 0u);
-    state->run = 0;
-    learner->state->count = state->count;
+    mt_bayes_drop_newest(bayes_of(learner), samples);
+    learner->state->count = bayes_of(learner)->state->count;
     mt_bayes_refit(bayes_of(learner), &judgement);
 }
 
