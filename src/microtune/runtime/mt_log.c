@@ -1,0 +1,150 @@
+/* mt_log.c: see mt_log.h for the calls and docs/log.md for why a power cut costs at most the record under way. */
+#include "mt_log.h"
+
+#include "mt_store.h"
+
+#define MT_LOG_MAGIC 0x314Cu /* "L1": the second letter is the version of the record */
+#define MT_LOG_UNIT ((uint32_t)sizeof(mt_log_record))
+#define MT_LOG_CHECKED (MT_LOG_UNIT - 4u) /* bytes the checksum covers */
+
+/// Where records are: number n in unit n modulo units, so that the ring needs no pointer ///
+
+MT_COLD static uint32_t units_of(const mt_log *log)
+{
+    return log->bytes / MT_LOG_UNIT;
+}
+
+MT_COLD static uint32_t address_of(const mt_log *log, uint32_t number)
+{
+    return log->start + number % units_of(log) * MT_LOG_UNIT;
+}
+
+MT_COLD mt_log mt_log_of(const mt_port *port)
+{
+    mt_log log;
+    log.port = port;
+    log.start = log.bytes = 0;
+    if (port != NULL && port->sector != 0 && port->log <= port->size) {
+        log.bytes = port->log / port->sector * port->sector;
+        log.start = port->size / port->sector * port->sector - log.bytes;
+    }
+    return log;
+}
+
+MT_COLD static int is_possible(const mt_log *log)
+{
+    const uint32_t sector = log->port != NULL ? log->port->sector : 0u;
+    return sector != 0 && sector % MT_LOG_UNIT == 0 && log->bytes >= 2u * sector;
+}
+
+MT_COLD static int is_whole(const mt_log_record *record)
+{
+    return record->magic == MT_LOG_MAGIC && mt_crc32(0, record, MT_LOG_CHECKED) == record->checksum;
+}
+
+MT_COLD static int read_unit(const mt_log *log, uint32_t number, mt_log_record *record)
+{
+    return log->port->read(log->port->context, address_of(log, number), record, MT_LOG_UNIT);
+}
+
+/* All its bits alike: nothing was written to it. */
+MT_COLD static int is_blank(const mt_log *log, uint32_t number)
+{
+    mt_log_record record;
+    const uint8_t *byte = (const uint8_t *)&record;
+    if (read_unit(log, number, &record) != 0 || (byte[0] != 0x00u && byte[0] != 0xFFu)) {
+        return 0;
+    }
+    for (uint32_t i = 1; i < MT_LOG_UNIT; ++i) {
+        if (byte[i] != byte[0]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/// Read ///
+
+MT_COLD int mt_log_read(const mt_log *log, uint32_t number, mt_log_record *record)
+{
+    return is_possible(log) && read_unit(log, number, record) == 0 && is_whole(record) && record->sequence == number;
+}
+
+MT_COLD mt_status mt_log_open(const mt_log *log, mt_log_head *head)
+{
+    mt_log_record record;
+    uint32_t newest = 0, at = 0;
+    int found = 0, readable = 0;
+    head->next = head->uses = 0;
+    if (!is_possible(log)) {
+        return MT_INVALID_ARGUMENT;
+    }
+    const uint32_t units = units_of(log);
+    for (uint32_t i = 0; i < units; ++i) {
+        if (read_unit(log, i, &record) != 0) {
+            continue;
+        }
+        readable = 1;
+        /* numbers are compared by their distance, so that they may wrap around */
+        if (is_whole(&record) && (!found || record.sequence - newest < 0x80000000u)) {
+            found = 1;
+            newest = record.sequence;
+            head->uses = record.uses;
+            at = i;
+        }
+    }
+    if (found) {
+        /* not where this region has it: another build's; on from the beginning of a sector, which is erased then */
+        const uint32_t each = log->port->sector / MT_LOG_UNIT;
+        head->next = newest % units == at ? newest + 1u : (newest / each + 1u) * each;
+    }
+    return readable ? MT_OK : MT_STORAGE_FAILED;
+}
+
+/// Append ///
+
+MT_COLD int mt_log_due(const mt_log_settings *settings, const mt_log_head *head, uint32_t kind, uint32_t uses)
+{
+    /* fewer uses than the newest record's: they were not saved before a power cut; then a record is due */
+    const uint32_t since = uses - head->uses;
+    if (kind == MT_LOG_USE) {
+        return settings->every != 0 && since >= settings->every;
+    }
+    const int often = kind == MT_LOG_TAKEN || kind == MT_LOG_DROPPED;
+    return since != 0 && (!often || since >= settings->apart);
+}
+
+/* Write the record into the next unit that can take it; 0 when it is there. */
+MT_COLD static int try_append(const mt_log *log, mt_log_head *head, mt_log_record *record)
+{
+    const mt_port *port = log->port;
+    mt_log_record kept;
+    /* units that a power cut left half written are passed over, at most to the next sector */
+    while (address_of(log, head->next) % port->sector != 0 && !is_blank(log, head->next)) {
+        ++head->next;
+    }
+    const uint32_t number = head->next++;
+    const uint32_t address = address_of(log, number);
+    record->sequence = number;
+    record->checksum = mt_crc32(0, record, MT_LOG_CHECKED);
+    if ((address % port->sector == 0 && port->erase(port->context, address, port->sector) != 0) ||
+        port->write(port->context, address, record, MT_LOG_UNIT) != 0) {
+        return -1;
+    }
+    return mt_log_read(log, number, &kept) ? 0 : -1;
+}
+
+MT_COLD mt_status mt_log_append(const mt_log *log, mt_log_head *head, const mt_log_record *record)
+{
+    mt_log_record written = *record;
+    if (!is_possible(log)) {
+        return MT_INVALID_ARGUMENT;
+    }
+    written.magic = MT_LOG_MAGIC;
+    /* twice: a unit that was cut off may read as blank and yet not take anything (error correction) */
+    if (try_append(log, head, &written) != 0 && try_append(log, head, &written) != 0) {
+        return MT_STORAGE_FAILED;
+    }
+    head->uses = written.uses;
+    return MT_OK;
+}
