@@ -15,7 +15,7 @@ static int mt_sensor_out_of_range(const mt_sensor_model *model, float value)
     if (model->step > 0.0f) {
         /* a table has far fewer steps; the bound keeps the conversion defined for any */
         const float steps = (value - model->low) / model->step;
-        return steps < 32768.0f && steps - (float)(int32_t)steps > 1.0f / 32.0f;
+        return steps < 32768.0f && steps - (float)(int32_t)steps > 1.0f / 64.0f;
     }
     return 0;
 }

@@ -30,7 +30,7 @@ enum { MT_SENSOR_SANE = 4 }; /* uses in a row that must pass all tests before fl
 /* constants of one input, from the factory; 28 bytes of flash */
 typedef struct mt_sensor_model {
     float low, high;           /* one value lies from low to high ... */
-    float step;                /* ... above 0: and at most step / 32 above low + a whole number of steps */
+    float step;                /* ... above 0: and at most step / 64 above low + a whole number of steps */
     float mean_low, mean_high; /* the running mean lies within these */
     float common;              /* a value that it may keep for ever */
     uint16_t same;             /* any other value kept for so many uses is stuck, 2 to 255; 0: none ever is */
