@@ -11,7 +11,8 @@ from microtune.compiler.plan import plan
 from microtune.compiler.planned import Plan
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph, verify
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.heads import RLS
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Bias, Full, Head, LoRA
 
 RATE = 0.05

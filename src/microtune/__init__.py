@@ -25,9 +25,10 @@ from microtune.search import Frontier, search
 from microtune.search.auto import Auto, plan
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
+from microtune.tuning.heads import RLS
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Outputs, Sparse
 from microtune.version import VERSION as __version__
 

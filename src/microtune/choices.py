@@ -9,7 +9,8 @@ from typing import Any
 
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.heads import RLS
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
 

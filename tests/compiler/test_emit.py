@@ -24,8 +24,9 @@ from microtune.package import VERBS
 from microtune.targets.disassembly import is_forbidden, undefined_symbols
 from microtune.targets.emulator import Emulator
 from microtune.toolchain import compile_image, compile_objects, compile_program
+from microtune.tuning.heads import RLS
 from microtune.tuning.learner import Input, Learner
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Bias, Full, Head, LoRA
 
 PORT = Path(__file__).parents[2] / "src/microtune/targets"

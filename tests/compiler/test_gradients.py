@@ -27,8 +27,9 @@ import pytest
 from microtune.compiler.plan import plan
 from microtune.compiler.planned import Plan
 from microtune.ir import Graph
+from microtune.tuning.heads import RLS
 from microtune.tuning.losses import Huber
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Bias, Full, Head, LoRA
 
 U = 2.0**-24

@@ -94,7 +94,7 @@ def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
         ], given
     shapes = {
         "dense": [one, matrix, one], "dense_grad_input": [one, matrix], "dense_grad_weight": [one, one],
-        "rls": [matrix, one, np.zeros(6), one, one, one],
+        "rls": [matrix, one, np.zeros(6), one, one],
     }  # fmt: skip
     if op in shapes:
         return shapes[op], given

@@ -180,14 +180,14 @@ for _rule in RULES:
 
 @bound("rls")
 def _rls(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
-    packed, x, _, dy = (np.abs(each) for each in inputs[2:])
+    packed, x, dy = (np.abs(each) for each in inputs[2:])
     size = x.size + 1
     phi = np.append(x, 1.0)
     covariance = np.zeros((size, size))
     covariance[np.tril_indices(size)] = packed
     covariance += np.tril(covariance, -1).T
     reach = covariance @ phi  # |P| |phi|
-    gain_error = gamma(size + 1) * reach
+    gain_error = gamma(size + 3) * reach
     spread = given["forgetting"] + inputs[3] @ results[3][:-1] + results[3][-1]
     spread_error = phi @ gain_error + gamma(lanes(x.size) + 2) * (given["forgetting"] + phi @ reach)
     relative = spread_error / (spread - spread_error)
@@ -195,7 +195,7 @@ def _rls(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...
     gain = np.abs(results[3])
     move = np.outer(step, gain_error) + np.outer(step, gain + gain_error) * (relative + gamma(6))
     before = (np.outer(gain_error, gain) + np.outer(gain, gain_error) + np.outer(gain_error, gain_error)) / spread
-    before += np.outer(gain + gain_error, gain + gain_error) / spread * (relative + gamma(4))
+    before += np.outer(gain + gain_error, gain + gain_error) / spread * (relative + gamma(5))
     matrix = (before + gamma(3) * covariance) / given["forgetting"] * (1 + gamma(4))
     return (
         move[:, :-1] + 2 * U * np.abs(results[0]),
@@ -250,7 +250,6 @@ def _draw(op: str, data: st.DataObject) -> tuple[list[np.ndarray], dict[str, Any
             values(m),
             covariance[np.tril_indices(n + 1)],
             values(n),
-            values(m),
             values(m),
         ], given
     if op == "dense":

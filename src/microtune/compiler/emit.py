@@ -14,15 +14,16 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from microtune.compiler.layout import WORD, Layout, Slice, lay_out, words
+from microtune.compiler.layout import WORD, Slice, lay_out, words
 from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
+from microtune.ops.op import KernelCall
 from microtune.ops.update import RULES
 from microtune.tuning.bayes import Bayes
-from microtune.tuning.optimizers import RLS
+from microtune.tuning.heads import ClosedForm
 from microtune.version import VERSION
 
 C_WORDS = frozenset(
@@ -160,6 +161,11 @@ class Writer:
     def _statement(self, node: Node, tensors: Mapping[str, Tensor], expressions: Mapping[str, str]) -> Statement:
         call = OPS[node.op].kernel(node, tensors)
         assert call is not None
+        comment = node.name if not node.updates else f"{', '.join(node.updates.values())} learn in place"
+        return self.call(call, expressions, comment.replace("*/", "* /"))
+
+    def call(self, call: KernelCall, expressions: Mapping[str, str], comment: str = "") -> Statement:
+        """A call of a kernel on tensors at these places."""
         arguments = []
         for argument in call.arguments:
             if isinstance(argument, str):
@@ -167,8 +173,7 @@ class Writer:
             else:
                 arguments.append(literal(argument) if isinstance(argument, float) else str(argument))
         result = "" if call.result is None else "const float loss = "
-        comment = node.name if not node.updates else f"{', '.join(node.updates.values())} learn in place"
-        return Statement(f"{result}{call.function}({', '.join(arguments)});", comment.replace("*/", "* /"))
+        return Statement(f"{result}{call.function}({', '.join(arguments)});", comment)
 
 
 def _written(choice: Any) -> str:
@@ -218,7 +223,7 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
     # the inputs of a step: the cut, the target, the optimiser's scalars, its state
     target, *rest = program.graph.inputs[len(plan.programs.cut) :]
     state = {tensor.name for tensor in plan.programs.state}
-    roles = () if isinstance(plan.optimizer, RLS) else (*RULES[plan.optimizer.rule][1], "noise")
+    roles = () if isinstance(plan.optimizer, ClosedForm) else (*RULES[plan.optimizer.rule][1], "noise")
     written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)}
     scalars = [name for name in rest if name not in state]
     given = {name: written.get(role, role) for name, role in zip(scalars, roles, strict=False)}
@@ -228,7 +233,7 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
 
 def _rate(plan: Plan) -> list[Statement]:
     """What of the learning rate and of stochastic rounding is computed at run time."""
-    if isinstance(plan.optimizer, RLS | Bayes):
+    if isinstance(plan.optimizer, ClosedForm | Bayes):
         return []
     found = []
     start = 0
@@ -293,7 +298,8 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "step": step,
         "uses": uses,
         "loss_call": _loss_call(plan),
-        "rls": _rls_begin(plan, layout),
+        "begin": [writer.call(each, {**writer.places(learnt=False), **state}) for each in programs.begin],
+        "sequential": isinstance(plan.optimizer, ClosedForm),
         "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
@@ -353,13 +359,6 @@ def _loss_call(plan: Plan) -> str:
     size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
     delta = "" if plan.loss.delta is None else f"{literal(plan.loss.delta)}, "
     return f"mt_{plan.loss.operator}(output, target, NULL, {delta}{size})"
-
-
-def _rls_begin(plan: Plan, layout: Layout) -> str | None:
-    if not isinstance(plan.optimizer, RLS):
-        return None
-    inputs = layout.parameters[0].tensor.shape[1]
-    return f"mt_rls_begin(optimizer, {literal(plan.optimizer.prior)}, {inputs})"
 
 
 __all__ = [

@@ -142,7 +142,7 @@ def lay_out(plan: Plan) -> Layout:
         for tensor in program.graph.constants
         if tensor.name not in trained
     }
-    base, base_size = in_row([*programs.trained, *frozen.values()])
+    base, base_size = in_row([*programs.trained, *frozen.values(), *programs.constants])
     outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
     targets = target_size(plan)
     arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // WORD

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from microtune.compiler.factory import calibration_of
 from microtune.compiler.footprint import measure
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
@@ -46,6 +48,7 @@ def plan(
     precision: str = "float32",
     budget: Budget | None = None,
     inputs: Sequence[Input] | None = None,
+    calibration: Any = None,
 ) -> Plan:
     """Decide what learns and how, and lay out all memory.
 
@@ -55,6 +58,9 @@ def plan(
     precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
     weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
     are float32). In a float graph both are the same.
+
+    calibration: samples of the factory's data, inputs ``x`` (n, *input shape) as the graph takes them or ``(x, y)``
+    with class indices (n,) or targets (n, outputs), for what is measured on them at build time.
 
     Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
     plan exceeds ``budget``.
@@ -83,6 +89,7 @@ def plan(
             f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs"
         )
     learner = replace(learner, fallback=None if learner.fallback is None else tuple(map(float, learner.fallback)))
+    calibration = calibration_of(calibration, graph, chosen)
     described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
     scheme = learn if learn is not None else Head(1)
     optimizer = optimizer or SGD()
@@ -93,14 +100,15 @@ def plan(
     else:
         selection = select(graph, scheme, precision)
         graph = selection.graph
-        programs = compile_programs(graph, selection.trained, chosen, optimizer)
+        programs = compile_programs(graph, selection.trained, chosen, optimizer, calibration)
         if learner.pull and programs.rounds:
             raise PlanError(
                 f"Learner(pull={learner.pull}): integers are not pulled towards the base; use pull=0 or "
                 "precision='float32'"
             )
     result = Plan(
-        graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure
+        graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure,
+        calibration,
     )
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
@@ -134,7 +142,9 @@ def _alternatives(found: Plan, graph: Graph) -> list[str]:
     fitting = []
     for text, scheme, learner in options:
         try:
-            other = plan(graph, scheme, found.loss, found.optimizer, learner, inputs=found.inputs)
+            other = plan(
+                graph, scheme, found.loss, found.optimizer, learner, inputs=found.inputs, calibration=found.calibration
+            )
         except PlanError:
             continue
         if not _over(other.memory, found.budget):

@@ -8,16 +8,18 @@ from functools import cached_property
 
 import numpy as np
 
+from microtune.compiler.factory import Calibration
 from microtune.compiler.program import Programs, target_shape
 from microtune.ir import Graph
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
+from microtune.tuning.heads import ClosedForm
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss
-from microtune.tuning.optimizers import RLS, SGD, Adam, RMSProp
+from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Scheme
 
-Optimizer = SGD | RMSProp | Adam | RLS | Bayes
+Optimizer = SGD | RMSProp | Adam | ClosedForm | Bayes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +36,7 @@ class Plan:
     precision: str
     programs: Programs
     measure: Callable[[Plan], Memory] = field(repr=False)
+    calibration: Calibration | None = field(default=None, repr=False)
 
     @cached_property
     def memory(self) -> Memory:

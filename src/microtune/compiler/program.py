@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from microtune.compiler.factory import Calibration, samples_at
 from microtune.compiler.passes.autodiff import dependents, differentiate
+from microtune.compiler.passes.closed_form import attach_closed_form
 from microtune.compiler.passes.cut import choose_cut, crossing
 from microtune.compiler.passes.fuse_rows import fuse_rows
 from microtune.compiler.passes.memory import Arena, plan_arena
 from microtune.compiler.passes.recompute import recompute
-from microtune.compiler.passes.updates import attach_least_squares, attach_updates
+from microtune.compiler.passes.updates import attach_updates
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, verify
+from microtune.ops.op import KernelCall
 from microtune.ops.quantized_functions import recognised
+from microtune.tuning.heads import ClosedForm
 from microtune.tuning.losses import Loss
-from microtune.tuning.optimizers import RLS, Gradient
+from microtune.tuning.optimizers import Gradient
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Programs:
     """``cut``: tensors kept of a sample, in order. ``state``: optimiser tensors, in order.
 
     ``step`` is None where learning is no optimiser step; ``hidden`` then names the tensor of the head that a
-    residual head learns on.
+    residual head learns on. ``begin`` are the calls that begin an optimiser whose state does not begin at zero, and
+    ``constants`` what only they read.
     """
 
     backbone: Program
@@ -45,6 +51,8 @@ class Programs:
     cut: tuple[Tensor, ...]
     trained: tuple[Tensor, ...]
     state: tuple[Tensor, ...]
+    begin: tuple[KernelCall, ...] = ()
+    constants: tuple[Tensor, ...] = ()
 
     @property
     def rounds(self) -> bool:
@@ -139,10 +147,8 @@ def target_shape(graph: Graph, loss: Loss) -> tuple[int, ...]:
     return (1,) if loss.task == "MT_MULTICLASS" else graph.tensor(graph.outputs[0]).shape
 
 
-def training_step(
-    head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS
-) -> tuple[Graph, tuple[str, ...]]:
-    """The head with loss, gradients and updates; and the names of the optimiser's state."""
+def _with_loss(head: Graph, loss: Loss) -> tuple[Graph, Node]:
+    """The head with the loss of its output, and the node of the loss."""
     output = head.outputs[0]
     names = {wish: head.fresh_name(wish) for wish in ("target", "loss", f"{output}.grad")}
     target, value, gradient = names.values()
@@ -165,18 +171,37 @@ def training_step(
         outputs=(value,),
         tensors={**head.tensors, **{t.name: t for t in tensors}},
     ).with_nodes([*head.nodes, node])
-    if isinstance(optimizer, RLS):
-        return attach_least_squares(graph, tuple(trained), node, optimizer.forgetting, optimizer.prior)
+    return graph, node
+
+
+def training_step(
+    head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient
+) -> tuple[Graph, tuple[str, ...]]:
+    """The head with loss, gradients and updates; and the names of the optimiser's state."""
+    graph, node = _with_loss(head, loss)
     graph, gradients = differentiate(verify(graph, "attaching the loss"), node, trained)
     return attach_updates(verify(graph, "differentiation"), gradients, optimizer)
 
 
-def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient | RLS) -> Programs:
+def compile_programs(
+    graph: Graph,
+    trained: Sequence[str],
+    loss: Loss,
+    optimizer: Gradient | ClosedForm,
+    calibration: Calibration | None = None,
+) -> Programs:
     """All programs of a device, scheduled and placed in memory."""
     # the learner's arithmetic on parameters is that of floats: they come first, integers behind them
     trained = sorted(trained, key=lambda name: graph.tensor(name).dtype != "float32")
     backbone, head = split(graph, trained)
-    step, state = training_step(head, trained, loss, optimizer)
+    begin: tuple[KernelCall, ...] = ()
+    constants: tuple[Tensor, ...] = ()
+    if isinstance(optimizer, ClosedForm):
+        samples = None if calibration is None else partial(samples_at, graph, calibration)
+        closed = attach_closed_form(*_with_loss(head, loss), tuple(trained), optimizer, samples)
+        step, state, begin, constants = closed.graph, closed.state, closed.begin, closed.constants
+    else:
+        step, state = training_step(head, trained, loss, optimizer)
     training = placed(step, "attaching the optimiser")
     backbone = _unlearnt_removed(backbone)
     return Programs(
@@ -187,6 +212,8 @@ def compile_programs(graph: Graph, trained: Sequence[str], loss: Loss, optimizer
         cut=tuple(graph.tensor(name) for name in head.inputs),
         trained=tuple(graph.tensor(name) for name in trained),
         state=tuple(step.tensor(name) for name in state),
+        begin=begin,
+        constants=constants,
     )
 
 

@@ -17,7 +17,7 @@ def _shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...
 
 
 def _reference(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
-    weight, bias, packed, x, _, dy = inputs
+    weight, bias, packed, x, dy = inputs
     size = x.size + 1
     covariance = np.zeros((size, size), packed.dtype)
     covariance[np.tril_indices(size)] = packed

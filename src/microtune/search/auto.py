@@ -38,6 +38,7 @@ def plan(
     precision: str = "float32",
     budget: Budget | None = None,
     inputs: Sequence[Input] | None = None,
+    calibration: Any = None,
 ) -> Plan:
     """Decide what learns and how, and lay out all memory.
 
@@ -48,6 +49,9 @@ def plan(
     precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
     weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
     are float32). In a float graph both are the same.
+
+    calibration: samples of the factory's data, inputs ``x`` (n, *input shape) as the graph takes them or ``(x, y)``
+    with class indices (n,) or targets (n, outputs), for what is measured on them at build time.
 
     Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
     plan exceeds ``budget``.
@@ -62,4 +66,4 @@ def plan(
         ).best  # fmt: skip
         learn, precision, optimizer = found.scheme, found.precision, found.optimizer
         budget = budget or limits
-    return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs)
+    return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs, calibration)

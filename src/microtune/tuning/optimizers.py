@@ -1,4 +1,4 @@
-"""Optimisers for tiny batches, as PyTorch defines them, and closed-form heads."""
+"""Optimisers for tiny batches, as PyTorch defines them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from microtune.errors import PlanError
 
 
-def _check(owner: object, **conditions: bool) -> None:
+def check(owner: object, **conditions: bool) -> None:
+    """Raises PlanError naming the first condition, by its name, that does not hold."""
     for text, holds in conditions.items():
         if not holds:
             raise PlanError(f"{owner}: {text.replace('_', ' ')}")
@@ -24,7 +25,7 @@ class SGD:
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             momentum_must_be_in_0_to_1=0 <= self.momentum < 1,
@@ -53,7 +54,7 @@ class RMSProp:
     rule = "rmsprop"
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             smoothing_must_be_in_0_to_1=0 <= self.smoothing < 1,
@@ -80,7 +81,7 @@ class Adam:
     rule = "adam"
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self,
             lr_must_be_above_0_and_finite=0 < self.lr < float("inf"),
             betas_must_be_in_0_to_1=0 <= self.beta1 < 1 and 0 <= self.beta2 < 1,
@@ -92,32 +93,6 @@ class Adam:
     @property
     def constants(self) -> Mapping[str, float]:
         return {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon, "clip": self.clip}
-
-
-@dataclass(frozen=True)
-class RLS:
-    """Recursive least squares on the last dense layer, with forgetting (Plackett 1950; Haykin, ch. 10).
-
-    ``forgetting`` below 1 lets old samples fade; ``prior`` is the variance each weight may have moved from
-    the base before anything is seen. Squared error only; each sample is learnt once.
-    """
-
-    forgetting: float = 1.0
-    prior: float = 1.0
-    lr = 0.0
-    decay = 0.0
-    rule = "rls"
-
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            forgetting_must_be_in_0_to_1=0 < self.forgetting <= 1,
-            prior_must_be_above_0=self.prior > 0,
-        )
-
-    @property
-    def constants(self) -> Mapping[str, float]:
-        return {"forgetting": self.forgetting, "prior": self.prior}
 
 
 Gradient = SGD | RMSProp | Adam

@@ -97,33 +97,3 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
         result.name, {**result.tensors}, result.nodes, (*graph.inputs, *scalars, *noise, *memory), graph.outputs
     )
     return result, tuple(memory)
-
-
-def attach_least_squares(
-    graph: Graph, trained: tuple[str, ...], loss: Node, forgetting: float, prior: float
-) -> tuple[Graph, tuple[str, ...]]:
-    """Recursive least squares on the last dense layer instead of a gradient step; see ``runtime/mt_kernels_rls.h``."""
-    head = next((node for node in reversed(graph.nodes) if node.op == "dense"), None)
-    if head is None or loss.op != "mse" or tuple(head.inputs[1:]) != trained or head.output != loss.inputs[0]:
-        raise PlanError(
-            "RLS learns the last dense layer on squared error, weights and biases in float32: use it with "
-            "learn=Head(1), loss='mse' and precision='float32'"
-        )
-    outputs, inputs = graph.tensor(head.inputs[1]).shape
-    size = (inputs + 1) * (inputs + 2) // 2
-    covariance, gain = graph.fresh_name("covariance"), graph.fresh_name("gain")
-    new = tuple(graph.fresh_name(f"{name}.next") for name in (*trained, covariance))
-    tensors = [
-        Tensor(covariance, (size,)),
-        Tensor(gain, (inputs + 1,)),
-        Tensor(new[0], (outputs, inputs)),
-        Tensor(new[1], (outputs,)),
-        Tensor(new[2], (size,)),
-    ]
-    node = Node(
-        "rls", "head.update", (*trained, covariance, head.inputs[0], loss.inputs[0], loss.outputs[1]),
-        (*new, gain), {"forgetting": float(np.float32(forgetting)), "prior": prior},
-        dict(zip(new, (*trained, covariance), strict=True)),
-    )  # fmt: skip
-    result = graph.with_nodes([*graph.nodes, node], tensors)
-    return Graph(result.name, result.tensors, result.nodes, (*graph.inputs, covariance), graph.outputs), (covariance,)

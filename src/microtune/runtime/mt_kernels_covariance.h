@@ -1,0 +1,70 @@
+/*
+ * mt_kernels_covariance.h: the covariance of the weights of a dense layer, shared by its recursive updates.
+ *
+ * phi = [x, 1] is what one output is a weighted sum of: `inputs` numbers and the bias, which is last. A covariance is
+ * the packed lower triangle of inputs + 1 rows.
+ */
+#ifndef MT_KERNELS_COVARIANCE_H
+#define MT_KERNELS_COVARIANCE_H
+
+#include "mt_kernels.h"
+
+/* variances above this say nothing, and a sample that has one teaches nothing: keeps products finite */
+#define MT_COVARIANCE_LARGE 1e18f
+
+/* independent weights: a prior variance for the inputs' and one for the bias; `outputs` covariances in a row */
+static inline void mt_covariance_begin(float *covariance, float prior, float bias_prior, uint32_t inputs,
+                                       uint32_t outputs)
+{
+    for (uint32_t o = 0; o < outputs; ++o) {
+        for (uint32_t row = 0; row <= inputs; ++row) {
+            for (uint32_t column = 0; column < row; ++column) {
+                *covariance++ = 0.0f;
+            }
+            *covariance++ = row < inputs ? prior : bias_prior;
+        }
+    }
+}
+
+/* gain (inputs + 1) = P phi; returns phi' P phi, the variance of the output before its noise */
+static inline float mt_covariance_gain(const float *MT_RESTRICT covariance, const float *MT_RESTRICT x,
+                                       float *MT_RESTRICT gain, uint32_t inputs)
+{
+    const float *line = covariance;
+    for (uint32_t row = 0; row <= inputs; ++row) {
+        const float value = row < inputs ? x[row] : 1.0f;
+        gain[row] = mt_dot(line, x, row) + line[row] * value;
+        mt_add_scaled(gain, value, line, row); /* the same numbers above the diagonal */
+        line += row + 1;
+    }
+    return mt_dot(gain, x, inputs) + gain[inputs];
+}
+
+/* whether phi' P phi is sound: rounding may have left none of it, and wild inputs too much */
+static inline int mt_covariance_sound(float variance)
+{
+    return variance > 0.0f && variance < MT_COVARIANCE_LARGE;
+}
+
+/* P -= factor gain gain' */
+static inline void mt_covariance_learn(float *MT_RESTRICT covariance, const float *MT_RESTRICT gain, float factor,
+                                       uint32_t inputs)
+{
+    for (uint32_t row = 0; row <= inputs; ++row) {
+        mt_add_scaled(covariance, -(factor * gain[row]), gain, row + 1);
+        if (covariance[row] < 0.0f) {
+            covariance[row] = 0.0f; /* only rounding can say so */
+        }
+        covariance += row + 1;
+    }
+}
+
+/* weight (inputs) and bias of one output move by step times gain */
+static inline void mt_covariance_step(float *MT_RESTRICT weight, float *MT_RESTRICT bias,
+                                      const float *MT_RESTRICT gain, float step, uint32_t inputs)
+{
+    mt_add_scaled(weight, step, gain, inputs);
+    *bias += step * gain[inputs];
+}
+
+#endif
