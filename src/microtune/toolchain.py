@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,11 +66,13 @@ def compiler(override: str | None = None) -> tuple[str, ...]:
                 f"compiler {parts[0]!r} is not on the PATH; leave it out to use ziglang from pip."
             )
         return parts
-    if util.find_spec("ziglang") is None:
+    found = util.find_spec("ziglang")
+    if found is None or found.origin is None:
         raise ToolchainError(
             "no C compiler: the Python package ziglang is missing. Install it: pip install ziglang"
         )
-    return (sys.executable, "-m", "ziglang", "cc")
+    # the program itself: starting it through Python would cost more than compiling a small file
+    return (str(Path(found.origin).parent / ("zig.exe" if os.name == "nt" else "zig")), "cc")
 
 
 def compile_objects(
@@ -283,7 +284,6 @@ def _compile(
     for source in sources:
         if not source.is_file():
             raise ToolchainError(f"C source {source} does not exist.")
-    headers = _headers(include, sources)
     options = [*flags, *(f"-I{path}" for path in include)]
 
     def compile_one(source: Path) -> Path:
@@ -294,7 +294,7 @@ def _compile(
                 source.name,
                 str(source.parent.absolute()) if "-g" in flags else "",
             ],
-            [source, *headers],
+            [source, *_headers(source, include)],
         )
         return _produce(key, ".o", [*command, *options, "-c", str(source)])
 
@@ -343,18 +343,41 @@ def _key(words: Sequence[str], files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _headers(include: Sequence[Path], sources: Sequence[Path]) -> list[Path]:
-    """Every header a source could include: all of the include directories and of the sources' own
-    directories.
+_INCLUDE = re.compile(rb"^[ \t]*#[ \t]*include\b[ \t]*(.*)", re.MULTILINE)
+_HEADER = re.compile(rb"""["<]([^">]+)[">]""")
+
+
+def _headers(source: Path, include: Sequence[Path]) -> list[Path]:
+    """Every header that a source can reach through its includes, sorted; those of the compiler are left out.
+
+    Neither conditions nor the order of the directories are evaluated: a header too many costs at worst a
+    compilation too many. Where the name of a header is computed, it could be any of the directories.
     """
-    directories = {*include, *(source.parent for source in sources)}
-    return sorted({header for directory in directories for header in directory.glob("*.h")})
+    found: set[Path] = set()
+    waiting = [source]
+    while waiting:
+        file = waiting.pop()
+        directories = (file.parent, *include)
+        for match in _INCLUDE.finditer(file.read_bytes()):
+            written = _HEADER.match(match[1])
+            if written is None:
+                reached = [header for directory in directories for header in directory.glob("*.h")]
+            else:
+                paths = (directory / os.fsdecode(written[1]) for directory in directories)
+                reached = [path for path in paths if path.is_file()]
+            waiting += {*reached} - found
+            found.update(reached)
+    return sorted(found)
+
+
+def _is_zig(command: Sequence[str]) -> bool:
+    return Path(command[0]).stem == "zig"
 
 
 @cache
 def _identity(command: tuple[str, ...]) -> tuple[str, ...]:
     """What tells one compiler from another in the cache's key: its command and version."""
-    if command[1:3] == ("-m", "ziglang"):
+    if _is_zig(command):
         return ("zig cc", metadata.version("ziglang"))
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
     return (*command, version.partition("\n")[0])
@@ -376,5 +399,5 @@ def _explain(command: Sequence[str], output: str) -> str:
         errors = [f"  {line}" for line in output.splitlines()[-_SHOWN_DIAGNOSTICS:]]
     more = len(errors) - _SHOWN_DIAGNOSTICS
     shown = errors[:_SHOWN_DIAGNOSTICS] + ([f"  and {more} more"] if more > 0 else [])
-    name = "zig cc" if "ziglang" in command else command[0]
+    name = "zig cc" if _is_zig(command) else command[0]
     return "\n".join([f"the C compiler ({name}) refused:", *shown])

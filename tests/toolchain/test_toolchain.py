@@ -87,6 +87,38 @@ def test_nothing_is_compiled_twice_and_a_changed_header_is_seen(
     assert ctypes.CDLL(str(compile_library([source], [], tmp_path / "three.so"))).value() == 2
 
 
+def test_only_what_a_source_reaches_makes_it_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of headers, in angle brackets, by a computed name, one that now stands before another; no others."""
+    monkeypatch.setenv("MICROTUNE_CACHE", str(tmp_path / "cache"))
+    near, far = tmp_path / "near", tmp_path / "far"
+    near.mkdir(), far.mkdir()
+    write(far / "inner.h", "#define INNER 1\n")
+    write(far / "outer.h", "#  include <inner.h>\n")
+    write(far / "quoted.h", "#define QUOTED 10\n")
+    plain = write(near / "plain.c", "int plain;\n")
+    deep = write(near / "deep.c", '#include "outer.h"\n#include "quoted.h"\nint deep = INNER + QUOTED;\n')
+    computed = write(near / "computed.c", '#define FILE_NAME "inner.h"\n#include FILE_NAME\nint computed = INNER;\n')
+
+    def objects() -> list[Path]:
+        return compile_objects([plain, deep, computed], [far])
+
+    def changed() -> list[str]:
+        nonlocal before
+        after = objects()
+        pairs, before = zip(("plain", "deep", "computed"), before, after, strict=True), after
+        return [name for name, old, new in pairs if old != new]
+
+    before = objects()
+    write(near / "stranger.txt", "")
+    assert changed() == []
+    write(far / "inner.h", "#define INNER 2\n")
+    assert changed() == ["deep", "computed"]
+    write(far / "unrelated.h", "#define UNRELATED\n")
+    assert changed() == ["computed"]  # its header could be any
+    write(near / "quoted.h", "#define QUOTED 20\n")
+    assert changed() == ["deep", "computed"]
+
+
 @pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7", "cortex-m33"])
 def test_no_fused_multiply_add_even_where_the_core_has_one(tmp_path: Path, name: str) -> None:
     source = write(

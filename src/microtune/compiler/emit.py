@@ -8,6 +8,7 @@ import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,7 @@ def uses(statements: list[Statement], word: str) -> bool:
     return any(re.search(rf"\b{word}\b", statement.code) for statement in statements)
 
 
+@cache
 def environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

@@ -12,7 +12,7 @@ from microtune.compiler.planned import Memory, Plan, Span
 from microtune.compiler.sources import write_sources
 from microtune.package import VERBS
 from microtune.targets.size import image_size
-from microtune.targets.stack import stack_bound
+from microtune.targets.stack import stack_bounds
 
 REFERENCE = "cortex-m4"
 POINTER = 4  # bytes of an address on the 32-bit cores that figures are given for
@@ -22,7 +22,7 @@ def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Pa
     """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
     entries = [f"{name}_{verb}" for verb in VERBS]
     toolchain.compile_image(sources, [include], image, core, keep=entries)
-    return image_size(image).flash, max(stack_bound(image, entry).size for entry in entries)
+    return image_size(image).flash, max(each.size for each in stack_bounds(image, entries).values())
 
 
 def measure(plan: Plan) -> Memory:

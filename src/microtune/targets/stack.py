@@ -29,6 +29,18 @@ def stack_bound(
 ) -> StackBound:
     """The worst stack of a call of ``entry``, in bytes below the stack pointer at the call.
 
+    Arguments and errors: see ``stack_bounds``.
+    """
+    return stack_bounds(image, [entry], candidates)[entry]
+
+
+def stack_bounds(
+    image: Image | str | Path,
+    entries: Sequence[str],
+    candidates: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, StackBound]:
+    """The worst stack of a call of each entry; a function that several of them reach is read once.
+
     ``candidates`` maps a calling function to the names of all functions its indirect calls can reach. Errors:
     direct recursion, a frame of variable size, an indirect call that nothing can answer.
     """
@@ -38,7 +50,7 @@ def stack_bound(
         for caller, names in (candidates or {}).items()
     }
     graph = _CallGraph(loaded, named)
-    return graph.worst(loaded.symbol(entry).address)
+    return {entry: graph.worst(loaded.symbol(entry).address) for entry in entries}
 
 
 def address_taken(image: Image) -> frozenset[int]:
