@@ -78,6 +78,18 @@ MT_REQUIRE(sizeof(mt_bayes_state) == 56, bayes_state_has_no_padding);
 #define MT_BAYES_WORKSPACE(features) \
     ((MT_BAYES_RUN + 2) * (features) + MT_BAYES_TRIANGLE(features) + 2 * MT_BAYES_JUDGED)
 
+/* how far a refit has come; all zero: not begun */
+typedef struct mt_bayes_cursor {
+    uint16_t stage;                    /* 0 sums over samples, 1 elimination, 2 judgement */
+    uint16_t next;                     /* the sample or pivot to go on with */
+    uint16_t estimates;                /* of the noise, so far */
+    uint16_t reserved;
+    float personal, base;              /* losses so far, */
+    float spread, total;               /* squares of their differences, and weights */
+} mt_bayes_cursor;
+
+MT_REQUIRE(sizeof(mt_bayes_cursor) == 24, bayes_cursor_has_no_padding);
+
 /* where everything is: filled by generated code at each call */
 typedef struct mt_bayes {
     const mt_bayes_settings *settings;
@@ -95,19 +107,8 @@ typedef struct mt_bayes {
     /* scratch, not saved */
     float *workspace;       /* (MT_BAYES_WORKSPACE) */
     uint16_t *active;       /* (features): which features are not zero */
+    mt_bayes_cursor *cursor;/* of a refit in slices, for whoever does one; not looked at here */
 } mt_bayes;
-
-/* how far a refit has come; all zero: not begun */
-typedef struct mt_bayes_cursor {
-    uint16_t stage;                    /* 0 sums over samples, 1 elimination, 2 judgement */
-    uint16_t next;                     /* the sample or pivot to go on with */
-    uint16_t estimates;                /* of the noise, so far */
-    uint16_t reserved;
-    float personal, base;              /* losses so far, */
-    float spread, total;               /* squares of their differences, and weights */
-} mt_bayes_cursor;
-
-MT_REQUIRE(sizeof(mt_bayes_cursor) == 24, bayes_cursor_has_no_padding);
 
 /* leave-one-out losses on the newest samples: weighted mean of squared errors, each bounded alike */
 typedef struct mt_bayes_judgement {

@@ -6,9 +6,16 @@ static const mt_bayes *bayes_of(const mt_learner *learner)
     return (const mt_bayes *)learner->own;
 }
 
+/* the learner counts samples where it does for every rule */
+static void tell_count(const mt_learner *learner)
+{
+    learner->person->samples.count = bayes_of(learner)->state->count;
+}
+
 static void bayes_begin(const mt_learner *learner)
 {
     mt_bayes_init(bayes_of(learner));
+    tell_count(learner);
 }
 
 static float bayes_predict(const mt_learner *learner, const float *cut, float *output)
@@ -18,28 +25,52 @@ static float bayes_predict(const mt_learner *learner, const float *cut, float *o
     return variance;
 }
 
-static void bayes_observe(const mt_learner *learner, const float *cut, const float *target)
+static uint32_t bayes_observe(const mt_learner *learner, const float *cut, const float *target)
 {
-    mt_bayes_observe(bayes_of(learner), cut, target[0], 0, 1.0f);
-    learner->state->count = bayes_of(learner)->state->count;
+    const mt_bayes *bayes = bayes_of(learner);
+    const uint32_t jumps = bayes->state->jumps;
+    mt_bayes_observe(bayes, cut, target[0], mt_learner_now(learner), mt_learner_evidence(learner));
+    tell_count(learner);
+    return bayes->state->jumps != jumps;
 }
 
-static void bayes_update(const mt_learner *learner, mt_update *update)
+static int bayes_slice(const mt_learner *learner, mt_update *update)
 {
+    const mt_bayes *bayes = bayes_of(learner);
     mt_bayes_judgement judgement;
-    mt_bayes_refit(bayes_of(learner), &judgement);
-    update->accepted = (uint8_t)bayes_of(learner)->state->standing;
+    if (!learner->work->begun) {
+        MT_ZERO(bayes->cursor, sizeof *bayes->cursor);
+        learner->work->begun = 1;
+    }
+    if (!mt_bayes_refit_slice(bayes, bayes->cursor, &judgement)) {
+        return 0;
+    }
+    update->accepted = (uint8_t)bayes->state->standing;
     update->loss_before = judgement.base;
     update->loss_after = judgement.personal;
     update->steps = 1;
+    return 1;
 }
 
-static void bayes_forget(const mt_learner *learner, uint32_t samples)
+/* d belongs to the samples: what is undone is refitted to those left */
+static void bayes_forget(const mt_learner *learner, uint32_t samples, int undo)
 {
     mt_bayes_judgement judgement;
+    (void)undo;
     mt_bayes_drop_newest(bayes_of(learner), samples);
-    learner->state->count = bayes_of(learner)->state->count;
+    tell_count(learner);
     mt_bayes_refit(bayes_of(learner), &judgement);
 }
 
-const mt_rule mt_bayes_rule = {bayes_begin, bayes_predict, bayes_observe, bayes_update, bayes_forget};
+static uint32_t bayes_since(const mt_learner *learner, uint32_t time)
+{
+    return mt_bayes_since(bayes_of(learner), time);
+}
+
+static void bayes_fade(const mt_learner *learner, float share)
+{
+    mt_bayes_fade(bayes_of(learner), share);
+}
+
+const mt_rule mt_bayes_rule = {bayes_begin, bayes_predict, bayes_observe, bayes_slice,
+                               bayes_forget, bayes_since, bayes_fade};

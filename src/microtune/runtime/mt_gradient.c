@@ -1,73 +1,34 @@
-/* mt_gradient.c: see mt_gradient.h. Sections from low to high: samples, order, training, judgement, the rule. */
+/* mt_gradient.c: see mt_gradient.h. Sections from low to high: order, training, judgement, the rule. */
 #include "mt_gradient.h"
 
 #include "mt_math.h"
-
-/// Samples: a ring, here counted from the oldest ///
-
-static const float *sample_at(const mt_learner *learner, uint32_t index)
-{
-    const mt_model *model = learner->model;
-    const uint32_t buffer = learner->settings->buffer, stride = model->cut + model->targets;
-    const uint32_t slot = (learner->state->next + buffer - learner->state->count + index) % buffer;
-    return learner->samples + slot * stride;
-}
-
-static void keep_sample(const mt_learner *learner, const float *cut, const float *target)
-{
-    const mt_model *model = learner->model;
-    mt_state *state = learner->state;
-    const uint32_t buffer = learner->settings->buffer, stride = model->cut + model->targets;
-    float *sample = learner->samples + state->next * stride;
-    MT_COPY(sample, cut, model->cut * sizeof *cut);
-    MT_COPY(sample + model->cut, target, model->targets * sizeof *target);
-    state->next = (uint16_t)((state->next + 1u) % buffer);
-    if (state->count < buffer) {
-        ++state->count;
-    }
-}
+#include "mt_random.h"
 
 /// Order of the samples: a new permutation each epoch, without memory for it ///
 
-/* xorshift32 (Marsaglia 2003); the state is never zero */
-static uint32_t draw(mt_state *state)
+/* a new one; places beyond the count, up to the mask, are skipped by the caller */
+static void shuffle(mt_work *work, uint32_t count)
 {
-    uint32_t x = state->random;
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-    return state->random = x;
-}
-
-typedef struct permutation {
-    uint32_t mask; /* 2^bits - 1, at least count - 1: places beyond the count are skipped by the caller */
-    uint32_t half; /* half of the bits, at least 1 */
-    uint32_t add, factor;
-} permutation;
-
-static permutation shuffle(mt_state *state, uint32_t count)
-{
-    permutation order;
     uint32_t bits = 0;
     while ((1u << bits) < count) {
         ++bits;
     }
-    order.mask = (1u << bits) - 1u;
-    order.half = bits / 2u + 1u;
-    order.add = draw(state);
-    order.factor = draw(state) | 1u;
-    return order;
+    work->mask = (1u << bits) - 1u;
+    work->half = bits / 2u + 1u;
+    work->add = mt_random_next(&work->random);
+    work->factor = mt_random_next(&work->random) | 1u;
+    work->position = 0;
 }
 
 /* Each step is a bijection of the numbers up to mask: adding, an odd factor, folding high bits into low ones. */
-static uint32_t place(permutation order, uint32_t position)
+static uint32_t place(const mt_work *work, uint32_t position)
 {
-    uint32_t x = (position + order.add) & order.mask;
-    x = (x * order.factor) & order.mask;
-    x ^= x >> order.half;
-    x = (x * 0x9E3779B1u) & order.mask;
-    x ^= x >> order.half;
-    return (x + (order.add >> 16)) & order.mask;
+    uint32_t x = (position + work->add) & work->mask;
+    x = (x * work->factor) & work->mask;
+    x ^= x >> work->half;
+    x = (x * 0x9E3779B1u) & work->mask;
+    x ^= x >> work->half;
+    return (x + (work->add >> 16)) & work->mask;
 }
 
 /// Training the candidate ///
@@ -107,48 +68,73 @@ static void begin_candidate(const mt_learner *learner, int from_base)
     }
 }
 
-/* one step on one sample, then the pull towards the base */
-static void learn_sample(const mt_learner *learner, uint32_t index, mt_update *update)
+/* towards `to` by this share of the way */
+static float pulled(float from, float to, float share)
 {
-    const mt_model *model = learner->model;
-    const float *sample = sample_at(learner, index);
-    const float pull = learner->settings->pull;
-    model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
-    ++update->steps;
-    if (pull > 0.0f) {
-        float *candidate = (float *)learner->candidate;
-        const float *base = (const float *)model->base;
-        for (uint32_t i = 0; i < model->floats; ++i) {
-            candidate[i] += pull * (base[i] - candidate[i]);
-        }
-    }
+    return from + share * (to - from);
 }
 
-/* all epochs over the samples outside one fold; folds = 0: over all samples */
-static void train(const mt_learner *learner, uint32_t folds, uint32_t left_out, mt_update *update)
+/* One step on one sample, then the pulls: towards the base, all alike (L2-SP) or as the factory's samples need each
+ * parameter (elastic weights), and towards what is in use, as what was learnt here needs it. A pull by the penalty
+ * s/2 (p - to)^2 is its proximal step, s / (1 + s) of the way: stable however large s is. */
+static void learn_sample(const mt_learner *learner, uint32_t index)
 {
-    const uint32_t count = learner->state->count;
-    begin_candidate(learner, learner->settings->restart);
-    for (uint32_t epoch = 0; epoch < learner->settings->epochs; ++epoch) {
-        const permutation order = shuffle(learner->state, count);
-        for (uint32_t position = 0; position <= order.mask; ++position) {
-            const uint32_t index = place(order, position);
-            if (index < count && (folds == 0 || index % folds != left_out)) {
-                learn_sample(learner, index, update);
+    const mt_model *model = learner->model;
+    const mt_settings *settings = learner->settings;
+    const float *sample = mt_samples_at(&learner->samples, index);
+    model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
+    ++learner->work->steps;
+    if (settings->pull > 0.0f || model->pulls != NULL || learner->importance != NULL) {
+        float *candidate = (float *)learner->candidate;
+        const float *base = (const float *)model->base, *present = (const float *)learner->parameters;
+        for (uint32_t i = 0; i < model->floats; ++i) {
+            candidate[i] = pulled(candidate[i], base[i], settings->pull);
+            if (model->pulls != NULL) {
+                candidate[i] = pulled(candidate[i], base[i], model->pulls[i]);
+            }
+            if (learner->importance != NULL) {
+                const float strength = settings->memory * learner->importance[i];
+                candidate[i] = pulled(candidate[i], present[i], strength / (1.0f + strength));
             }
         }
     }
 }
 
-/* the newest samples once, in order; restart: all of them */
-static void train_in_order(const mt_learner *learner, mt_update *update)
+/* Does this pass take the sample? The share of passes it takes part in halves with every `recency` newer samples. */
+static int takes_part(const mt_learner *learner, uint32_t index, uint32_t count)
 {
-    const mt_state *state = learner->state;
-    const uint32_t count = state->count;
-    const int restart = learner->settings->restart;
-    begin_candidate(learner, restart);
-    for (uint32_t i = restart || state->fresh > count ? 0u : count - state->fresh; i < count; ++i) {
-        learn_sample(learner, i, update);
+    const float half_life = learner->settings->recency;
+    if (!(half_life > 0.0f) || index < learner->samples.state->kept) {
+        return 1;
+    }
+    const float share = mt_exp(-0.69314718f * ((float)(count - 1u - index) / half_life));
+    return (float)(mt_random_next(&learner->work->random) >> 8) < 16777216.0f * share;
+}
+
+static void begin_training(const mt_learner *learner, int from_base)
+{
+    begin_candidate(learner, from_base);
+    learner->work->epoch = 0;
+    shuffle(learner->work, mt_samples_size(&learner->samples));
+}
+
+/* One step of the epochs over all samples outside a fold (folds = 0: over all); 0: there is none left. */
+static int train(const mt_learner *learner, uint32_t folds, uint32_t left_out)
+{
+    mt_work *work = learner->work;
+    const uint32_t count = mt_samples_size(&learner->samples);
+    for (;;) {
+        while (work->position <= work->mask) {
+            const uint32_t index = place(work, work->position++);
+            if (index < count && (folds == 0 || index % folds != left_out) && takes_part(learner, index, count)) {
+                learn_sample(learner, index);
+                return 1;
+            }
+        }
+        if (++work->epoch >= learner->settings->epochs) {
+            return 0;
+        }
+        shuffle(work, count);
     }
 }
 
@@ -162,17 +148,15 @@ static int all_finite(const float *values, uint32_t size)
     return 1;
 }
 
-/// Judgement: sums over samples that were not trained on ///
+/// Judgement: on samples that were not trained on ///
 
 /* more than any loss or error that matters; keeps sums finite */
 #define MT_GRADIENT_LARGE 1e30f
 /* samples a sequential rule is judged on: the newest */
 #define MT_GRADIENT_JUDGED 32u
-
-typedef struct score {
-    float faults; /* each sample counts between 0, right, and 1 */
-    float loss;
-} score;
+/* elastic weights: samples looked at in one update, and those that the running mean of squared gradients is over */
+#define MT_GRADIENT_REMEMBERED 8u
+#define MT_GRADIENT_MEMORY 32.0f
 
 /* not above LARGE; NaN counts as LARGE */
 static float bounded(float value)
@@ -216,58 +200,62 @@ static float fault_of(const mt_learner *learner, const float *output, const floa
     return square / (square + (tolerance > 1e-30f ? tolerance : 1e-30f));
 }
 
-static void measure(const mt_learner *learner, uint32_t index, const void *parameters, score *sum)
+static void measure(const mt_learner *learner, uint32_t index, const void *parameters, mt_score *sum)
 {
     const mt_model *model = learner->model;
-    const float *sample = sample_at(learner, index), *target = sample + model->cut;
+    const float *sample = mt_samples_at(&learner->samples, index), *target = sample + model->cut;
     model->head(sample, parameters, learner->output, learner->arena);
     sum->faults += fault_of(learner, learner->output, target);
     sum->loss += bounded(model->loss(learner->output, target));
 }
 
-/* cross-validation: each sample is measured by a candidate trained without its fold */
-static uint32_t judge_folds(const mt_learner *learner, score *candidate, score *base, mt_update *update)
+/*
+ * The candidate, which has not seen this sample, against the base. Those since the last accepted update the
+ * parameters in use have not seen either: there the candidate is held against them too.
+ */
+static void judge(const mt_learner *learner, uint32_t index)
 {
-    const uint32_t count = learner->state->count;
-    uint32_t folds = learner->settings->folds;
-    folds = count < 2u * folds ? count : folds;
-    for (uint32_t fold = 0; fold < folds; ++fold) {
-        train(learner, folds, fold, update);
-        for (uint32_t i = fold; i < count; i += folds) {
-            measure(learner, i, learner->candidate, candidate);
-            measure(learner, i, learner->model->base, base);
-        }
+    mt_work *work = learner->work;
+    const mt_score before = work->candidate;
+    measure(learner, index, learner->candidate, &work->candidate);
+    measure(learner, index, learner->model->base, &work->base);
+    ++work->measured;
+    if (index + learner->person->since >= mt_samples_size(&learner->samples)) {
+        work->newest.faults += work->candidate.faults - before.faults;
+        measure(learner, index, learner->parameters, &work->present);
     }
-    return count;
 }
 
-/* Progressive validation (Blum, Kalai and Langford 1999): begun at the base, each of the newest samples is
- * measured before it is learnt. */
-static uint32_t judge_in_order(const mt_learner *learner, score *candidate, score *base, mt_update *update)
+/* cross-validation folds: one per sample while there are fewer than two samples per fold */
+static uint32_t folds_of(const mt_learner *learner)
 {
-    const uint32_t count = learner->state->count;
-    const uint32_t first = count > MT_GRADIENT_JUDGED ? count - MT_GRADIENT_JUDGED : 0u;
-    begin_candidate(learner, 1);
-    for (uint32_t i = first; i < count; ++i) {
-        measure(learner, i, learner->candidate, candidate);
-        measure(learner, i, learner->model->base, base);
-        learn_sample(learner, i, update);
-    }
-    return count - first;
+    const uint32_t count = mt_samples_size(&learner->samples), folds = learner->settings->folds;
+    return count < 2u * folds ? count : folds;
 }
 
-/* Does the base model answer the samples of the buffer better than the parameters in use, which learnt them? */
-static int base_is_better(const mt_learner *learner)
+/* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
+static int is_better(const mt_learner *learner)
 {
-    score present = {0.0f, 0.0f}, base = {0.0f, 0.0f};
-    for (uint32_t i = 0; i < learner->state->count; ++i) {
-        measure(learner, i, learner->parameters, &present);
-        measure(learner, i, learner->model->base, &base);
+    const mt_work *work = learner->work;
+    if (learner->settings->folds == 0) {
+        return 1;
     }
-    return base.faults < present.faults;
+    const float gain = learner->model->task != MT_REGRESSION ? 1.0f : 0.0f;
+    return work->candidate.faults + gain <= work->base.faults && work->newest.faults <= work->present.faults;
 }
 
 /// The rule ///
+
+/* what the slices of an update do, in this order; not judged, it begins with TRAIN */
+enum {
+    FOLD = 0,    /* a step on the samples outside a fold */
+    LEFT_OUT,    /* one sample of the fold is judged */
+    IN_ORDER,    /* sequential: one of the newest samples is judged, then learnt (progressive validation: Blum,
+                  * Kalai and Langford 1999) */
+    TRAIN,       /* a step on all samples */
+    TRAIN_NEW,   /* sequential: a step on the next of the samples not yet learnt */
+    COMPARE      /* dropped: one sample is answered by the parameters in use and by the base */
+};
 
 static void gradient_begin(const mt_learner *learner)
 {
@@ -275,64 +263,252 @@ static void gradient_begin(const mt_learner *learner)
     put_parameters(learner, learner->parameters, model->base);
     put_parameters(learner, learner->previous, model->base);
     begin_optimizer(model, learner->optimizer);
-    MT_ZERO(learner->samples,
-            learner->settings->buffer * (model->cut + model->targets) * sizeof(float));
-    learner->state->count = learner->state->next = 0;
+    if (learner->importance != NULL) {
+        MT_ZERO(learner->importance, model->floats * sizeof(float));
+    }
+    mt_samples_clear(&learner->samples);
+    if (learner->change.state != NULL) {
+        mt_change_begin(&learner->change);
+    }
 }
 
 static float gradient_predict(const mt_learner *learner, const float *cut, float *output)
 {
     learner->model->head(cut, learner->parameters, output, learner->arena);
-    return learner->state->error;
+    return learner->person->error;
+}
+
+static uint32_t gradient_observe(const mt_learner *learner, const float *cut, const float *target)
+{
+    mt_samples_add(&learner->samples, cut, target, mt_learner_now(learner));
+    if (learner->change.state == NULL) {
+        return 0;
+    }
+    const uint32_t run = mt_change_observe(&learner->change, &learner->samples, mt_learner_evidence(learner));
+    if (run == 0) {
+        return 0;
+    }
+    mt_change_forget(&learner->change, &learner->samples, run);
+    if (learner->importance != NULL) {
+        MT_ZERO(learner->importance, learner->model->floats * sizeof(float)); /* it held on to what is over */
+    }
+    return run;
+}
+
+/* the newest samples once, in order; restart: all of them */
+static void begin_in_order(const mt_learner *learner)
+{
+    const uint32_t count = mt_samples_size(&learner->samples), fresh = learner->person->fresh;
+    begin_candidate(learner, learner->settings->restart);
+    learner->work->position = learner->settings->restart || fresh > count ? 0u : count - fresh;
+    learner->work->phase = TRAIN_NEW;
+}
+
+static void begin_final(const mt_learner *learner)
+{
+    if (learner->settings->sequential) {
+        begin_in_order(learner);
+    } else {
+        begin_training(learner, learner->settings->restart);
+        learner->work->phase = TRAIN;
+    }
+}
+
+static void begin_work(const mt_learner *learner)
+{
+    mt_work *work = learner->work;
+    const uint32_t count = mt_samples_size(&learner->samples);
+    const uint16_t set = work->set;
+    MT_ZERO(work, sizeof *work);
+    work->begun = 1;
+    work->set = set;
+    work->random = learner->person->random;
+    if (learner->settings->folds == 0) {
+        begin_final(learner);
+    } else if (learner->settings->sequential) {
+        work->phase = IN_ORDER;
+        work->position = count > MT_GRADIENT_JUDGED ? count - MT_GRADIENT_JUDGED : 0u;
+        begin_candidate(learner, 1);
+    } else {
+        work->phase = FOLD;
+        begin_training(learner, learner->settings->restart);
+    }
 }
 
 /*
- * The candidate is taken when it answers at least one of the samples left out right that the base model does not, net
- * (classification), or its faults on them are no more than the base model's (regression). If not, the parameters stay, unless the base answers the buffer better than they do: then the base is taken
- * back. Learning in place there is nothing else to return to.
+ * Fisher information of the newest samples, which this update was the first to learn: running means of the squared
+ * gradients, each read off one step from the parameters just taken. The candidate is free by now.
  */
-static void gradient_update(const mt_learner *learner, mt_update *update)
+static void remember(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
-    score candidate = {0.0f, 0.0f}, base = {0.0f, 0.0f};
-    const int sequential = learner->settings->sequential, judged = learner->settings->folds != 0;
-    if (judged) {
-        const uint32_t measured = (sequential ? judge_in_order : judge_folds)(learner, &candidate, &base, update);
-        update->loss_before = base.loss / (float)measured;
-        update->loss_after = candidate.loss / (float)measured;
-    }
-    if (sequential) {
-        train_in_order(learner, update);
-    } else {
-        train(learner, 0, 0, update);
-    }
-    /* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
-    const float gain = judged && model->task != MT_REGRESSION ? 1.0f : 0.0f;
-    if (candidate.faults + gain <= base.faults && all_finite((const float *)learner->candidate, model->floats) &&
-        all_finite(learner->candidate_optimizer, model->optimizer)) {
-        put_parameters(learner, learner->previous, learner->parameters);
-        put_parameters(learner, learner->parameters, learner->candidate);
-        put_optimizer(learner, learner->optimizer, learner->candidate_optimizer);
-        update->accepted = 1;
-    } else if (learner->previous == NULL || (judged && base_is_better(learner))) {
-        put_parameters(learner, learner->parameters, model->base);
-        put_parameters(learner, learner->previous, model->base);
-        begin_optimizer(model, learner->optimizer);
+    const uint32_t count = mt_samples_size(&learner->samples), fresh = learner->person->fresh;
+    const uint32_t looked_at = fresh < MT_GRADIENT_REMEMBERED ? fresh : MT_GRADIENT_REMEMBERED;
+    const float *present = (const float *)learner->parameters, *stepped = (const float *)learner->candidate;
+    for (uint32_t index = count > looked_at ? count - looked_at : 0u; index < count; ++index) {
+        const float *sample = mt_samples_at(&learner->samples, index);
+        put_parameters(learner, learner->candidate, learner->parameters);
+        begin_optimizer(model, learner->candidate_optimizer);
+        model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
+        for (uint32_t i = 0; i < model->floats; ++i) {
+            const float gradient = mt_clamp((present[i] - stepped[i]) / learner->settings->rate, -1e6f, 1e6f);
+            learner->importance[i] += (gradient * gradient - learner->importance[i]) / MT_GRADIENT_MEMORY;
+        }
     }
 }
 
-static void gradient_forget(const mt_learner *learner, uint32_t samples)
+/* after the last step: the candidate is taken as a whole, or not at all */
+static int take(const mt_learner *learner)
 {
-    mt_state *state = learner->state;
-    const uint32_t buffer = learner->settings->buffer;
-    const uint32_t dropped = samples < state->count ? samples : state->count;
-    state->next = (uint16_t)((state->next + buffer - dropped) % buffer);
-    state->count = (uint16_t)(state->count - dropped);
-    put_parameters(learner, learner->parameters,
-                   learner->previous != NULL ? learner->previous : learner->model->base);
-    /* the optimiser's state belonged to what is undone */
-    begin_optimizer(learner->model, learner->optimizer);
+    const mt_model *model = learner->model;
+    const int sound = all_finite((const float *)learner->candidate, model->floats) &&
+                      all_finite(learner->candidate_optimizer, model->optimizer);
+    if (!sound || !is_better(learner)) {
+        return 0;
+    }
+    put_parameters(learner, learner->previous, learner->parameters);
+    put_parameters(learner, learner->parameters, learner->candidate);
+    put_optimizer(learner, learner->optimizer, learner->candidate_optimizer);
+    if (learner->importance != NULL) {
+        remember(learner);
+    }
+    return 1;
 }
 
-const mt_rule mt_gradient_rule = {gradient_begin, gradient_predict, keep_sample, gradient_update,
-                                  gradient_forget};
+static void back_to_base(const mt_learner *learner)
+{
+    const mt_model *model = learner->model;
+    put_parameters(learner, learner->parameters, model->base);
+    put_parameters(learner, learner->previous, model->base);
+    begin_optimizer(model, learner->optimizer);
+}
+
+static int finished(const mt_learner *learner, mt_update *update, int accepted)
+{
+    const mt_work *work = learner->work;
+    const float measured = work->measured != 0 ? (float)work->measured : 1.0f;
+    learner->person->random = work->random;
+    update->accepted = (uint8_t)accepted;
+    update->loss_before = work->base.loss / measured;
+    update->loss_after = work->candidate.loss / measured;
+    update->steps = work->steps;
+    return 1;
+}
+
+/* the last step is done: take it, or see what to go on with */
+static int end_training(const mt_learner *learner, mt_update *update)
+{
+    mt_work *work = learner->work;
+    if (take(learner)) {
+        return finished(learner, update, 1);
+    }
+    if (learner->previous == NULL) {
+        back_to_base(learner); /* learnt in place, and not finite: there is nothing else to return to */
+        return finished(learner, update, 0);
+    }
+    if (learner->settings->folds == 0) {
+        return finished(learner, update, 0);
+    }
+    work->phase = COMPARE;
+    work->position = 0;
+    MT_ZERO(&work->newest, sizeof work->newest);
+    MT_ZERO(&work->present, sizeof work->present);
+    return 0;
+}
+
+/* The parameters stay, unless the base answers the samples better than they do, which learnt them. */
+static int compare(const mt_learner *learner, mt_update *update)
+{
+    mt_work *work = learner->work;
+    if (work->position < mt_samples_size(&learner->samples)) {
+        measure(learner, work->position, learner->parameters, &work->present);
+        measure(learner, work->position++, learner->model->base, &work->newest);
+        return 0;
+    }
+    if (work->newest.faults < work->present.faults) {
+        back_to_base(learner);
+    }
+    return finished(learner, update, 0);
+}
+
+/* One step, or one sample judged, at most. (With elastic weights the last slice takes a few steps more.) */
+static int gradient_slice(const mt_learner *learner, mt_update *update)
+{
+    mt_work *work = learner->work;
+    const uint32_t count = mt_samples_size(&learner->samples);
+    if (!work->begun) {
+        begin_work(learner);
+    }
+    switch (work->phase) {
+    case FOLD:
+        if (!train(learner, folds_of(learner), work->fold)) {
+            work->phase = LEFT_OUT;
+            work->position = work->fold;
+        }
+        return 0;
+    case LEFT_OUT:
+        if (work->position < count) {
+            judge(learner, work->position);
+            work->position += folds_of(learner);
+        } else if (++work->fold < folds_of(learner)) {
+            work->phase = FOLD;
+            begin_training(learner, learner->settings->restart);
+        } else {
+            begin_final(learner);
+        }
+        return 0;
+    case IN_ORDER:
+        if (work->position < count) {
+            judge(learner, work->position);
+            learn_sample(learner, work->position++);
+        } else {
+            begin_final(learner);
+        }
+        return 0;
+    case TRAIN:
+        return train(learner, 0, 0) ? 0 : end_training(learner, update);
+    case TRAIN_NEW:
+        if (work->position < count) {
+            learn_sample(learner, work->position++);
+            return 0;
+        }
+        return end_training(learner, update);
+    default:
+        return compare(learner, update);
+    }
+}
+
+static void gradient_forget(const mt_learner *learner, uint32_t samples, int undo)
+{
+    mt_samples_drop_newest(&learner->samples, samples);
+    if (undo && learner->previous != NULL) {
+        put_parameters(learner, learner->parameters, learner->previous);
+        /* the optimiser's state belonged to what is undone */
+        begin_optimizer(learner->model, learner->optimizer);
+    } else {
+        back_to_base(learner);
+    }
+    if (learner->importance != NULL) {
+        MT_ZERO(learner->importance, learner->model->floats * sizeof(float));
+    }
+    if (learner->change.state != NULL) {
+        mt_change_begin(&learner->change);
+    }
+}
+
+static uint32_t gradient_since(const mt_learner *learner, uint32_t time)
+{
+    return mt_samples_since(&learner->samples, time);
+}
+
+static void gradient_fade(const mt_learner *learner, float share)
+{
+    float *parameters = (float *)learner->parameters;
+    const float *base = (const float *)learner->model->base;
+    for (uint32_t i = 0; i < learner->model->floats; ++i) {
+        parameters[i] = pulled(parameters[i], base[i], share);
+    }
+}
+
+const mt_rule mt_gradient_rule = {gradient_begin, gradient_predict, gradient_observe, gradient_slice,
+                                  gradient_forget, gradient_since, gradient_fade};

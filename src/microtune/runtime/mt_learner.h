@@ -8,9 +8,13 @@
 #ifndef MT_LEARNER_H
 #define MT_LEARNER_H
 
+#include "mt_change.h"
+#include "mt_log.h"
 #include "mt_platform.h"
 #include "mt_port.h"
+#include "mt_samples.h"
 #include "mt_status.h"
+#include "mt_store.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,10 +30,12 @@ typedef enum mt_task {
 
 /* How observations become parameters, defined below: mt_gradient_rule of mt_gradient.h, or another one. */
 typedef struct mt_rule mt_rule;
+typedef struct mt_learner mt_learner;
 
 typedef struct mt_model {
     const mt_rule *rule;
-    uint32_t identity;   /* of this build; a saved state of another build is refused */
+    uint32_t identity;   /* of this build; a saved state of another build is not read as it is */
+    uint32_t structure;  /* of what learns: builds in which it is equal can take over each other's parameters */
     mt_task task;
     uint32_t inputs;     /* floats of one input; 0: the input is of another type, and any bits are valid */
     uint32_t cut;        /* 4-byte words kept of an input: the activations where training starts */
@@ -38,7 +44,12 @@ typedef struct mt_model {
     uint32_t parameters; /* 4-byte words that learn */
     uint32_t floats;     /* so many of them, the first, are floats; behind them are integers */
     uint32_t optimizer;  /* 4-byte words of optimiser state */
+    uint16_t profiles;   /* people, at least 1 */
+    uint16_t contexts;   /* parts of a day, say, in which what is learnt is kept apart; at least 1 */
+    /* bytes of the saved state: where the first person is, the size of one, where in one the parameters are */
+    uint32_t people_at, person_bytes, parameters_at;
     const void *base;    /* the factory's parameters */
+    const float *pulls;  /* (floats): after each step, p += pull (base - p): elastic weights; NULL: none */
     const float *low, *high; /* allowed range of each input, or NULL */
     const float *target_low, *target_high; /* regression: allowed range of each target, or NULL */
     /* the frozen part, once a prediction: input -> cut */
@@ -51,18 +62,37 @@ typedef struct mt_model {
     float (*step)(const float *cut, const float *target, void *parameters, float *optimizer, float *arena);
     /* optimiser state before the first step; NULL when it is all zero */
     void (*begin)(float *optimizer);
+    /* points the learner to the parts of one person in one context, numbered profile * contexts + context */
+    void (*person)(mt_learner *learner, uint32_t set);
+    /* NULL in a build that does without: */
+    /* the context that an input belongs to, below `contexts` */
+    uint32_t (*context)(const void *input);
+    /* whose input is this? Returns the profile; `chosen` is the one somebody chose, or MT_RECOGNISE */
+    uint32_t (*recognise)(const mt_learner *learner, const void *input, uint32_t chosen);
+    /* flags of mt_sensors.h: what is wrong with the sensors; with NULL as input: the number of inputs flagged */
+    uint32_t (*suspect)(const mt_learner *learner, const void *input);
+    /* sensors and recognised contexts as they left the factory */
+    void (*begin_shared)(const mt_learner *learner);
+    /* appends to the metrics log if it is due; detail as with mt_log_kind */
+    void (*log)(const mt_learner *learner, mt_log_kind kind, uint32_t detail);
+    /* makes this build's state, begun from the base, out of one of another build */
+    mt_migrate migrate;
 } mt_model;
 
 typedef struct mt_settings {
-    uint16_t buffer;   /* samples kept; the oldest makes room */
     uint16_t every;    /* new samples that cause an update */
-    uint16_t epochs;   /* passes over the buffer in an update */
-    uint16_t folds;    /* judgement: cross-validation folds over the buffer (one per sample while it holds fewer
+    uint16_t epochs;   /* passes over the samples in an update */
+    uint16_t folds;    /* judgement: cross-validation folds over the samples (one per sample while there are fewer
                         * than two samples per fold); 0 takes every update unjudged */
+    uint16_t slice;    /* slices of work done in one call of idle; 0: until the update is finished */
     uint8_t restart;   /* 1: every update starts from the base; 0: from the present parameters */
-    uint8_t sequential;/* 1: each new sample is learnt once, in order (recursive least squares); `folds` above 0
+    uint8_t sequential;/* 1: each new sample is learnt once, in order (closed-form heads); `folds` above 0
                         * then means: judged on samples predicted before they are learnt */
     float pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
+    float rate;        /* learning rate of the first step; 0: the rule has none */
+    float memory;      /* strength of the elastic weights learnt on the device, times the rate; 0: none */
+    float recency;     /* half-life of a sample's share in training, in samples; 0: all count alike */
+    float disuse;      /* half-life of what was learnt while nobody uses the device, in seconds; 0: it stays */
     float tolerance;   /* regression: an absolute error up to this counts as right */
     float threshold;   /* confidence below which the safe default is given and the person is asked */
     const float *fallback; /* the safe default (outputs: values or probabilities), or NULL: the base model's
@@ -82,78 +112,146 @@ typedef struct mt_metrics {
     uint32_t forgets, resets;
     uint32_t saves;           /* states written to storage */
     uint32_t recoveries;      /* starts that found no whole state */
+    uint32_t suspect;         /* observations not learnt, as a sensor was not believed */
+    uint32_t changes;         /* changes of habits found */
     float mean_error;         /* of the model's own answers to all observations: absolute error (mean over the
                                * outputs), or share of wrong answers */
 } mt_metrics;
 
 /// The state that survives power loss: fixed-width fields, no pointers, the same bytes on every target ///
 
+enum {
+    MT_STATE_VERSION = 1,
+    MT_RECOGNISE = 0xFFFF  /* as a profile: the one whose contexts these are */
+};
+
+/* The device; what its people have in common. The first ten fields describe the state to whoever reads it without
+ * its build (microtune inspect, mt_migration.h); they never change in a build. */
 typedef struct mt_state {
+    uint16_t version;         /* MT_STATE_VERSION */
+    uint16_t profiles, contexts;
+    uint16_t reserved;
+    uint32_t people_at, person_bytes, parameters_at, parameters, structure;
+    uint16_t profile;         /* the one chosen, or MT_RECOGNISE */
+    uint16_t last;            /* the profile of the last prediction */
+    uint32_t teaching;        /* observations left of the learning mode */
+    mt_metrics metrics;
+} mt_state;
+
+/* One person in one context. */
+typedef struct mt_person {
     uint32_t random;          /* generator of sample orders */
-    uint16_t count, next;     /* samples in the buffer; where the next one goes */
+    mt_samples_state samples;
     uint16_t fresh;           /* samples since the last update */
     uint16_t undo;            /* samples that `forget` would drop: those the last accepted update was the first
                                * to learn from, and those since */
     uint16_t since;           /* of these, samples since the last accepted update */
-    uint16_t reserved;
+    uint16_t eager;           /* 1: learn from the next sample on, whatever `every` says */
     uint32_t uses;            /* observations since the factory or the last reset */
     uint32_t hits;            /* the model's own right answers to the last 32 observations, newest in bit 0 */
     uint32_t recent;          /* how many of those bits are in use, 0 to 32 */
+    uint32_t seen;            /* the port's clock at the last prediction; 0: never */
+    uint16_t returned;        /* observations left of the first ones after a long absence */
+    uint16_t reserved;
     float confidence;         /* running mean of the last predictions' confidence */
     float error;              /* regression: running mean square error of predictions made before learning; it
                                * starts at tolerance^2, and no error counts as more than 10 tolerances */
-    mt_metrics metrics;
-} mt_state;
+} mt_person;
+
+/// An update under way: lost with the power, done again from the saved state ///
+
+/* sums over samples that were not trained on */
+typedef struct mt_score {
+    float faults; /* each sample counts between 0, right, and 1 */
+    float loss;
+} mt_score;
+
+typedef struct mt_work {
+    uint8_t begun;            /* 0: there is none */
+    uint8_t phase;            /* the rule's own, and so on with what follows */
+    uint16_t set;             /* whose */
+    uint32_t random;          /* the generator; the person's advances only when the update is finished */
+    uint32_t fold, epoch, position, measured, steps;
+    uint32_t mask, half, add, factor; /* the order of the epoch */
+    mt_score candidate, base; /* over all samples measured */
+    mt_score newest, present; /* candidate and parameters in use, over those samples that neither learnt */
+} mt_work;
 
 /// Where a device's RAM is: filled by generated code at each call ///
 
-typedef struct mt_learner {
+struct mt_learner {
     const mt_model *model;
     const mt_settings *settings;
-    const mt_port *port;      /* NULL: no storage */
-    /* saved: `saved_bytes` bytes from `state` on hold all of these, in this order */
+    const mt_port *port;      /* NULL: no storage, no clock */
+    void *device;             /* the generated struct */
+    /* saved: `saved_bytes` bytes from `state` on hold all of these */
     mt_state *state;
+    uint32_t saved_bytes;
+    /* of one person in one context, filled by model->person */
+    mt_person *person;
     void *parameters;         /* (parameters) in use */
     void *previous;           /* (parameters) before the last accepted update; NULL: learnt in place */
     float *optimizer;         /* (optimizer) */
-    float *samples;           /* (buffer, cut + targets) */
-    uint32_t saved_bytes;
-    const void *own;          /* what the rule needs besides, or NULL; what it saves lies within saved_bytes */
+    float *importance;        /* (floats) Fisher information of what was learnt here; NULL without */
+    mt_samples samples;       /* `words` NULL: the rule keeps its own */
+    mt_change change;         /* `state` NULL: changes of habits are not looked for, or the rule does it */
+    uint16_t set;
+    void *own;                /* what the rule needs besides, or NULL; what it saves lies within saved_bytes */
     /* scratch, not saved */
     uint32_t *sequence;       /* number of the newest saved state */
-    uint8_t *pending;         /* 1: a prediction waits for its observation */
+    uint8_t *pending;         /* (4): [0] 1: a prediction waits for its observation; [1] its set; [2] flags of its
+                               * sensors */
     float *pending_cut;       /* (cut) */
     float *pending_output;    /* (outputs): what was suggested, values or probabilities */
+    mt_work *work;
     void *candidate;          /* (parameters) the update under way; learnt in place: `parameters` */
     float *candidate_optimizer; /* (optimizer); learnt in place: `optimizer` */
     float *output;            /* (outputs) */
     float *arena;
-} mt_learner;
+    mt_log_head *records;     /* where the metrics log ends; NULL without one */
+};
 
 typedef struct mt_prediction {
     float confidence;  /* 0 to 1: how likely the value is right (regression: within the tolerance) */
     uint8_t fallback;  /* 1: the safe default is given; ask the person */
+    uint8_t suspect;   /* flags of mt_sensors.h: a sensor is not believed, and what is observed is not learnt */
     uint16_t best;     /* multiclass: the most probable class */
+    uint16_t profile;  /* whose prediction it is */
 } mt_prediction;
 
 typedef struct mt_update {
-    uint8_t ran;       /* 0: there was no cause to learn; the rest is then zero */
-    uint8_t accepted;  /* 0: judged worse than the base and rolled back */
+    uint8_t ran;       /* 1: an update was finished; 0: the rest but `more` is zero */
+    uint8_t accepted;  /* 0: judged worse than the base, or than what is in use, and rolled back */
+    uint8_t more;      /* 1: there is more to learn: call again when there is time and power */
     float loss_before; /* mean held-out loss of the base model; 0 when unjudged */
     float loss_after;  /* mean held-out loss of the candidate; 0 when unjudged */
     uint32_t steps;    /* optimiser steps taken */
 } mt_update;
 
-/* getting to know you */
+typedef enum mt_stage {
+    MT_STRANGER = 0,   /* nothing observed yet: the base predicts */
+    MT_GETTING_TO_KNOW = 1,
+    MT_ACQUAINTED = 2  /* at least 8 of 10 of the last 32 uses were answered right, or of as many as there were,
+                        * 10 at least */
+} mt_stage;
+
+/* getting to know you: of the person and context of the last prediction */
 typedef struct mt_report {
     float learnt;      /* 0 to 1: share of the last 32 uses answered right, uses not yet made count as wrong */
     float sure;        /* 0 to 1: running mean confidence */
     uint32_t uses;     /* observations since the factory or the last reset */
-    uint16_t samples;  /* in the buffer */
+    uint16_t samples;  /* kept */
     uint16_t waiting;  /* new samples not yet learnt */
+    uint16_t profile;
+    uint16_t stage;    /* mt_stage */
+    uint32_t teaching; /* observations left of the learning mode */
+    uint32_t suspect;  /* inputs that are not believed */
 } mt_report;
 
-MT_REQUIRE(sizeof(mt_state) == 84, state_has_no_padding);
+MT_REQUIRE(sizeof(mt_metrics) == 56, metrics_have_no_padding);
+MT_REQUIRE(sizeof(mt_state) == 92, state_has_no_padding);
+MT_REQUIRE(sizeof(mt_person) == 52, person_has_no_padding);
+MT_REQUIRE(sizeof(mt_work) == 76, work_has_no_padding);
 
 /// How observations become parameters ///
 
@@ -162,18 +260,33 @@ struct mt_rule {
     void (*begin)(const mt_learner *learner);
     /* cut -> output (outputs): values or logits. Returns the variance of the error to expect (regression). */
     float (*predict)(const mt_learner *learner, const float *cut, float *output);
-    /* Keep a sample; state->count is how many there are afterwards. */
-    void (*observe)(const mt_learner *learner, const float *cut, const float *target);
-    /* Learn as a transaction, fill in all of `update` but `ran`. */
-    void (*update)(const mt_learner *learner, mt_update *update);
-    /* Undo the last accepted update and drop the newest `samples` samples. */
-    void (*forget)(const mt_learner *learner, uint32_t samples);
+    /* Keep a sample. learner->output is the model's own answer to it. Returns for how many of the newest
+     * samples, this one included, habits have been new, when it is known now; else 0. */
+    uint32_t (*observe)(const mt_learner *learner, const float *cut, const float *target);
+    /* The next slice of the update that learner->work tells of. Returns 1 with the last one, which takes or drops
+     * what was learnt as a whole; `update`, but for `ran` and `more`, is filled in then. */
+    int (*slice)(const mt_learner *learner, mt_update *update);
+    /* Drop the newest `samples` samples; `undo`: and go back to before the last accepted update, else to the base. */
+    void (*forget)(const mt_learner *learner, uint32_t samples, int undo);
+    /* Samples stamped `time` or later: how many of the newest, without dropping them. */
+    uint32_t (*since)(const mt_learner *learner, uint32_t time);
+    /* After long disuse: go this share, 0 to 1, of the way back to the base. */
+    void (*fade)(const mt_learner *learner, float share);
 };
+
+/// For rules ///
+
+/* the port's clock, 0 without one */
+uint32_t mt_learner_now(const mt_learner *learner);
+
+/* Factor on the evidence that a change of habits takes: a half in learning mode and just after a long absence,
+ * when one is likelier; else 1. */
+float mt_learner_evidence(const mt_learner *learner);
 
 /// Calls ///
 
-/* Load the saved state, or start from the base. MT_OK, MT_STATE_CORRUPT, MT_STATE_FOREIGN, MT_STORAGE_FAILED:
- * in each case the device is ready to use. */
+/* Load the saved state, or start from the base. MT_OK, MT_STATE_CORRUPT, MT_STATE_FOREIGN, MT_STATE_MIGRATED,
+ * MT_STORAGE_FAILED: in each case the device is ready to use. */
 mt_status mt_learner_init(mt_learner *learner);
 
 /* input (inputs) -> output (outputs): values, or probabilities. A new prediction replaces one not yet observed;
@@ -183,7 +296,7 @@ mt_status mt_learner_predict(mt_learner *learner, const void *input, float *outp
 /* What the person really did: target (targets). Pairs with the last prediction, once. */
 mt_status mt_learner_observe(mt_learner *learner, const float *target);
 
-/* Learn if there is cause, then save. `update` tells what happened. */
+/* Learn if there is cause, while the port allows it, then save. `update` tells what happened. */
 mt_status mt_learner_idle(mt_learner *learner, mt_update *update);
 
 /* Whether a step takes this sample; counts it when not. Generated code checks this and runs its step at once. */
@@ -193,15 +306,27 @@ mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *i
  * MT_INVALID_ARGUMENT: the model has no optimiser. */
 mt_status mt_learner_step(mt_learner *learner, const void *input, const float *target, float *loss);
 
-/* Undo the last accepted update and drop the samples since the one before it, then save. */
-mt_status mt_learner_forget(mt_learner *learner);
+/* Who uses the device from now on: a profile, or MT_RECOGNISE if the build can. Not saved by itself.
+ * MT_INVALID_ARGUMENT: there is no such profile. */
+mt_status mt_learner_select_profile(mt_learner *learner, uint32_t profile);
 
-/* Back to the factory's parameters and an empty buffer, then save; the metrics stay and count it. */
+/* For the next `uses` observations learn after each one, and take a change of habits as meant; 0 ends it. */
+mt_status mt_learner_learning_mode(mt_learner *learner, uint32_t uses);
+
+/* Of the person and context of the last prediction; each then saves. Undo the last accepted update and drop the
+ * samples since the one before it: */
+mt_status mt_learner_forget(mt_learner *learner);
+/* forget the last `uses` observations that are still kept, and learn anew from the others: */
+mt_status mt_learner_forget_last(mt_learner *learner, uint32_t uses);
+/* likewise all of the last `seconds`. MT_INVALID_ARGUMENT: the port has no clock. */
+mt_status mt_learner_forget_since(mt_learner *learner, uint32_t seconds);
+
+/* All people back to the factory's parameters and no samples, then save; the metrics stay and count it. */
 mt_status mt_learner_reset(mt_learner *learner);
 
 /* MT_OK without storage. MT_STORAGE_FAILED: what is in RAM stays valid; so with every call that saves. */
 mt_status mt_learner_save(mt_learner *learner);
-void mt_learner_report(const mt_learner *learner, mt_report *report);
+void mt_learner_report(mt_learner *learner, mt_report *report);
 
 #ifdef __cplusplus
 }

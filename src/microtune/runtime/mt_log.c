@@ -5,23 +5,24 @@
 
 #define MT_LOG_MAGIC 0x314Cu /* "L1": the second letter is the version of the record */
 #define MT_LOG_UNIT ((uint32_t)sizeof(mt_log_record))
+#define MT_LOG_TRIES 4u
 #define MT_LOG_CHECKED (MT_LOG_UNIT - 4u) /* bytes the checksum covers */
 
 /// Where records are: number n in unit n modulo units, so that the ring needs no pointer ///
 
-MT_COLD static uint32_t units_of(const mt_log *log)
+MT_COLD static uint32_t units_of(const mt_log_region *log)
 {
     return log->bytes / MT_LOG_UNIT;
 }
 
-MT_COLD static uint32_t address_of(const mt_log *log, uint32_t number)
+MT_COLD static uint32_t address_of(const mt_log_region *log, uint32_t number)
 {
     return log->start + number % units_of(log) * MT_LOG_UNIT;
 }
 
-MT_COLD mt_log mt_log_of(const mt_port *port)
+MT_COLD mt_log_region mt_log_of(const mt_port *port)
 {
-    mt_log log;
+    mt_log_region log;
     log.port = port;
     log.start = log.bytes = 0;
     if (port != NULL && port->sector != 0 && port->log <= port->size) {
@@ -31,7 +32,7 @@ MT_COLD mt_log mt_log_of(const mt_port *port)
     return log;
 }
 
-MT_COLD static int is_possible(const mt_log *log)
+MT_COLD static int is_possible(const mt_log_region *log)
 {
     const uint32_t sector = log->port != NULL ? log->port->sector : 0u;
     return sector != 0 && sector % MT_LOG_UNIT == 0 && log->bytes >= 2u * sector;
@@ -42,13 +43,13 @@ MT_COLD static int is_whole(const mt_log_record *record)
     return record->magic == MT_LOG_MAGIC && mt_crc32(0, record, MT_LOG_CHECKED) == record->checksum;
 }
 
-MT_COLD static int read_unit(const mt_log *log, uint32_t number, mt_log_record *record)
+MT_COLD static int read_unit(const mt_log_region *log, uint32_t number, mt_log_record *record)
 {
     return log->port->read(log->port->context, address_of(log, number), record, MT_LOG_UNIT);
 }
 
 /* All its bits alike: nothing was written to it. */
-MT_COLD static int is_blank(const mt_log *log, uint32_t number)
+MT_COLD static int is_blank(const mt_log_region *log, uint32_t number)
 {
     mt_log_record record;
     const uint8_t *byte = (const uint8_t *)&record;
@@ -65,12 +66,12 @@ MT_COLD static int is_blank(const mt_log *log, uint32_t number)
 
 /// Read ///
 
-MT_COLD int mt_log_read(const mt_log *log, uint32_t number, mt_log_record *record)
+MT_COLD int mt_log_read(const mt_log_region *log, uint32_t number, mt_log_record *record)
 {
     return is_possible(log) && read_unit(log, number, record) == 0 && is_whole(record) && record->sequence == number;
 }
 
-MT_COLD mt_status mt_log_open(const mt_log *log, mt_log_head *head)
+MT_COLD mt_status mt_log_open(const mt_log_region *log, mt_log_head *head)
 {
     mt_log_record record;
     uint32_t newest = 0, at = 0;
@@ -114,37 +115,40 @@ MT_COLD int mt_log_due(const mt_log_settings *settings, const mt_log_head *head,
     return since != 0 && (!often || since >= settings->apart);
 }
 
-/* Write the record into the next unit that can take it; 0 when it is there. */
-MT_COLD static int try_append(const mt_log *log, mt_log_head *head, mt_log_record *record)
+/* the next unit that nothing has been written to, or the next sector: a power cut may have left some half written */
+MT_COLD static uint32_t next_unit(const mt_log_region *log, uint32_t number)
 {
-    const mt_port *port = log->port;
-    mt_log_record kept;
-    /* units that a power cut left half written are passed over, at most to the next sector */
-    while (address_of(log, head->next) % port->sector != 0 && !is_blank(log, head->next)) {
-        ++head->next;
+    while (address_of(log, number) % log->port->sector != 0 && !is_blank(log, number)) {
+        ++number;
     }
-    const uint32_t number = head->next++;
-    const uint32_t address = address_of(log, number);
-    record->sequence = number;
-    record->checksum = mt_crc32(0, record, MT_LOG_CHECKED);
-    if ((address % port->sector == 0 && port->erase(port->context, address, port->sector) != 0) ||
-        port->write(port->context, address, record, MT_LOG_UNIT) != 0) {
-        return -1;
-    }
-    return mt_log_read(log, number, &kept) ? 0 : -1;
+    return number;
 }
 
-MT_COLD mt_status mt_log_append(const mt_log *log, mt_log_head *head, const mt_log_record *record)
+MT_COLD mt_status mt_log_append(const mt_log_region *log, mt_log_head *head, const mt_log_record *record)
 {
-    mt_log_record written = *record;
+    mt_log_record written = *record, kept;
     if (!is_possible(log)) {
         return MT_INVALID_ARGUMENT;
     }
+    const mt_port *port = log->port;
     written.magic = MT_LOG_MAGIC;
-    /* twice: a unit that was cut off may read as blank and yet not take anything (error correction) */
-    if (try_append(log, head, &written) != 0 && try_append(log, head, &written) != 0) {
-        return MT_STORAGE_FAILED;
+    /* a unit that was cut off may read as blank and yet not take anything (error correction): then the next one. No
+     * more than one sector is erased, whatever fails. */
+    for (uint32_t i = 0; i < MT_LOG_TRIES; ++i) {
+        const uint32_t number = next_unit(log, head->next);
+        const uint32_t address = address_of(log, number);
+        const int first = address % port->sector == 0;
+        head->next = number + 1u;
+        written.sequence = number;
+        written.checksum = mt_crc32(0, &written, MT_LOG_CHECKED);
+        if ((!first || port->erase(port->context, address, port->sector) == 0) &&
+            port->write(port->context, address, &written, MT_LOG_UNIT) == 0 && mt_log_read(log, number, &kept)) {
+            head->uses = written.uses;
+            return MT_OK;
+        }
+        if (first) {
+            break;
+        }
     }
-    head->uses = written.uses;
-    return MT_OK;
+    return MT_STORAGE_FAILED;
 }

@@ -51,10 +51,10 @@ typedef struct mt_log_record {
 MT_REQUIRE(sizeof(mt_log_record) == 32, log_record_is_one_unit);
 
 /* Where a log is: whole sectors of the storage, at least two. */
-typedef struct mt_log {
+typedef struct mt_log_region {
     const mt_port *port;
     uint32_t start, bytes;
-} mt_log;
+} mt_log_region;
 
 /* What is kept in RAM of a log, not saved; mt_log_open finds it again. */
 typedef struct mt_log_head {
@@ -70,11 +70,11 @@ typedef struct mt_log_settings {
 
 /* The log a port gives room to: its last `port->log` bytes. Where that is no log, or none that can be, the calls below
  * return MT_INVALID_ARGUMENT. */
-mt_log mt_log_of(const mt_port *port);
+mt_log_region mt_log_of(const mt_port *port);
 
 /* Find the end of the log. Records of an older build are gone on from, where the region was another one too.
  * MT_STORAGE_FAILED: nothing could be read; records can be appended all the same. */
-mt_status mt_log_open(const mt_log *log, mt_log_head *head);
+mt_status mt_log_open(const mt_log_region *log, mt_log_head *head);
 
 /*
  * Is a record of this kind due, `uses` after the factory? Pure. An event needs a use since the newest record, so a
@@ -83,11 +83,11 @@ mt_status mt_log_open(const mt_log *log, mt_log_head *head);
 int mt_log_due(const mt_log_settings *settings, const mt_log_head *head, uint32_t kind, uint32_t uses);
 
 /* Write a record and read it back; head goes on. The first one in a sector erases it. A unit that does not take it is
- * left behind for the next one; MT_STORAGE_FAILED: that did not either. */
-mt_status mt_log_append(const mt_log *log, mt_log_head *head, const mt_log_record *record);
+ * left behind for the next one; no more than four are tried, and one sector erased: else MT_STORAGE_FAILED. */
+mt_status mt_log_append(const mt_log_region *log, mt_log_head *head, const mt_log_record *record);
 
 /* Read the record of that number. Returns 1, or 0 when it is not there, not any more, or not whole. */
-int mt_log_read(const mt_log *log, uint32_t number, mt_log_record *record);
+int mt_log_read(const mt_log_region *log, uint32_t number, mt_log_record *record);
 
 #ifdef __cplusplus
 }

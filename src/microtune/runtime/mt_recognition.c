@@ -46,8 +46,8 @@ static float mt_recognition_pooled(const float *profiles, uint32_t count, uint32
 /* Log likelihood of this input under one profile, up to what is the same for all; higher is likelier. */
 static float mt_recognition_evidence(float seen, float mean, float variance, float pooled, float value)
 {
-    /* a few contexts say little of a variance: it counts as if four more had been seen, as far apart as all are */
-    const float expected = (seen * variance + 4.0f * pooled) / (seen + 4.0f);
+    /* a few contexts say little of a variance: it counts as if two more had been seen, as far apart as all are */
+    const float expected = (seen * variance + 2.0f * pooled) / (seen + 2.0f);
     const float squared = (value - mean) * (value - mean) / expected;
     /* one strange input must not outvote all the others */
     return -0.5f * ((squared < 16.0f ? squared : 16.0f) + mt_log(expected / pooled));

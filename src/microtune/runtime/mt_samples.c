@@ -28,7 +28,7 @@ static uint32_t stride_of(const mt_samples *s)
 /* in the ring, counted from the oldest; the number of them all: where the next goes */
 static float *ring_at(const mt_samples *s, uint32_t age)
 {
-    const uint32_t slot = ((uint32_t)s->state->next % s->ring + s->ring - in_ring(s) + age) % s->ring;
+    const uint32_t slot = ((uint32_t)s->state->next + s->ring - in_ring(s) + age) % s->ring;
     return s->words + slot * stride_of(s);
 }
 
@@ -181,7 +181,7 @@ void mt_samples_add(const mt_samples *s, const float *cut, const float *target, 
     MT_COPY(sample, cut, s->cut * sizeof *sample);
     MT_COPY(sample + s->cut, target, s->targets * sizeof *sample);
     MT_COPY(sample + s->cut + s->targets, &time, sizeof time);
-    s->state->next = (uint16_t)(((uint32_t)s->state->next % s->ring + 1u) % s->ring);
+    s->state->next = (uint16_t)(((uint32_t)s->state->next + 1u) % s->ring);
     s->state->count = (uint16_t)least(count + 1u, s->ring);
 }
 
@@ -191,7 +191,7 @@ void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
     for (uint32_t dropped = least(count, left); dropped > 0; --dropped) {
         --left;
         wipe(s, ring_at(s, left));
-        s->state->next = (uint16_t)(((uint32_t)s->state->next % s->ring + s->ring - 1u) % s->ring);
+        s->state->next = (uint16_t)(((uint32_t)s->state->next + s->ring - 1u) % s->ring);
         s->state->count = (uint16_t)left;
     }
 }

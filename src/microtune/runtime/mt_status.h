@@ -11,7 +11,8 @@ typedef enum mt_status {
     MT_NO_PREDICTION = 5,       /* observe without a prediction to pair with */
     MT_STORAGE_FAILED = 6,      /* the port reported an error; the last good state is still there */
     MT_STATE_CORRUPT = 7,       /* init found states but none whole: the base model runs */
-    MT_STATE_FOREIGN = 8        /* init found the state of another build: the base model runs */
+    MT_STATE_FOREIGN = 8,       /* init found the state of another build: the base model runs */
+    MT_STATE_MIGRATED = 9       /* init took over what it could of the state of another build */
 } mt_status;
 
 #endif
