@@ -2,13 +2,7 @@
 #include "mt_recognition.h"
 #include "mt_sensors.h"
 
-uint32_t probe_sizes(void);
-uint32_t probe_sizes(void)
-{
-    return (uint32_t)(sizeof(mt_sensor) * 256u + sizeof(mt_sensor_model));
-}
-
-/* inputs (uses, inputs) -> the flags of each input after each use (uses, inputs), and all (uses) */
+/* x (uses, inputs) -> the flags of each input after each use (uses, inputs), and of all together (uses) */
 void probe_stream(const mt_sensor_model *models, mt_sensor *sensors, uint32_t inputs, uint32_t uses, const float *x,
                   uint8_t *flags, uint8_t *all);
 void probe_stream(const mt_sensor_model *models, mt_sensor *sensors, uint32_t inputs, uint32_t uses, const float *x,
@@ -22,6 +16,7 @@ void probe_stream(const mt_sensor_model *models, mt_sensor *sensors, uint32_t in
     }
 }
 
+/* x (uses, inputs): contexts of one profile */
 void probe_learn(float *profile, uint32_t inputs, uint32_t uses, const float *x);
 void probe_learn(float *profile, uint32_t inputs, uint32_t uses, const float *x)
 {
@@ -30,7 +25,7 @@ void probe_learn(float *profile, uint32_t inputs, uint32_t uses, const float *x)
     }
 }
 
-/* who is chosen at each use (uses), beginning with `current`; each choice is the next one's current */
+/* x (uses, inputs) -> who is chosen at each use (uses); each choice is the next one's current */
 void probe_choose(const float *profiles, uint32_t count, uint32_t inputs, uint32_t uses, const float *x,
                   uint32_t current, uint32_t *chosen);
 void probe_choose(const float *profiles, uint32_t count, uint32_t inputs, uint32_t uses, const float *x,

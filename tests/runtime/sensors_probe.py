@@ -1,6 +1,6 @@
-"""The Python side of sensors_probe.c: streams of uses through the C of mt_sensors and mt_recognition."""
+"""The Python side of sensors_probe.c: streams of uses through mt_sensors.c and mt_recognition.c, under sanitizers."""
 
-import ctypes
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,66 +9,96 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import microtune.toolchain
+from microtune.toolchain import compile_program
 from microtune.tuning.sensors import SensorModel
 
+HERE = Path(__file__).parent
 RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
-SOURCES = [RUNTIME / "mt_sensors.c", RUNTIME / "mt_recognition.c", Path(__file__).parent / "sensors_probe.c"]
+SOURCES = [RUNTIME / "mt_sensors.c", RUNTIME / "mt_recognition.c"]
 RANGE, STUCK, DRIFT = 1, 2, 4
 SANE = 4
-Flags = NDArray[np.uint8]
+LEAST = 3
 
 MODEL = np.dtype(
     [
         *((name, "f4") for name in ("low", "high", "step", "mean_low", "mean_high", "common")),
-        ("same", "u2"),
-        ("window", "u2"),
+        *((name, "u2") for name in ("same", "window")),
     ]
 )
-SENSOR = np.dtype([("last", "f4"), ("mean", "f4"), ("same", "u1"), ("uses", "u1"), ("sane", "u1"), ("flags", "u1")])
+SENSOR = np.dtype([("last", "f4"), ("mean", "f4"), *((name, "u1") for name in ("same", "uses", "sane", "flags"))])
+
+Flags = NDArray[np.uint8]
+Table = NDArray[Any]
 
 
-def table(models: Sequence[SensorModel]) -> NDArray[Any]:
-    """The rows of mt_sensor_model that the generated code would hold."""
+def table(models: Sequence[SensorModel]) -> Table:
+    """The rows of mt_sensor_model that generated code holds."""
     return np.array([tuple(model.constants.values()) for model in models], MODEL)
 
 
-def floats(values: ArrayLike) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)
+class Probe:
+    """The running program."""
 
+    def __init__(self, folder: Path) -> None:
+        program = compile_program([HERE / "sensors_main.c", *SOURCES], [RUNTIME], folder / "sensors", sanitize=True)
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-def at(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+    def call(self, *numbers: int, data: Sequence[NDArray[Any]], answers: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """Answers are (dtype, shape); the arrays come back in that order."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(np.array(numbers, np.uint32).tobytes() + b"".join(each.tobytes() for each in data))
+        self.process.stdin.flush()
+        found = []
+        for kind, shape in answers:
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            raw = self.process.stdout.read(size)
+            assert len(raw) == size, "the sanitizers stopped the program: see its standard error"
+            found.append(np.frombuffer(raw, kind).reshape(shape).copy())
+        return found
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
 
 
 class Device:
     """A device's sensors: models in flash, state in RAM."""
 
-    def __init__(self, library: ctypes.CDLL, models: NDArray[Any]) -> None:
-        self.library, self.models, self.state = library, models, np.zeros(len(models), SENSOR)
+    def __init__(self, probe: Probe, models: Table) -> None:
+        self.probe, self.models, self.state = probe, models, np.zeros(len(models), SENSOR)
 
     def check(self, uses: ArrayLike) -> Flags:
-        """Inputs (uses, inputs) -> flags of each (uses, inputs)."""
-        x = floats(uses)
-        assert x.shape == (len(x), len(self.models))
-        flags, every = np.zeros(x.shape, np.uint8), np.zeros(len(x), np.uint8)
-        self.library.probe_stream(at(self.models), at(self.state), x.shape[1], len(x), at(x), at(flags), at(every))
+        """Inputs (uses, inputs) -> flags of each after each use (uses, inputs)."""
+        x = np.asarray(uses, np.float32).reshape(-1, len(self.models))
+        self.state, flags, every = self.probe.call(
+            0, x.shape[1], len(x), 0, 0,
+            data=(self.models, self.state, x),
+            answers=((SENSOR, len(self.models)), (np.uint8, x.shape), (np.uint8, len(x))),
+        )  # fmt: skip
         assert np.array_equal(every, np.bitwise_or.reduce(flags, axis=1))
-        return flags
+        return np.asarray(flags)
 
 
 class Profiles:
-    """The recognition of one device: what is saved of each profile."""
+    """Who a device knows: what it saves of each profile."""
 
-    def __init__(self, library: ctypes.CDLL, count: int, inputs: int) -> None:
-        self.library, self.inputs = library, inputs
+    def __init__(self, probe: Probe, count: int, inputs: int) -> None:
+        self.probe, self.inputs = probe, inputs
         self.memory = np.zeros((count, 2 * inputs + 1), np.float32)
 
     def learn(self, profile: int, uses: ArrayLike) -> None:
-        x = floats(uses)
-        self.library.probe_learn(at(self.memory[profile]), self.inputs, len(x), at(x))
+        x = np.asarray(uses, np.float32).reshape(-1, self.inputs)
+        (self.memory[profile],) = self.probe.call(
+            1, self.inputs, len(x), 1, 0,
+            data=(self.memory[profile], x), answers=((np.float32, 2 * self.inputs + 1),),
+        )  # fmt: skip
 
     def choose(self, uses: ArrayLike, current: int = 0) -> NDArray[np.uint32]:
-        x = floats(uses)
-        chosen = np.zeros(len(x), np.uint32)
-        self.library.probe_choose(at(self.memory), len(self.memory), self.inputs, len(x), at(x), current, at(chosen))
-        return chosen
+        """Contexts (uses, inputs) -> who is chosen at each (uses), the choice before being current."""
+        x = np.asarray(uses, np.float32).reshape(-1, self.inputs)
+        (chosen,) = self.probe.call(
+            2, self.inputs, len(x), len(self.memory), current,
+            data=(self.memory, x), answers=((np.uint32, len(x)),),
+        )  # fmt: skip
+        return np.asarray(chosen)

@@ -49,8 +49,8 @@ static float mt_recognition_evidence(float seen, float mean, float variance, flo
     /* a few contexts say little of a variance: it counts as if two more had been seen, as far apart as all are */
     const float expected = (seen * variance + 2.0f * pooled) / (seen + 2.0f);
     const float squared = (value - mean) * (value - mean) / expected;
-    /* one strange input must not outvote all the others */
-    return -0.5f * ((squared < 16.0f ? squared : 16.0f) + mt_log(expected / pooled));
+    /* Student's t with 8 degrees of freedom instead of a Gaussian: one strange input must not outvote all others */
+    return -0.5f * mt_log(expected / pooled) - 4.5f * mt_log(1.0f + squared / 8.0f);
 }
 
 MT_COLD uint32_t mt_recognition_choose(const float *profiles, uint32_t count, uint32_t inputs, const float *input,
@@ -78,7 +78,7 @@ MT_COLD uint32_t mt_recognition_choose(const float *profiles, uint32_t count, ui
             const float value = mt_recognition_bounded(input[i]);
             const float pooled = mt_recognition_pooled(profiles, count, inputs, i, value);
             /* an input that was never anything else tells nothing */
-            if (pooled > 0.0f) {
+            if (pooled > 1e-30f) {
                 gain += mt_recognition_evidence(profile[0], profile[1 + i], profile[1 + inputs + i], pooled, value);
                 gain -= mt_recognition_evidence(present[0], present[1 + i], present[1 + inputs + i], pooled, value);
             }

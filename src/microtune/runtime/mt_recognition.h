@@ -2,8 +2,8 @@
  * mt_recognition.h: whose context is this?
  *
  * Of each profile the mean and variance of every input at which somebody said "it is me" (pressed the profile's
- * button); the profile under which a new context is likeliest is chosen: naive Bayes with Gaussians, inputs in any
- * unit. docs/sensors.md has the formulas.
+ * button); the profile under which a new context is likeliest is chosen: naive Bayes, inputs in any unit.
+ * docs/sensors.md has the formulas.
  *
  * Finite for any finite input; the index chosen is valid whatever the memory holds.
  */

@@ -23,8 +23,10 @@ SAMPLES_PER_VALUE = 10
 """... when the samples hold, on average, each so many times."""
 ROOM = 0.5
 """One value may lie so many times the range of the samples outside of it."""
+OUTERMOST = 0.0005
+"""Share of the samples on each side that the running mean's range leaves out."""
 MEAN_ROOM = 0.125
-"""The running mean may lie so many times the range outside of it."""
+"""The running mean may lie so many times its range outside of it."""
 MANY_SAMPLES = 1000
 """With fewer, both rooms grow by the root of what is missing: the samples' own ends are the less certain."""
 WINDOW = 16
@@ -155,8 +157,10 @@ def _model(column: Floats, name: str, sensors: Sensors) -> SensorModel:
     found = replace(found, off={"stuck": why}) if why else replace(found, common=common, same=same)
     if not sensors.drift:
         return replace(found, off=found.off | {"drift": "not wanted"})
-    room = rooms * MEAN_ROOM * extent
-    return replace(found, mean_low=_single(values[0] - room), mean_high=_single(values[-1] + room), window=WINDOW)
+    # not its extremes: they move out the farther, the more samples there are
+    inner = np.quantile(column, (OUTERMOST, 1.0 - OUTERMOST))
+    room = rooms * MEAN_ROOM * float(inner[1] - inner[0])
+    return replace(found, mean_low=_single(inner[0] - room), mean_high=_single(inner[1] + room), window=WINDOW)
 
 
 def _step(values: Floats, samples: int) -> float:
