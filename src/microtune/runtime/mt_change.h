@@ -18,7 +18,10 @@ extern "C" {
 
 /// What is kept ///
 
-enum { MT_CHANGE_NEAREST = 5 /* older samples asked what is usual */ };
+enum {
+    MT_CHANGE_NEAREST = 5, /* older samples asked what is usual */
+    MT_CHANGE_RUN = 40     /* uses after which evidence that was never enough is dropped */
+};
 
 /* saved, one for each class, or two for each yes/no output (2 i: no, 2 i + 1: yes): of the uses that used to mean this */
 typedef struct mt_change_class {
@@ -32,11 +35,12 @@ MT_REQUIRE(sizeof(mt_change_class) == 8, change_class_has_no_padding);
 /* saved */
 typedef struct mt_change_state {
     float near;       /* usual squared distance of a use to the nearest older samples; 0: not known yet */
+    float spread;     /* and how far it usually is from that */
     float wrong;      /* share of uses that contradict: how careless this person is */
     uint32_t changes; /* found so far */
 } mt_change_state;
 
-MT_REQUIRE(sizeof(mt_change_state) == 12, change_state_has_no_padding);
+MT_REQUIRE(sizeof(mt_change_state) == 16, change_state_has_no_padding);
 
 typedef struct mt_change {
     mt_change_state *state;
