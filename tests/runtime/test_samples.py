@@ -9,9 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from microtune.compiler.sources import runtime_directory
 from microtune.toolchain import compile_program
@@ -251,6 +258,7 @@ def test_any_calls_in_any_order(probe: Probe) -> None:
     )
 
 
+@example([0, 0, 0], 1, 0, -3e9, 3, 3)
 @given(
     state=st.lists(st.integers(0, LARGEST), min_size=3, max_size=3),
     random=st.sampled_from((0, 1, LARGEST)),
