@@ -27,7 +27,7 @@ from curves import draw
 from world import WORLD, to_dial, train_base
 
 import microtune as mt
-from microtune.simulation import live
+from microtune.simulation import Driver, live
 from microtune.targets.measure import instructions
 
 BASE_SEED = 30  # of the base network under test
@@ -78,10 +78,11 @@ class Curve:
 
 def follow(package: mt.Package, person: str, seed: int) -> dict[int, float]:
     """One household's life with one device: {uses: share of 200 contexts whose suggestion is accepted}."""
-    device, life = mt.Device(package), live(person, WORLD, seed)
+    driver, life = Driver(package), live(person, WORLD, seed)
+    device = driver.device
 
     def suggest(contexts: np.ndarray) -> np.ndarray:
-        return np.array([device.predict(context).value[0] for context in contexts])
+        return driver.watch(contexts).answers
 
     wanted = sorted({*CHECKPOINTS, CHANGE_AT, *(CHANGE_AT + more for more in AFTER_CHANGE)})
     found = {0: life.accepted(suggest, 0)}

@@ -81,7 +81,7 @@ class Record:
 
 
 class Driver:
-    """One device of a package that is run through whole stretches of a life."""
+    """One device of a package that is run through whole stretches of a life; ``device`` is the same, use by use."""
 
     def __init__(self, package: Package) -> None:
         manifest = package.manifest
@@ -90,12 +90,12 @@ class Driver:
                 f"simulated people set one value, one class or one yes/no; '{package.name}' takes "
                 f"{manifest['targets']} targets at a time"
             )
-        self.package, self._device = package, Device(package)
+        self.package, self.device = package, Device(package)
         self._library = _compiled(package.directory)
         self._input, self._inputs = manifest["input"], math.prod(manifest["input"]["shape"])
         size = self._inputs * np.dtype(self._input["dtype"]).itemsize
         self._output = np.zeros(manifest["outputs"], np.float32)
-        address, entries = self._device.address, [self._device.entry(verb) for verb in ("predict", "observe", "idle")]
+        address, entries = self.device.address, [self.device.entry(verb) for verb in ("predict", "observe", "idle")]
         self._driven = _Driven(
             address, *entries, TASKS.index(manifest["task"]), manifest["outputs"], size, self._output.ctypes.data
         )
@@ -114,11 +114,11 @@ class Driver:
 
     def metrics(self) -> Metrics:
         """The device's own counters."""
-        return self._device.metrics()
+        return self.device.metrics()
 
     def state(self) -> bytes:
         """The bytes that the device would save."""
-        return self._device.state()
+        return self.device.state()
 
     def _run(
         self,

@@ -11,7 +11,9 @@ numpy, each context that of its time. Habits, households and exams are the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from itertools import count, islice
 
 import numpy as np
@@ -122,9 +124,9 @@ class Life:
         The contexts are not those of the stream, and the same after any number of uses, unless some no
         longer occur: then the exam asks about those alone.
         """
-        rng = np.random.default_rng((self.seed, 2))
-        contexts = self.world.sample_contexts(rng, questions)
+        contexts, rng = _everyday(self.world, self.seed, questions)
         if self.habit.visits is not None and not self.habit.visits(contexts, after).all():
+            rng = deepcopy(rng)
             contexts = contexts[:0]
             while len(contexts) < questions:
                 more = self.world.sample_contexts(rng, questions)
@@ -171,6 +173,17 @@ class Life:
             filled = missing[: len(found)]
             contexts[filled] = found[: len(filled)]
         raise MicrotuneError(f"world '{self.world.name}': '{self.person.name}' finds no context to visit")
+
+
+@lru_cache(maxsize=64)
+def _everyday(world: World, seed: int, count: int) -> tuple[Array, np.random.Generator]:
+    """The first contexts of the exams of a seed, the same for every person after any number of uses, and the generator
+    that drew them. Shared: neither is to be changed.
+    """
+    rng = np.random.default_rng((seed, 2))
+    contexts = world.sample_contexts(rng, count)
+    contexts.flags.writeable = False
+    return contexts, rng
 
 
 def live(person: str | Person, world: World, seed: int) -> Life:
