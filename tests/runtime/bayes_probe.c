@@ -42,7 +42,7 @@ static void features(const void *model, const float *input, float *hidden, float
 static mt_bayes head_of(probe *p)
 {
     mt_bayes head = {&p->settings, features, &p->base, 0, &p->state, p->samples, p->centres,
-                     p->precision, p->mean, p->covariance, p->workspace, p->active};
+                     p->precision, p->mean, p->covariance, p->workspace, p->active, &p->cursor};
     return head;
 }
 

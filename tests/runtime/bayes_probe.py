@@ -169,6 +169,14 @@ class Head:
             return None
         return Judgement.from_buffer_copy(self.machine.read(self.room, ctypes.sizeof(Judgement)))
 
+    def restart(self) -> None:
+        """Give up a refit under way."""
+        self.machine.write(self.address + Probe.cursor.offset, bytes(24))
+
+    @property
+    def size(self) -> int:
+        return ctypes.sizeof(Probe)
+
     def settle(self, time: int = 0, evidence: float = 1.0) -> None:
         """The stamp of the next observations, and what factor of evidence they need."""
         values = np.uint32(time).tobytes() + np.float32(evidence).tobytes()
@@ -198,7 +206,9 @@ class Head:
         probe = self.memory()
         inputs, bumps = int(self.settings["inputs"]), int(self.settings["bumps"])
         size = int(self.settings["hidden"]) + inputs + bumps + 2
-        rows = np.array(probe.samples[: probe.state.count * (inputs + 5)], np.float32).reshape(-1, inputs + 5)
+        # as bits: time stamps are no floats
+        rows = np.frombuffer(bytes(probe.samples), np.float32)[: probe.state.count * (inputs + 5)]
+        rows = rows.reshape(-1, inputs + 5)
         state = {
             name: getattr(probe.state, name)
             if isinstance(getattr(probe.state, name), (int, float))

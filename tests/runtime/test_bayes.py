@@ -23,7 +23,7 @@ from microtune.targets.machine import HostMachine, Machine
 from microtune.targets.wasm import WasmMachine
 from microtune.toolchain import compile_image, compile_library, compile_program, compile_wasm
 
-from .bayes_probe import BUMPS, JUDGED, RUN, RUNTIME, SOURCES, TOASTER, Head, Settings, Snapshot
+from .bayes_probe import BUMPS, JUDGED, RUN, RUNTIME, SOURCES, TOASTER, Head, Settings, Snapshot, State
 
 Array = NDArray[np.float64]
 UNIT = 2.0**-24
@@ -332,6 +332,121 @@ def test_room_is_made_where_it_is_missed_least(host: Machine) -> None:
     assert not np.any(np.all(device.snapshot().contexts == 1.0, axis=1))
 
 
+# Slices, time, absence.
+
+
+def test_a_refit_in_slices_is_the_refit_to_the_bit(host: Machine) -> None:
+    """Predictions in between are those of before, and change nothing; what is dropped half-way leaves no trace."""
+    for hidden, uses in ((16, 1), (16, 80), (3, 30)):
+        whole, sliced = head(host, 4, hidden=hidden), head(host, 4, hidden=hidden)
+        rng = np.random.default_rng(uses)
+        for x in contexts(rng, uses):
+            y = float(np.float32(0.8 + x[0] * 0.2 + 0.1 * rng.normal()))
+            whole.observe(x, y)
+            sliced.observe(x, y)
+            before, saved, slices = sliced.predict(x), sliced.saved(), 1
+            sliced.slice()
+            sliced.restart()
+            assert sliced.saved() == saved
+            while (found := sliced.slice()) is None:
+                assert sliced.predict(x) == before and sliced.saved() == saved
+                slices += 1
+            judgement = whole.refit()
+            assert bytes(found) == bytes(judgement)
+            assert sliced.saved() == whole.saved()
+        assert slices >= (20 if uses > 64 and hidden == 16 else 3)
+
+
+def test_samples_can_be_dropped_by_number_and_by_time(host: Machine) -> None:
+    device = head(host)
+    rng = np.random.default_rng(2)
+    visited = contexts(rng, 80)
+    for day, x in enumerate(visited):
+        device.settle(time=1000 + 100 * day)
+        device.observe(x, 0.5)
+        device.refit()
+    assert list(device.snapshot().times) == [1000 + 100 * day for day in range(16, 80)]
+    assert [device.since(time) for time in (8901, 8900, 8800, 0)] == [0, 1, 2, 64]
+    device.drop_newest(2)
+    assert device.snapshot().times[-1] == 1000 + 100 * 77
+    device.drop_since(1000 + 100 * 70)
+    assert list(device.snapshot().times) == [1000 + 100 * day for day in range(16, 70)]
+    # a clock that starts again from zero: what lies before it is not of the last hour
+    for time in (0, 50, 50, 120):
+        device.settle(time=time)
+        device.observe(visited[0], 0.5)
+    assert device.since(0) == 4 and device.since(50) == 3
+    # all bits of a stamp survive being moved about
+    device.settle(time=0xFFA00001)
+    device.observe(visited[0], 0.5)
+    for x in visited[:40]:
+        device.settle(time=0xFFC12345)
+        device.observe(x, 0.5)
+    assert 0xFFA00001 in device.snapshot().times and device.since(0xFFC12345) == 40
+    device.drop_newest(1000)
+    assert device.snapshot().state["count"] == 0
+
+
+def test_after_disuse_predictions_are_a_mixture_of_the_two_who_may_have_come(host: Machine) -> None:
+    rng = np.random.default_rng(3)
+    device, share = head(host), 0.3
+    for x in contexts(rng, 40):
+        device.observe(x, float(np.float32(1.2 + 0.05 * rng.normal())))
+        device.refit()
+    x = contexts(rng, 1)[0]
+    (row, base), (mean, variance) = phi(device, device.snapshot(), x, 0.0), device.predict(x)
+    s, noise = device.snapshot().settings, device.snapshot().state["noise"]
+    unknown = float((row**2 * prior(s)).sum()) + noise
+    before = device.saved()
+    device.fade(share)
+    faded_mean, faded_variance = device.predict(x)
+    assert faded_mean == pytest.approx((1 - share) * mean + share * base, abs=1e-5)
+    # E[second moment] - mean^2 of the mixture
+    second = (1 - share) * (variance + (mean - base) ** 2) + share * unknown
+    assert faded_variance == pytest.approx(second - ((1 - share) * (mean - base)) ** 2, rel=1e-4)
+    assert faded_variance > variance
+    # nothing else changed
+    at = State.stranger.offset
+    assert before[:at] + before[at + 4 :] == device.saved()[:at] + device.saved()[at + 4 :]
+
+    def probability(y: float) -> float:
+        """Bayes' rule for one use."""
+        own = share * math.exp(log_density(s, y - base, unknown))
+        other = (1 - share) * math.exp(log_density(s, y - mean, variance))
+        return own / (own + other)
+
+    for y in (float(np.float32(mean)), float(np.float32(base - 0.3))):
+        met = head(host)
+        machine_bytes = device.machine.read(device.address, device.size)
+        met.machine.write(met.address, machine_bytes)
+        met.observe(x, y)
+        wanted = probability(y)
+        assert met.snapshot().state["stranger"] == pytest.approx(0.0 if wanted < 0.01 else min(wanted, 0.9), rel=1e-3)
+        # the same person is back after one use or two; somebody else is not taken for them
+        met.refit()
+        assert (met.snapshot().state["stranger"] < 0.2) == (y > 0.5)
+    device.fade(1.0)
+    assert device.snapshot().state["stranger"] == pytest.approx(0.9)
+
+
+def test_a_change_is_believed_sooner_when_it_is_likelier(host: Machine) -> None:
+    found = []
+    for evidence in (1.0, 0.5):
+        needed = 0
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            device = head(host, seed)
+            for use, x in enumerate(contexts(rng, 60)):
+                device.settle(evidence=evidence if use >= 40 else 1.0)
+                device.observe(x, float(np.float32(0.5 + 0.05 * rng.normal() + 1.0 * (use >= 40))))
+                device.refit()
+                if use >= 40 and device.snapshot().state["jumps"]:
+                    break
+                needed += use >= 40
+        found.append(needed)
+    assert found[1] < found[0]
+
+
 # Robustness.
 
 EXTREMES = st.sampled_from((-1000.0, -1.0, -1e-30, 0.0, 1e-30, 1.0, 1000.0)) | st.floats(-1000.0, 1000.0, width=32)
@@ -349,7 +464,7 @@ def test_nothing_finite_makes_it_infinite(host: Machine, uses: list[tuple[list[f
         assert math.isfinite(judgement.personal) and math.isfinite(judgement.base)
     probe = device.memory()
     for name in ("samples", "centres", "precision", "mean", "covariance"):
-        assert np.isfinite(np.array(getattr(probe, name)[:])).all(), name
+        assert np.isfinite(np.array(getattr(probe, name)[:])).all(), name  # no stamps were given: zero
     assert math.isfinite(probe.state.noise) and np.isfinite(probe.state.surprises[:] + probe.state.evidence[:]).all()
 
 
@@ -388,6 +503,10 @@ def test_cost_on_a_cortex_m4(tmp_path: Path) -> None:
     assert known.state["count"] == 64 and np.all(known.change_weights > 0.0), "every sample counts"
     predict = machine.measure("probe_predict", device.address, device.room, device.room + 64)
     refit = machine.measure("probe_refit", device.address, device.room)
+    slices = []
+    while not slices or device.memory().cursor[0] or device.memory().cursor[1]:
+        slices.append(machine.measure("probe_slice", device.address, device.room).instructions)
+    assert max(slices) < 20_000 and sum(slices) < 1.01 * refit.instructions + 100 * len(slices)
     assert predict.instructions < 3_000
     assert refit.instructions < 280_000
     assert max(predict.stack, refit.stack) < 700

@@ -398,13 +398,13 @@ MT_BAYES_RARE static void place_bump(const mt_bayes *bayes, uint32_t first)
     bayes->state->bump = (uint16_t)(next < 2u * s->bumps ? next : s->bumps);
 }
 
-MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes, float evidence)
+MT_BAYES_RARE static uint32_t watch_for_jump(const mt_bayes *bayes, float evidence)
 {
     mt_bayes_state *state = bayes->state;
     const uint32_t count = state->count, length = jump_length(bayes, evidence);
     if (length == 0) {
         *change_weight_of(bayes, sample_at(bayes, count - 1)) = bayes->settings->probation;
-        return;
+        return 0;
     }
     if (forget(bayes, count - length)) {
         place_bump(bayes, count - length);
@@ -415,6 +415,7 @@ MT_BAYES_RARE static void watch_for_jump(const mt_bayes *bayes, float evidence)
     state->run = 0;
     state->stranger = 0.0f; /* now known */
     ++state->jumps;
+    return length;
 }
 
 /* after disuse: which of the two was it? (fade) */
@@ -456,7 +457,7 @@ MT_BAYES_RARE static void make_room(const mt_bayes *bayes, const float *input)
     --bayes->state->count;
 }
 
-void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence)
+uint32_t mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence)
 {
     const mt_bayes_settings *s = bayes->settings;
     mt_bayes_state *state = bayes->state;
@@ -489,9 +490,7 @@ void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, u
     state->surprises[MT_BAYES_RUN - 1] = z;
     state->evidence[MT_BAYES_RUN - 1] = expected;
     state->run = (uint16_t)(state->run < MT_BAYES_RUN ? state->run + 1u : MT_BAYES_RUN);
-    if (mt_absolute(z) > s->surprise) {
-        watch_for_jump(bayes, evidence);
-    }
+    return mt_absolute(z) > s->surprise ? watch_for_jump(bayes, evidence) : 0u;
 }
 
 /// Refit: a piece at a time, in the workspace; what is in use changes at the end, all at once ///

@@ -125,10 +125,11 @@ void mt_bayes_init(const mt_bayes *bayes);
 /* input (inputs) -> output (1) and its predictive variance, noise included */
 void mt_bayes_predict(const mt_bayes *bayes, const float *input, float *output, float *variance);
 
-/* One use: what the person set for this input. Tests for jumps and keeps the sample; d stays until the refit.
+/* One use: what the person set for this input. Tests for jumps and keeps the sample; d stays until the refit. Returns
+ * for how many of the newest uses habits have been new, when it is found at this one; else 0.
  * time: seconds of any clock, 0 without one. evidence: factor on jump_evidence, 1 as a rule; below 1 where a change is
  * likelier than usual, after a long absence or in learning mode. */
-void mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence);
+uint32_t mt_bayes_observe(const mt_bayes *bayes, const float *input, float target, uint32_t time, float evidence);
 
 /* Fit d to the buffer, estimate the noise, and judge: the personal layer stands unless the base is better on
  * samples left out, by more than the standard error of the difference; it is then off until the base is not. */

@@ -27,11 +27,10 @@ static float bayes_predict(const mt_learner *learner, const float *cut, float *o
 
 static uint32_t bayes_observe(const mt_learner *learner, const float *cut, const float *target)
 {
-    const mt_bayes *bayes = bayes_of(learner);
-    const uint32_t jumps = bayes->state->jumps;
-    mt_bayes_observe(bayes, cut, target[0], mt_learner_now(learner), mt_learner_evidence(learner));
+    const uint32_t run = mt_bayes_observe(bayes_of(learner), cut, target[0], mt_learner_now(learner),
+                                          mt_learner_evidence(learner));
     tell_count(learner);
-    return bayes->state->jumps != jumps;
+    return run;
 }
 
 static int bayes_slice(const mt_learner *learner, mt_update *update)
