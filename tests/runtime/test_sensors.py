@@ -161,7 +161,7 @@ def test_people_wearing_a_phone_are_not_suspected(sensors: Probe) -> None:
 
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_every_dying_sensor_is_found(sensors: Probe, name: str) -> None:
-    """One of few values within 5 uses of its decay, any other within 10 of standing still; then it stays flagged."""
+    """One of few values within 5 uses of its decay, any other within 8 of standing still; then it stays flagged."""
     world, samples = POPULATIONS[name]
     rows = sensor_models(samples, [Input(each) for each in world.inputs])
     died = set()
@@ -174,9 +174,9 @@ def test_every_dying_sensor_is_found(sensors: Probe, name: str) -> None:
         dead = CHANGE_AT + DYING_DRIFTS
         if rows[which].step > 0:
             wrong = np.flatnonzero(told[:, which] != truth[:, which])
-            assert CHANGE_AT <= first <= wrong[0] + 1 and first < CHANGE_AT + 8
+            assert CHANGE_AT <= first <= wrong[0] + 1 and first < CHANGE_AT + 5
         else:
-            assert CHANGE_AT <= first < dead + rows[which].same <= dead + 10
+            assert CHANGE_AT <= first < dead + rows[which].same <= dead + 8
         if not near_a_value(rows[which], told[-1, which]):
             assert flags[dead + 10 :, which].all(), "no longer learnt"
         assert not np.delete(flags, which, axis=1).any(), "the others are sane"

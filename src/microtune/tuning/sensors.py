@@ -34,7 +34,7 @@ WINDOW = 16
 CHANCE = 1e-6
 """A value kept for as many uses as a sane sensor keeps it with this probability is stuck."""
 REGULARITY = 4.0
-"""A person may be so regular that so many uses of theirs agree as often as one of the factory's does by chance."""
+"""A person's uses agree with the root of this order of the chance with which the factory's samples do."""
 COMMONEST = 0.05
 """No value but the commonest has a larger share than this in an input that can be told to be stuck."""
 
