@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -53,7 +55,7 @@ def random_graph(r: np.random.Generator) -> Graph:
     return verify(builder.finish(output, "test"))
 
 
-def random_plan(seed: int) -> Plan:
+def fresh_plan(seed: int) -> Plan:
     """A plan over a random graph: any scheme that fits it, any optimiser, any loss."""
     r = np.random.default_rng(seed)
     graph = random_graph(r)
@@ -72,4 +74,12 @@ def random_plan(seed: int) -> Plan:
     )
 
 
+@cache
+def random_plan(seed: int) -> Plan:
+    """``fresh_plan``, made once for all tests of a file."""
+    return fresh_plan(seed)
+
+
 seeds = st.integers(0, 2**32 - 1)
+# so few that the tests of a file share them: to order the nodes of a large plan takes up to a second
+plan_seeds = st.integers(0, 79)
