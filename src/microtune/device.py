@@ -7,8 +7,8 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from microtune.errors import BuildError, DeviceError
 from microtune.package import Package, open_package
-from microtune.storage import Storage
+from microtune.storage import LOG, Storage, port_of
 
 STATUS = (
     "MT_OK", "MT_INVALID_ARGUMENT", "MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE", "MT_TARGET_INVALID",
-    "MT_NO_PREDICTION", "MT_STORAGE_FAILED", "MT_STATE_CORRUPT", "MT_STATE_FOREIGN",
+    "MT_NO_PREDICTION", "MT_STORAGE_FAILED", "MT_STATE_CORRUPT", "MT_STATE_FOREIGN", "MT_STATE_MIGRATED",
 )  # fmt: skip
 MESSAGES = {
     "MT_INVALID_ARGUMENT": "the storage is too small for two states",
@@ -36,17 +36,33 @@ ORIGINS = {
     "MT_STORAGE_FAILED": "base: the storage failed",
     "MT_STATE_CORRUPT": "base: no whole state in the storage",
     "MT_STATE_FOREIGN": "base: the state is of another build",
+    "MT_STATE_MIGRATED": "saved state of another build",
 }
+STAGES = ("stranger", "getting to know", "acquainted")
+"""``mt_stage`` of ``runtime/mt_learner.h``."""
+RECOGNISE = 0xFFFF
+SENSOR_FLAGS = {1: "range", 2: "stuck", 4: "drift"}
+"""Flags of ``runtime/mt_sensors.h``."""
+LAST = 30  # offset of `last` in mt_state of runtime/mt_learner.h
+SENSOR_WORDS = 3  # of mt_sensor in runtime/mt_sensors.h; its flags are the last byte
+DAY = 86400
 
 
 class _Prediction(ctypes.Structure):
-    _fields_ = [("confidence", ctypes.c_float), ("fallback", ctypes.c_uint8), ("best", ctypes.c_uint16)]
+    _fields_ = [
+        ("confidence", ctypes.c_float),
+        ("fallback", ctypes.c_uint8),
+        ("suspect", ctypes.c_uint8),
+        ("best", ctypes.c_uint16),
+        ("profile", ctypes.c_uint16),
+    ]
 
 
 class _Update(ctypes.Structure):
     _fields_ = [
         ("ran", ctypes.c_uint8),
         ("accepted", ctypes.c_uint8),
+        ("more", ctypes.c_uint8),
         ("loss_before", ctypes.c_float),
         ("loss_after", ctypes.c_float),
         ("steps", ctypes.c_uint32),
@@ -60,6 +76,10 @@ class _Report(ctypes.Structure):
         ("uses", ctypes.c_uint32),
         ("samples", ctypes.c_uint16),
         ("waiting", ctypes.c_uint16),
+        ("profile", ctypes.c_uint16),
+        ("stage", ctypes.c_uint16),
+        ("teaching", ctypes.c_uint32),
+        ("suspect", ctypes.c_uint32),
     ]
 
 
@@ -78,6 +98,8 @@ class Metrics:
     resets: int
     saves: int
     recoveries: int
+    suspect: int
+    changes: int
     mean_error: float
 
 
@@ -89,11 +111,14 @@ class _Metrics(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Prediction:
-    """``value``: outputs (regression) or probabilities. ``fallback``: the safe default was used; ask the person."""
+    """``value``: outputs (regression) or probabilities. ``fallback``: the safe default was used; ask the person.
+    ``suspect``: a sensor is not believed, and what is observed will not be learnt. ``profile``: whose it is."""
 
     value: np.ndarray
     confidence: float
     fallback: bool
+    suspect: bool = False
+    profile: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +133,13 @@ class Update:
 
 @dataclass(frozen=True)
 class Status:
-    """Getting to know you: ``learnt`` and ``sure`` are 0 to 1; ``origin`` tells where the state came from.
-    ``erases``: of the storage's most worn sector, which flash is rated for; 0 without storage."""
+    """Getting to know you, of the person and context of the last prediction: ``learnt`` and ``sure`` are 0 to 1.
+
+    stage: "stranger" (nothing observed yet), "getting to know" or "acquainted" (8 of 10 answers were right).
+    teaching: observations left of the learning mode. sensors: names of the inputs that are not believed, each
+    with what is wrong. origin: where the state came from. erases: of the storage's most worn sector, which flash
+    is rated for; 0 without storage.
+    """
 
     learnt: float
     sure: float
@@ -118,6 +148,10 @@ class Status:
     waiting: int
     origin: str
     erases: int = 0
+    stage: str = STAGES[0]
+    profile: int = 0
+    teaching: int = 0
+    sensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def quantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
@@ -154,9 +188,18 @@ class Device:
     ``state`` names the file that plays the non-volatile memory: it is created when missing and survives
     power cuts as flash does. Without it nothing is kept. Calls the C refuses raise DeviceError, with the
     device's state unchanged.
+
+    ``clock`` tells seconds, as ``time.time`` does, and goes on while the device is off: without it absence is not
+    noticed, and ``forget(days=...)`` cannot be asked for. ``may_learn`` is asked before each slice of learning.
     """
 
-    def __init__(self, package: str | os.PathLike[str] | Package, state: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        package: str | os.PathLike[str] | Package,
+        state: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] | None = None,
+        may_learn: Callable[[], bool] | None = None,
+    ) -> None:
         self.package = package if isinstance(package, Package) else open_package(package)
         manifest = self.package.manifest
         if "host" not in manifest["targets_built"]:
@@ -171,12 +214,14 @@ class Device:
         pointer = ctypes.sizeof(ctypes.c_void_p)
         size = (pointer + manifest["layout"]["bytes"] + pointer - 1) // pointer * pointer
         self._memory = (ctypes.c_uint64 * (size // 8 + 1))()
-        self._offsets = {field["name"]: pointer + field["offset"] for field in manifest["layout"]["fields"]}
+        self._offsets = {each["name"]: pointer + each["offset"] for each in manifest["layout"]["fields"]}
         self._output = np.zeros(self._outputs, np.float32)
-        self._storage = None if state is None else Storage(Path(state), manifest["layout"]["saved"])
-        port = None if self._storage is None else self._storage.port
+        log = LOG if manifest["learner"]["log"] else 0
+        self._storage = None if state is None else Storage(Path(state), manifest["layout"]["saved"], log=log)
+        self._port = port_of(self._storage, clock, may_learn)
         self._functions: dict[str, Any] = {}
-        status = self._call("init", None if port is None else ctypes.byref(port))
+        self._busy = False
+        status = self._call("init", None if self._port is None else ctypes.byref(self._port))
         # the number of the state that was loaded; 0 when none was
         origin = "saved state" if self._field("sequence", 0, 1).any() else "base"
         if origin == "base" and self._storage is not None and self._storage.damaged:
@@ -253,7 +298,9 @@ class Device:
             ),
             vector,
         )
-        return Prediction(self._output.copy(), found.confidence, bool(found.fallback))
+        return Prediction(
+            self._output.copy(), found.confidence, bool(found.fallback), bool(found.suspect), found.profile
+        )
 
     def observe(self, y: npt.ArrayLike) -> None:
         """What the person did after the last prediction: outputs, a class index, or 0/1 for each output."""
@@ -261,12 +308,18 @@ class Device:
         self._check(self._call("observe", vector.ctypes.data_as(ctypes.c_void_p)))
 
     def idle(self) -> Update | None:
-        """Learn if there is cause; None when there was not."""
+        """Learn if there is cause. None when there was not, and when an update is not finished yet: see ``busy``."""
         found = _Update()
         self._check(self._call("idle", ctypes.byref(found)))
+        self._busy = bool(found.more)
         if not found.ran:
             return None
         return Update(bool(found.accepted), found.loss_before, found.loss_after, found.steps)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last ``idle`` left something to learn: its slices were used up, or the port did not allow more."""
+        return self._busy
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """One plain optimiser step on one sample, no policy; returns the loss before the step.
@@ -296,10 +349,17 @@ class Device:
         """A view of a member of the struct, ``offset`` bytes into it."""
         return np.frombuffer(self._memory, dtype, size, self._offsets[name] + offset)
 
+    def _personal(self, offset: int) -> int:
+        """That offset in the person and context of the last prediction."""
+        last = int(np.frombuffer(self._memory, np.uint16, 1, self._offsets["state"] + LAST)[0])
+        return offset + last * int(self.package.manifest["layout"]["people"]["bytes"])
+
     def parameters(self) -> dict[str, np.ndarray]:
-        """{name: array} of what learns (copies)."""
+        """{name: array} of what learns, for the person and context of the last prediction (copies)."""
         return {
-            each["name"]: self._field("parameters", each["offset"], math.prod(each["shape"]), each["dtype"])
+            each["name"]: self._field(
+                "parameters", self._personal(each["offset"]), math.prod(each["shape"]), each["dtype"]
+            )
             .reshape(each["shape"])
             .copy()
             for each in self.package.manifest["tensors"]["trained"]
@@ -325,7 +385,8 @@ class Device:
                 raise DeviceError(f"parameter '{name}' takes whole numbers of type {dtype}", "MT_INVALID_ARGUMENT")
             checked[name] = array
         for name, array in checked.items():
-            self._field("parameters", known[name]["offset"], array.size, array.dtype)[:] = array.ravel()
+            where = self._personal(known[name]["offset"])
+            self._field("parameters", where, array.size, array.dtype)[:] = array.ravel()
 
     def state(self) -> bytes:
         """The bytes that ``save`` writes: the same on every target after the same calls."""
@@ -343,13 +404,60 @@ class Device:
         found = _Report()
         self._check(self._call("status", ctypes.byref(found)))
         sequence = int(self._field("sequence", 0, 1, np.uint32)[0])
-        erases = 0 if self._storage is None else self._storage.erases(self._library, sequence)
-        origin = getattr(self, "_origin", "")
-        return Status(found.learnt, found.sure, found.uses, found.samples, found.waiting, origin, erases)
+        assert self._storage is None or self._port is not None
+        erases = 0 if self._storage is None else self._storage.erases(self._library, self._port, sequence)
+        return Status(
+            found.learnt, found.sure, found.uses, found.samples, found.waiting, self._origin, erases,
+            STAGES[found.stage], found.profile, found.teaching, self._suspects(),
+        )  # fmt: skip
 
-    def forget(self) -> None:
-        """Undo the last update and drop the samples it learnt from, and those since."""
-        self._check(self._call("forget"))
+    def _suspects(self) -> dict[str, tuple[str, ...]]:
+        """The inputs that are not believed, and why."""
+        if not self.package.manifest["sensors"]:
+            return {}
+        flags = self._field("sensors", 0, self._inputs * SENSOR_WORDS, np.uint32)[SENSOR_WORDS - 1 :: SENSOR_WORDS] >> 24
+        return {
+            each["name"]: tuple(text for bit, text in SENSOR_FLAGS.items() if flag & bit)
+            for each, flag in zip(self.package.inputs, flags.tolist(), strict=True)
+            if flag
+        }
+
+    def select_profile(self, profile: int | None) -> None:
+        """Who uses the device from now on; None: whoever's contexts these are, if it can recognise them."""
+        learner = self.package.manifest["learner"]
+        if learner["profiles"] == 1:
+            raise DeviceError("this device has one profile: build it with Learner(profiles=2)", "MT_INVALID_ARGUMENT")
+        if profile is None and not learner["recognise"]:
+            what = "this device does not recognise people: build it with Learner(recognise=True)"
+            raise DeviceError(what, "MT_INVALID_ARGUMENT")
+        if profile is not None and not 0 <= profile < learner["profiles"]:
+            raise DeviceError(f"there is no profile {profile}: 0 to {learner['profiles'] - 1}", "MT_INVALID_ARGUMENT")
+        chosen = RECOGNISE if profile is None else profile
+        self._check(self._call("select_profile", ctypes.c_uint32(chosen)))
+
+    def learning_mode(self, uses: int) -> None:
+        """For the next ``uses`` observations learn after each one, and take a change of habits as meant; 0 ends it."""
+        if not 0 <= uses < 2**32:
+            raise DeviceError(f"learning_mode({uses}): a number of observations, 0 or more", "MT_INVALID_ARGUMENT")
+        self._check(self._call("learning_mode", ctypes.c_uint32(uses)))
+
+    def forget(self, last: int | None = None, days: float | None = None) -> None:
+        """Of the person of the last prediction: undo the last update and drop the samples it learnt from, and those
+        since; or the ``last`` observations; or those of the last ``days``, which takes a clock."""
+        if last is not None and days is not None:
+            raise DeviceError("forget takes last=... or days=..., not both", "MT_INVALID_ARGUMENT")
+        if last is not None:
+            if not 0 <= last < 2**32:
+                raise DeviceError(f"forget(last={last}): a number of observations", "MT_INVALID_ARGUMENT")
+            self._check(self._call("forget_last", ctypes.c_uint32(last)))
+        elif days is not None:
+            if not 0 <= days * DAY < 2**32:
+                raise DeviceError(f"forget(days={days}): a number of days up to 49000", "MT_INVALID_ARGUMENT")
+            if self._port is None or not self._port.now:
+                raise DeviceError("forget(days=...) takes a clock: Device(..., clock=time.time)", "MT_INVALID_ARGUMENT")
+            self._check(self._call("forget_since", ctypes.c_uint32(int(days * DAY))))
+        else:
+            self._check(self._call("forget"))
 
     def reset(self) -> None:
         """Back to the factory's model. The metrics stay, and count the reset."""

@@ -11,8 +11,12 @@ from typing import Any
 
 from microtune.errors import BuildError
 
-FORMAT = 2
-VERBS = ("init", "predict", "observe", "idle", "step", "forget", "reset", "save", "status", "metrics")
+FORMAT = 3
+VERBS = (
+    "init", "predict", "observe", "idle", "step", "learning_mode", "forget", "forget_last", "forget_since", "reset",
+    "save", "status", "metrics",
+)  # fmt: skip
+"""The C functions of every device, behind its name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Package:
         known: list[dict[str, Any]] = self.manifest["inputs"]
         plain = {"low": None, "high": None, "unit": ""}
         return known or [{"name": f"input {index}", **plain} for index in range(self.input_size)]
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """Its C functions."""
+        return (*VERBS, *(["select_profile"] if self.manifest["learner"]["profiles"] > 1 else []))
 
     @property
     def sources(self) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 
 from microtune.errors import DeviceError
@@ -11,6 +12,8 @@ SECTOR = 256
 UNIT, HEADER = 32, 64  # MT_STORE_UNIT and MT_STORE_HEADER in runtime/mt_store.h
 
 _READ = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32)
+_NOW = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)
+_MAY_LEARN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 _ERASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
 
 
@@ -25,8 +28,8 @@ class Port(ctypes.Structure):
         ("size", ctypes.c_uint32),
         ("sector", ctypes.c_uint32),
         ("log", ctypes.c_uint32),
-        ("now", ctypes.c_void_p),
-        ("may_learn", ctypes.c_void_p),
+        ("now", _NOW),
+        ("may_learn", _MAY_LEARN),
     ]
 
 
@@ -34,12 +37,30 @@ class _Wear(ctypes.Structure):
     _fields_ = [("saves", ctypes.c_uint32), ("erases", ctypes.c_uint32)]
 
 
-class Storage:
-    """Two slots of a device's state in a file. Writes go through to the file at once, byte ranges in place."""
+LOG = 16 * SECTOR
+"""Bytes of the metrics log behind the states, where a device keeps one: 128 records."""
 
-    def __init__(self, path: Path, saved: int, slots: int = 2) -> None:
+
+def port_of(
+    storage: Storage | None, clock: Callable[[], float] | None, may_learn: Callable[[], bool] | None
+) -> Port | None:
+    """The port of a device in this process; None where it has nothing of the kind."""
+    if storage is None and clock is None and may_learn is None:
+        return None
+    callbacks = (_READ(), _READ(), _ERASE()) if storage is None else storage.callbacks
+    size, log = (0, 0) if storage is None else (storage.size, storage.log)
+    now = _NOW() if clock is None else _NOW(lambda _: int(clock()) & 0xFFFFFFFF)
+    allowed = _MAY_LEARN() if may_learn is None else _MAY_LEARN(lambda _: int(may_learn()))
+    return Port(None, *callbacks, size, SECTOR, log, now, allowed)
+
+
+class Storage:
+    """Two slots of a device's state in a file, and ``log`` bytes of metrics log behind them. Writes go through to the
+    file at once, byte ranges in place."""
+
+    def __init__(self, path: Path, saved: int, slots: int = 2, log: int = 0) -> None:
         slot = (HEADER + (saved + UNIT - 1) // UNIT * UNIT + SECTOR - 1) // SECTOR * SECTOR
-        self.path, self.size, self._saved = path, slots * slot, saved
+        self.path, self.size, self.log, self._saved = path, slots * slot + log, log, saved
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
@@ -53,13 +74,12 @@ class Storage:
         # a memory of another size was cut short, or is no state file at all
         self.damaged = found not in (0, self.size)
         # the callbacks must outlive the port
-        self._callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
-        self.port = Port(None, *self._callbacks, self.size, SECTOR, 0, None, None)
+        self.callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))
 
-    def erases(self, library: ctypes.CDLL, sequence: int) -> int:
+    def erases(self, library: ctypes.CDLL, port: Port, sequence: int) -> int:
         """Of the most worn sector so far, from the number of the newest save."""
         wear = _Wear()
-        library["mt_store_wear"](ctypes.byref(self.port), self._saved, sequence, ctypes.byref(wear))
+        library["mt_store_wear"](ctypes.byref(port), self._saved, sequence, ctypes.byref(wear))
         return int(wear.erases)
 
     def _read(self, _context: int, address: int, data: int, size: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from microtune.compiler.layout import WORD, Slice, lay_out, words
+from microtune.compiler.layout import WORD, Slice, balanced_classes, change_kinds, lay_out, words
 from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
@@ -186,8 +186,10 @@ def _written(choice: Any) -> str:
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
-    rule = "mt_bayes_rule.h" if plan.programs.hidden else "mt_gradient.h"
-    return sorted(found | {"mt_kernels_elementwise.h", "mt_kernels_loss.h", rule})
+    found |= {"mt_kernels_elementwise.h", "mt_kernels_loss.h", "mt_migration.h"}
+    found |= {"mt_bayes_rule.h" if plan.programs.hidden else "mt_gradient.h"}
+    found |= {"mt_learner_log.h"} if plan.learner.log else set()
+    return sorted(found | ({"mt_recognition.h"} if plan.learner.recognise else set()))
 
 
 def uses(statements: list[Statement], word: str) -> bool:
@@ -305,6 +307,17 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
+        "contexts": plan.contexts,
+        "structure": _structure(plan),
+        "verbs": VERBS_OF_LEARNER + ((("select_profile", "profile"),) if plan.learner.profiles > 1 else ()),
+        "people_note": _people_note(plan),
+        "pulls": plan.pulls,
+        "pulls_rows": [] if plan.pulls is None else rows(Slice(Tensor("pulls", plan.pulls.shape, data=plan.pulls), 0)),
+        "classes": balanced_classes(plan),
+        "kinds": 0 if programs.hidden else change_kinds(plan),
+        "cut_bytes": all(each.dtype == "int8" for each in programs.cut),
+        "rate": 0.0 if isinstance(plan.optimizer, ClosedForm | Bayes) else plan.optimizer.lr,
+        "migrates": True,
         "counts": (0, 0, 0)
         if programs.hidden
         else (
@@ -336,6 +349,28 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         f"{name}_base.c": render("base.c.jinja", identity),
         f"{name}_base.bin": base,
     }
+
+
+VERBS_OF_LEARNER = (
+    ("learning_mode", "uses"), ("forget", ""), ("forget_last", "uses"), ("forget_since", "seconds"), ("reset", ""),
+    ("save", ""),
+)  # fmt: skip
+"""Calls that the runtime's do the work of, and what they take."""
+
+
+def _structure(plan: Plan) -> int:
+    """CRC-32 of what learns: names, shapes and types."""
+    return zlib.crc32(repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained]).encode())
+
+
+def _people_note(plan: Plan) -> str:
+    """What the people in the struct are."""
+    learner = plan.learner
+    if learner.sets == 1:
+        return "whoever uses it"
+    if learner.parts == 1:
+        return "one of each profile"
+    return f"number profile * {learner.parts} + context"
 
 
 def scale_of(tensor: Tensor) -> tuple[float, int] | None:

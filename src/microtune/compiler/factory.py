@@ -100,3 +100,67 @@ def samples_at(graph: Graph, calibration: Calibration, features: str, outputs: s
     found = values_at(graph, (features, outputs), calibration.x)
     single = {name: each.astype(np.float32).astype(np.float64) for name, each in found.items()}
     return Samples(single[features], single[outputs], calibration.y)
+
+
+def second_moments(rows: Floats) -> Floats:
+    """(n, H) to the mean of row row' (H, H), added up in order."""
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for row in rows:
+        total += row[:, None] * row[None, :]
+    return total / len(rows)
+
+
+def inverse(matrix: Floats) -> Floats:
+    """The inverse of a symmetric positive definite matrix, by elimination whose order is fixed."""
+    size = len(matrix)
+    left, right = matrix.copy(), np.eye(size)
+    for k in range(size):
+        pivot = left[k, k]
+        left[k] /= pivot
+        right[k] /= pivot
+        factors = left[:, k].copy()
+        factors[k] = 0.0
+        left -= factors[:, None] * left[k]
+        right -= factors[:, None] * right[k]
+    return (right + right.T) / 2
+
+
+def prior_covariance(samples: Samples, worth: float, ridge: float) -> NDArray[np.float32]:
+    """What ``worth`` samples like the factory's leave open of the weights of one output, the bias last: the inverse of
+    their Gram matrix, each sample at the most curvature of a logistic output, 1/4. (H + 1, H + 1)."""
+    features = np.column_stack([samples.features, np.ones(len(samples.features))])
+    gram = second_moments(features)
+    gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return inverse(gram * (worth / 4)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Discriminants:
+    """Class means (C, H), samples each is worth (C,), the common precision (H, H), log prior of the classes (C,)."""
+
+    means: NDArray[np.float32]
+    worth: NDArray[np.float32]
+    precision: NDArray[np.float32]
+    log_prior: NDArray[np.float32]
+
+
+def discriminants(samples: Samples, worth: float, shrinkage: float) -> Discriminants:
+    """Linear discriminant analysis of the factory's samples. A class that has none begins at the mean of all, which
+    then is worth nothing. The covariance is shrunk towards a sphere of the same trace."""
+    features, outputs = samples.features, samples.outputs.shape[1]
+    label = samples.outputs.argmax(axis=1) if samples.y is None else samples.y
+    counts = np.zeros(outputs)
+    sums = np.zeros((outputs, features.shape[1]))
+    for row, each in zip(features, label, strict=True):
+        counts[each] += 1
+        sums[each] += row
+    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], sums.sum(axis=0) / len(features))
+    within = second_moments(features - means[label])
+    sphere = max(float(np.trace(within)) / len(within), 1e-6)
+    shrunk = (1 - shrinkage) * within + shrinkage * sphere * np.eye(len(within))
+    return Discriminants(
+        means.astype(np.float32),
+        np.minimum(counts, worth).astype(np.float32),
+        inverse(shrunk).astype(np.float32),
+        np.log((counts + 1) / (len(features) + outputs)).astype(np.float32),
+    )

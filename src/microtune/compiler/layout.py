@@ -15,14 +15,20 @@ from microtune.ir.tensor import DTYPE_BYTES
 from microtune.tuning.bayes import Bayes
 
 WORD = 4
-# sizeof(mt_state) and sizeof(mt_bayes_state), in runtime/; the generated C refuses to compile when one is wrong
-BYTES = {"mt_state": 84, "mt_bayes_state": 56, "uint16_t": 2, "uint8_t": 1}
+# sizeof in runtime/; the generated C refuses to compile when one is wrong
+BYTES = {
+    "mt_state": 92, "mt_person": 52, "mt_work": 76, "mt_bayes_state": 56, "mt_bayes_cursor": 24, "mt_sensor": 12,
+    "mt_change_state": 16, "mt_change_class": 8, "mt_log_head": 8, "uint16_t": 2, "uint8_t": 1,
+}  # fmt: skip
 RUN, JUDGED = 4, 16  # MT_BAYES_RUN and MT_BAYES_JUDGED of runtime/mt_bayes.h
 
 
 @dataclass(frozen=True)
 class Field:
-    """One member of the struct: ``count`` elements of a C type, a multiple of 4 bytes in all."""
+    """One member of the struct: ``count`` elements of a C type, a multiple of 4 bytes in all.
+
+    ``personal``: there is one in each person; ``offset`` is that in the first.
+    """
 
     name: str
     c_type: str
@@ -31,6 +37,7 @@ class Field:
     offset: int
     comment: str
     saved: bool
+    personal: bool
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,15 @@ class Slice:
 class Layout:
     """``fields`` in order; ``saved`` bytes of them survive power loss; ``bytes`` follow the port pointer.
 
-    ``input`` is where in the arena the caller may put the input, if it has a place there. Sizes are in words.
+    The personal ones lie in ``sets`` structs of ``person`` bytes from ``people`` on. ``input`` is where in the arena the caller may put the input, if it has a place there. Sizes are in words.
     """
 
     fields: tuple[Field, ...]
     saved: int
     bytes: int
+    people: int
+    person: int
+    sets: int
     parameters: tuple[Slice, ...]
     optimizer: tuple[Slice, ...]
     optimizer_size: int
@@ -103,28 +113,101 @@ def bayes_workspace(features: int) -> int:
     return (RUN + 2) * features + features * (features + 1) // 2 + 2 * JUDGED
 
 
-def _bayes_rows(
-    plan: Plan, head: Bayes, hidden: int, inputs: int, arena: int
-) -> tuple[tuple[str, str, int, str, bool], ...]:
-    features, kept = bayes_features(hidden, inputs, head.bumps), plan.learner.buffer
-    stride = inputs + 5
-    return (
-        ("state", "mt_state", 1, "counters, generator, metrics", True),
-        ("bayes", "mt_bayes_state", 1, "noise, recent surprises", True),
-        ("samples", "float", kept * stride, f"{kept} of (input {inputs}, target, age, two weights, time)", True),
-        ("centres", "float", head.bumps * inputs, "where habits changed in one context", True),
-        ("precision", "float", features, "prior precisions of the head", True),
-        ("parameters", "float", features, "what has been learnt: the head's mean", True),
-        ("covariance", "float", features * (features + 1) // 2, "and its uncertainty", True),
-        ("sequence", "uint32_t", 1, "number of the newest saved state", False),
-        ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
-        ("pending_cut", "float", inputs, "the input of that prediction", False),
-        ("pending_output", "float", 1, "what was suggested", False),
-        ("output", "float", 1, "scratch", False),
-        ("workspace", "float", bayes_workspace(features), "scratch, and the fit under way", False),
-        ("active", "uint16_t", (features + 1) // 2 * 2, "features that are not zero", False),
-        ("arena", "float", arena + hidden, "activations", False),
-    )
+Row = tuple[str, str, int, str]
+"""Name, C type, elements and comment of a member; without elements there is none."""
+
+
+def balanced_classes(plan: Plan) -> int:
+    """Classes that the reservoir is balanced by; 0: it is not."""
+    outputs = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
+    if plan.learner.replay == 0 or plan.loss.task == "MT_REGRESSION":
+        return 0
+    if plan.loss.task == "MT_MULTICLASS":
+        return outputs
+    return 2 if outputs == 1 else 0
+
+
+def change_kinds(plan: Plan) -> int:
+    """What a change of habits is looked for in: the classes, or no and yes of each output; 0: it is not."""
+    outputs = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
+    alike = len({tensor.dtype for tensor in plan.programs.cut}) == 1
+    if not plan.learner.changes or not alike or plan.loss.task == "MT_REGRESSION":
+        return 0
+    return outputs if plan.loss.task == "MT_MULTICLASS" else 2 * outputs
+
+
+def _shared_rows(plan: Plan) -> list[Row]:
+    inputs = len(plan.inputs)
+    recognition = plan.learner.profiles * (2 * inputs + 1) if plan.learner.recognise else 0
+    return [
+        ("state", "mt_state", 1, "who uses it, counters"),
+        ("sensors", "mt_sensor", len(plan.sensors), "what each sensor said of late"),
+        ("recognition", "float", recognition, "contexts in which each profile was chosen"),
+    ]
+
+
+def _scratch_rows(plan: Plan, cut: int, outputs: int) -> list[Row]:
+    """What prediction and observation need."""
+    return [
+        ("sequence", "uint32_t", 1, "number of the newest saved state"),
+        ("records", "mt_log_head", 1 if plan.learner.log else 0, "where the metrics log ends"),
+        ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation; [1] whose; [2] its sensors"),
+        ("pending_cut", "float", cut, "the cut of that prediction"),
+        ("pending_output", "float", outputs, "what was suggested"),
+        ("work", "mt_work", 1, "how far an update has come"),
+    ]
+
+
+def _bayes_rows(head: Bayes, kept: int, hidden: int, inputs: int, arena: int) -> tuple[list[Row], list[Row]]:
+    """Members of a person, and scratch."""
+    features, stride = bayes_features(hidden, inputs, head.bumps), inputs + 5
+    return [
+        ("person", "mt_person", 1, "counters, generator"),
+        ("bayes", "mt_bayes_state", 1, "noise, recent surprises"),
+        ("samples", "float", kept * stride, f"{kept} of (input {inputs}, target, age, two weights, time)"),
+        ("centres", "float", head.bumps * inputs, "where habits changed in one context"),
+        ("precision", "float", features, "prior precisions of the head"),
+        ("parameters", "float", features, "what has been learnt: the head's mean"),
+        ("covariance", "float", features * (features + 1) // 2, "and its uncertainty"),
+    ], [
+        ("output", "float", 1, "scratch"),
+        ("cursor", "mt_bayes_cursor", 1, "how far a fit has come"),
+        ("workspace", "float", bayes_workspace(features), "scratch, and the fit under way"),
+        ("active", "uint16_t", (features + 1) // 2 * 2, "features that are not zero"),
+        ("arena", "float", arena + hidden, "activations"),
+    ]  # fmt: skip
+
+
+STRUCT = "{name}_parameters"
+"""C type of the parameters."""
+
+
+def _gradient_rows(
+    plan: Plan, cut: int, targets: int, optimizer: int, outputs: int, arena: int
+) -> tuple[list[Row], list[Row]]:
+    """Members of a person, and scratch."""
+    learner, kinds = plan.learner, change_kinds(plan)
+    kept, copies = learner.buffer + learner.replay, 0 if learner.in_place else 1
+    words_note = "" if all(tensor.dtype == "float32" for tensor in plan.programs.cut) else " words"
+    floats = sum(words(each) for each in plan.programs.trained if each.dtype == "float32")
+    reservoir = f", {learner.replay} of them a reservoir" if learner.replay else ""
+    return [
+        ("person", "mt_person", 1, "counters, generator"),
+        ("parameters", STRUCT, 1, "what has been learnt"),
+        ("previous", STRUCT, copies, "the same before the last accepted update"),
+        ("optimizer", "float", optimizer, "optimiser state"),
+        ("importance", "float", floats if learner.ewc_memory else 0, "Fisher information of what was learnt here"),
+        ("seen", "uint32_t", balanced_classes(plan), "samples offered to the reservoir, of each class"),
+        ("change", "mt_change_state", 1 if kinds else 0, "are habits changing?"),
+        ("changing", "mt_change_class", kinds, "and which"),
+        ("samples", "float", kept * (cut + targets + 1),
+         f"{kept} of (cut {cut}, target {targets}, time)" + words_note + reservoir),
+    ], [
+        ("candidate", STRUCT, copies, "the update under way"),
+        ("candidate_optimizer", "float", copies * optimizer, "its optimiser state"),
+        ("output", "float", outputs, "scratch"),
+        ("arena", "float", arena, "activations and gradients, shared by prediction and training"),
+    ]  # fmt: skip
 
 
 def lay_out(plan: Plan) -> Layout:
@@ -146,45 +229,35 @@ def lay_out(plan: Plan) -> Layout:
     outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
     targets = target_size(plan)
     arena = max(program.arena.bytes for program in (programs.backbone, programs.head, programs.step) if program) // WORD
-    sample = cut_size + targets
-    words_note = "" if all(tensor.dtype == "float32" for tensor in programs.cut) else " words"
-    copies = 0 if plan.learner.in_place else 1
-    struct = "{name}_parameters"
-    rows: tuple[tuple[str, str, int, str, bool], ...] = (
-        ("state", "mt_state", 1, "counters, generator, metrics", True),
-        ("parameters", struct, 1, "what has been learnt", True),
-        ("previous", struct, copies, "the same before the last accepted update", True),
-        ("optimizer", "float", optimizer_size, "optimiser state", True),
-        (
-            "samples",
-            "float",
-            plan.learner.buffer * sample,
-            f"{plan.learner.buffer} of (cut {cut_size}, target {targets})" + words_note,
-            True,
-        ),
-        ("sequence", "uint32_t", 1, "number of the newest saved state", False),
-        ("pending", "uint8_t", 4, "[0] = 1: a prediction waits for its observation", False),
-        ("pending_cut", "float", cut_size, "the cut of that prediction", False),
-        ("pending_output", "float", outputs, "what was suggested", False),
-        ("candidate", struct, copies, "the update under way", False),
-        ("candidate_optimizer", "float", copies * optimizer_size, "its optimiser state", False),
-        ("output", "float", outputs, "scratch", False),
-        ("arena", "float", arena, "activations and gradients, shared by prediction and training", False),
-    )
     if isinstance(plan.optimizer, Bayes):
         assert programs.hidden is not None
-        rows = _bayes_rows(plan, plan.optimizer, programs.hidden.size, cut_size, arena)
-        features = bayes_features(programs.hidden.size, cut_size, plan.optimizer.bumps)
-        learnt = (Slice(Tensor("residual_head", (features,)), 0),)
-    fields, offset, saved = [], 0, 0
-    for name, c_type, count, comment, keep in rows:
-        if count == 0:
-            continue
-        size = (WORD * parameter_size if c_type == struct else BYTES.get(c_type, WORD)) * count
-        fields.append(Field(name, c_type, count, size, offset, comment, keep))
-        offset += size
-        saved = offset if keep else saved
+        hidden = programs.hidden.size
+        personal, scratch = _bayes_rows(plan.optimizer, plan.learner.buffer, hidden, cut_size, arena)
+        learnt = (Slice(Tensor("residual_head", (bayes_features(hidden, cut_size, plan.optimizer.bumps),)), 0),)
+    else:
+        personal, scratch = _gradient_rows(plan, cut_size, targets, optimizer_size, outputs, arena)
+    sets = plan.learner.sets
+    fields: list[Field] = []
+    offset = 0
+
+    def place_all(rows: list[Row], saved: bool, is_personal: bool = False) -> int:
+        """Bytes of these members."""
+        nonlocal offset
+        start = offset
+        for name, c_type, count, comment in rows:
+            if count == 0:
+                continue
+            size = (WORD * parameter_size if c_type == STRUCT else BYTES.get(c_type, WORD)) * count
+            fields.append(Field(name, c_type, count, size, offset, comment, saved, is_personal))
+            offset += size
+        return offset - start
+
+    people = place_all(_shared_rows(plan), saved=True)
+    person = place_all(personal, saved=True, is_personal=True)
+    offset = saved = people + sets * person
+    place_all(_scratch_rows(plan, cut_size, outputs) + scratch, saved=False)
     place = programs.backbone.arena.offset(plan.graph.inputs[0])
     return Layout(
-        tuple(fields), saved, offset, learnt, optimizer, optimizer_size, cut, cut_size, base, base_size, place
-    )
+        tuple(fields), saved, offset, people, person, sets, learnt, optimizer, optimizer_size, cut, cut_size, base,
+        base_size, place,
+    )  # fmt: skip

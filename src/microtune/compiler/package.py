@@ -95,6 +95,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
             {"name": each.name, "low": _finite(each.low), "high": _finite(each.high), "unit": each.unit}
             for each in (plan.inputs if lists_inputs(plan) else ())
         ],
+        "sensors": [{"name": each.name, **each.constants} for each in plan.sensors],
         "outputs": output.size,
         "targets": target_size(plan),
         "tensors": {
@@ -107,6 +108,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
             "bytes": layout.bytes,
             "saved": layout.saved,
             "fields": [{"name": each.name, "offset": each.offset, "bytes": each.bytes} for each in layout.fields],
+            "people": {"offset": layout.people, "bytes": layout.person, "count": layout.sets},
         },
         "memory": {
             "ram": memory.ram,

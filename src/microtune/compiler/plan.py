@@ -10,6 +10,7 @@ import numpy as np
 
 from microtune.compiler.factory import calibration_of
 from microtune.compiler.footprint import measure
+from microtune.compiler.learning import check_learner, context_places, elastic_pulls, sensors_of
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     compile_programs,
@@ -20,6 +21,7 @@ from microtune.errors import BudgetError, PlanError
 from microtune.ir import Graph, verify
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
+from microtune.tuning.heads import ClosedForm
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import SGD
@@ -101,15 +103,16 @@ def plan(
         selection = select(graph, scheme, precision)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer, calibration)
-        if learner.pull and programs.rounds:
-            raise PlanError(
-                f"Learner(pull={learner.pull}): integers are not pulled towards the base; use pull=0 or "
-                "precision='float32'"
-            )
+    check_learner(learner, optimizer, chosen, graph.tensor(graph.inputs[0]), programs)
     result = Plan(
         graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure,
         calibration,
-    )
+        contexts=context_places(learner, described),
+        sensors=sensors_of(learner, calibration, graph, described),
+        pulls=None
+        if isinstance(optimizer, Bayes | ClosedForm)
+        else elastic_pulls(learner, optimizer, programs, graph, calibration),
+    )  # fmt: skip
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
     return result

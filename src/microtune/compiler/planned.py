@@ -14,17 +14,22 @@ from microtune.ir import Graph
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.heads import ClosedForm
-from microtune.tuning.learner import Input, Learner
+from microtune.tuning.learner import Context, Input, Learner
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Scheme
+from microtune.tuning.sensors import SensorModel
 
 Optimizer = SGD | RMSProp | Adam | ClosedForm | Bayes
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything that is decided before C is written. ``memory`` says what it will cost."""
+    """Everything that is decided before C is written. ``memory`` says what it will cost.
+
+    contexts: each with the place of its input. sensors: what is usual for each input; empty where it is not looked
+    at. pulls: of each parameter, how far it goes back to the base after a step (elastic weights).
+    """
 
     graph: Graph
     scheme: Scheme
@@ -37,6 +42,9 @@ class Plan:
     programs: Programs
     measure: Callable[[Plan], Memory] = field(repr=False)
     calibration: Calibration | None = field(default=None, repr=False)
+    contexts: tuple[tuple[int, Context], ...] = ()
+    sensors: tuple[SensorModel, ...] = field(default=(), repr=False)
+    pulls: np.ndarray | None = field(default=None, repr=False)
 
     @cached_property
     def memory(self) -> Memory:

@@ -52,10 +52,10 @@ static int bayes_slice(const mt_learner *learner, mt_update *update)
 }
 
 /* d belongs to the samples: what is undone is refitted to those left */
-static void bayes_forget(const mt_learner *learner, uint32_t samples, int undo)
+static void bayes_forget(const mt_learner *learner, uint32_t samples, int undo, const uint32_t *time)
 {
     mt_bayes_judgement judgement;
-    (void)undo;
+    (void)undo, (void)time; /* there are no older ones */
     mt_bayes_drop_newest(bayes_of(learner), samples);
     tell_count(learner);
     mt_bayes_refit(bayes_of(learner), &judgement);

@@ -47,18 +47,18 @@ static float distance_squared(const mt_change *change, const mt_samples *samples
     return sum;
 }
 
-static uint32_t questions_of(const mt_change *change)
+MT_COLD static uint32_t questions_of(const mt_change *change)
 {
     return change->binary ? change->kinds / 2u : 1u;
 }
 
 /* labels to a question */
-static uint32_t labels_of(const mt_change *change)
+MT_COLD static uint32_t labels_of(const mt_change *change)
 {
     return change->binary ? 2u : change->kinds;
 }
 
-static uint32_t label_of(const mt_change *change, const mt_samples *samples, const float *sample, uint32_t question)
+MT_COLD static uint32_t label_of(const mt_change *change, const mt_samples *samples, const float *sample, uint32_t question)
 {
     const float target = sample[samples->cut + question];
     if (change->binary) {
@@ -67,7 +67,7 @@ static uint32_t label_of(const mt_change *change, const mt_samples *samples, con
     return target > 0.0f && target < (float)change->kinds ? (uint32_t)target : 0u;
 }
 
-static mt_change_class *class_of(const mt_change *change, uint32_t question, uint32_t label)
+MT_COLD static mt_change_class *class_of(const mt_change *change, uint32_t question, uint32_t label)
 {
     return change->classes + (change->binary ? 2u * question : 0u) + label;
 }
@@ -103,7 +103,7 @@ static neighbours nearest_to(const mt_change *change, const mt_samples *samples,
 }
 
 /* Neighbours that say `label`. */
-static uint32_t votes_for(const mt_change *change, const mt_samples *samples, const neighbours *near, uint32_t question,
+MT_COLD static uint32_t votes_for(const mt_change *change, const mt_samples *samples, const neighbours *near, uint32_t question,
                           uint32_t label)
 {
     uint32_t votes = 0;
@@ -114,7 +114,7 @@ static uint32_t votes_for(const mt_change *change, const mt_samples *samples, co
 }
 
 /* what most neighbours say, or `labels` when there is no majority (step 1) */
-static uint32_t usual_label(const mt_change *change, const mt_samples *samples, const neighbours *near,
+MT_COLD static uint32_t usual_label(const mt_change *change, const mt_samples *samples, const neighbours *near,
                             uint32_t question)
 {
     for (uint32_t i = 0; 2 * i <= MT_CHANGE_NEAREST && i < near->count; ++i) {
@@ -127,7 +127,7 @@ static uint32_t usual_label(const mt_change *change, const mt_samples *samples, 
 }
 
 /* Is the use on known ground? Keeps what distance is usual. */
-static int is_known(const mt_change *change, const neighbours *near)
+MT_COLD static int is_known(const mt_change *change, const neighbours *near)
 {
     mt_change_state *state = change->state;
     float mean = 0.0f;
@@ -150,7 +150,7 @@ static int is_known(const mt_change *change, const neighbours *near)
 
 /* Whether this label was known before, and from elsewhere: then to give it here is a contradiction, and not something
  * new or a matter of taste at a border (step 2). */
-static int is_contradiction(const mt_change *change, const mt_samples *samples, const neighbours *near,
+MT_COLD static int is_contradiction(const mt_change *change, const mt_samples *samples, const neighbours *near,
                             const float *sample, uint32_t question, uint32_t older)
 {
     const uint32_t label = label_of(change, samples, sample, question);
@@ -173,14 +173,14 @@ static int is_contradiction(const mt_change *change, const mt_samples *samples, 
 
 /// Evidence ///
 
-static void clear(mt_change_class *class_)
+MT_COLD static void clear(mt_change_class *class_)
 {
     class_->evidence = 0.0f;
     class_->run = 0;
 }
 
 /* log likelihood of a label by what the neighbours say, part of the uses being careless (step 3) */
-static float log_usual(const mt_change *change, uint32_t votes)
+MT_COLD static float log_usual(const mt_change *change, uint32_t votes)
 {
     const float labels = (float)labels_of(change), state_wrong = change->state->wrong;
     const float wrong = state_wrong > MT_CHANGE_LEAST_WRONG ? state_wrong : MT_CHANGE_LEAST_WRONG;
@@ -189,7 +189,7 @@ static float log_usual(const mt_change *change, uint32_t votes)
 }
 
 /* One use that used to mean `usual`: a cumulative sum that looks out for one other meaning (step 4). */
-static void weigh(const mt_change *change, mt_change_class *class_, uint32_t usual, uint32_t label, uint32_t votes)
+MT_COLD static void weigh(const mt_change *change, mt_change_class *class_, uint32_t usual, uint32_t label, uint32_t votes)
 {
     const float others = (float)labels_of(change) - 1.0f, changed = 1.0f - MT_CHANGE_AS_BEFORE;
     const float expected = log_usual(change, votes);
@@ -216,7 +216,7 @@ static void weigh(const mt_change *change, mt_change_class *class_, uint32_t usu
 }
 
 /* the longest run with evidence, after one more use */
-static uint32_t longest_run(const mt_change *change, uint32_t more)
+MT_COLD static uint32_t longest_run(const mt_change *change, uint32_t more)
 {
     uint32_t longest = 0;
     for (uint32_t i = 0; i < change->kinds; ++i) {
@@ -232,7 +232,7 @@ static uint32_t longest_run(const mt_change *change, uint32_t more)
     return longest;
 }
 
-static float all_evidence(const mt_change *change)
+MT_COLD static float all_evidence(const mt_change *change)
 {
     float sum = 0.0f;
     for (uint32_t i = 0; i < change->kinds; ++i) {
@@ -242,7 +242,7 @@ static float all_evidence(const mt_change *change)
 }
 
 /* do the newest `run` samples all say the same, as when examples are shown class by class? */
-static int is_block(const mt_change *change, const mt_samples *samples, uint32_t run)
+MT_COLD static int is_block(const mt_change *change, const mt_samples *samples, uint32_t run)
 {
     const uint32_t size = mt_samples_size(samples);
     const float *newest = mt_samples_at(samples, size - 1);
@@ -258,7 +258,7 @@ static int is_block(const mt_change *change, const mt_samples *samples, uint32_t
 
 /// Calls ///
 
-void mt_change_begin(const mt_change *change)
+MT_COLD void mt_change_begin(const mt_change *change)
 {
     for (uint32_t i = 0; i < change->kinds; ++i) {
         clear(change->classes + i);
@@ -304,7 +304,7 @@ MT_COLD uint32_t mt_change_observe(const mt_change *change, const mt_samples *sa
 }
 
 /* The uses of a run that contradict what `label` meant: bit i of the result is the use i of the run. */
-static uint64_t causes_of(const mt_change *change, const mt_samples *samples, uint32_t question, uint32_t label,
+MT_COLD static uint64_t causes_of(const mt_change *change, const mt_samples *samples, uint32_t question, uint32_t label,
                           const uint16_t *said, uint32_t older, uint32_t run)
 {
     uint64_t causes = 0;
@@ -317,7 +317,7 @@ static uint64_t causes_of(const mt_change *change, const mt_samples *samples, ui
 }
 
 /* Remove what is affected of the older samples that say `label`; returns how many (step 6). */
-static uint32_t remove_affected(const mt_change *change, const mt_samples *samples, uint32_t question, uint32_t label,
+MT_COLD static uint32_t remove_affected(const mt_change *change, const mt_samples *samples, uint32_t question, uint32_t label,
                                 uint64_t causes, uint32_t older, uint32_t run)
 {
     float apart = 0.0f, sum = 0.0f;

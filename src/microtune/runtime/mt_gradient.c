@@ -7,7 +7,7 @@
 /// Order of the samples: a new permutation each epoch, without memory for it ///
 
 /* a new one; places beyond the count, up to the mask, are skipped by the caller */
-static void shuffle(mt_work *work, uint32_t count)
+MT_COLD static void shuffle(mt_work *work, uint32_t count)
 {
     uint32_t bits = 0;
     while ((1u << bits) < count) {
@@ -33,7 +33,7 @@ static uint32_t place(const mt_work *work, uint32_t position)
 
 /// Training the candidate ///
 
-static void begin_optimizer(const mt_model *model, float *optimizer)
+MT_COLD static void begin_optimizer(const mt_model *model, float *optimizer)
 {
     if (model->begin != NULL) {
         model->begin(optimizer);
@@ -43,21 +43,21 @@ static void begin_optimizer(const mt_model *model, float *optimizer)
 }
 
 /* learning in place, the candidate is the parameters */
-static void put_parameters(const mt_learner *learner, void *to, const void *from)
+MT_COLD static void put_parameters(const mt_learner *learner, void *to, const void *from)
 {
     if (to != from && to != NULL) {
         MT_COPY(to, from, learner->model->parameters * 4u);
     }
 }
 
-static void put_optimizer(const mt_learner *learner, float *to, const float *from)
+MT_COLD static void put_optimizer(const mt_learner *learner, float *to, const float *from)
 {
     if (to != from && learner->model->optimizer != 0) {
         MT_COPY(to, from, learner->model->optimizer * sizeof *to);
     }
 }
 
-static void begin_candidate(const mt_learner *learner, int from_base)
+MT_COLD static void begin_candidate(const mt_learner *learner, int from_base)
 {
     const mt_model *model = learner->model;
     put_parameters(learner, learner->candidate, from_base ? model->base : learner->parameters);
@@ -101,7 +101,7 @@ static void learn_sample(const mt_learner *learner, uint32_t index)
 }
 
 /* Does this pass take the sample? The share of passes it takes part in halves with every `recency` newer samples. */
-static int takes_part(const mt_learner *learner, uint32_t index, uint32_t count)
+MT_COLD static int takes_part(const mt_learner *learner, uint32_t index, uint32_t count)
 {
     const float half_life = learner->settings->recency;
     if (!(half_life > 0.0f) || index < learner->samples.state->kept) {
@@ -111,7 +111,7 @@ static int takes_part(const mt_learner *learner, uint32_t index, uint32_t count)
     return (float)(mt_random_next(&learner->work->random) >> 8) < 16777216.0f * share;
 }
 
-static void begin_training(const mt_learner *learner, int from_base)
+MT_COLD static void begin_training(const mt_learner *learner, int from_base)
 {
     begin_candidate(learner, from_base);
     learner->work->epoch = 0;
@@ -119,7 +119,7 @@ static void begin_training(const mt_learner *learner, int from_base)
 }
 
 /* One step of the epochs over all samples outside a fold (folds = 0: over all); 0: there is none left. */
-static int train(const mt_learner *learner, uint32_t folds, uint32_t left_out)
+MT_COLD static int train(const mt_learner *learner, uint32_t folds, uint32_t left_out)
 {
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
@@ -138,7 +138,7 @@ static int train(const mt_learner *learner, uint32_t folds, uint32_t left_out)
     }
 }
 
-static int all_finite(const float *values, uint32_t size)
+MT_COLD static int all_finite(const float *values, uint32_t size)
 {
     for (uint32_t i = 0; i < size; ++i) {
         if (!mt_is_finite(values[i])) {
@@ -159,7 +159,7 @@ static int all_finite(const float *values, uint32_t size)
 #define MT_GRADIENT_MEMORY 32.0f
 
 /* not above LARGE; NaN counts as LARGE */
-static float bounded(float value)
+MT_COLD static float bounded(float value)
 {
     return value < MT_GRADIENT_LARGE ? value : MT_GRADIENT_LARGE;
 }
@@ -170,7 +170,7 @@ static float bounded(float value)
  * where the error equals the tolerance, never above 1. So a single wild sample weighs no more than one plainly
  * wrong answer, while being less wrong always counts, however far off both models still are.
  */
-static float fault_of(const mt_learner *learner, const float *output, const float *target)
+MT_COLD static float fault_of(const mt_learner *learner, const float *output, const float *target)
 {
     const mt_model *model = learner->model;
     const uint32_t outputs = model->outputs;
@@ -200,7 +200,7 @@ static float fault_of(const mt_learner *learner, const float *output, const floa
     return square / (square + (tolerance > 1e-30f ? tolerance : 1e-30f));
 }
 
-static void measure(const mt_learner *learner, uint32_t index, const void *parameters, mt_score *sum)
+MT_COLD static void measure(const mt_learner *learner, uint32_t index, const void *parameters, mt_score *sum)
 {
     const mt_model *model = learner->model;
     const float *sample = mt_samples_at(&learner->samples, index), *target = sample + model->cut;
@@ -213,7 +213,7 @@ static void measure(const mt_learner *learner, uint32_t index, const void *param
  * The candidate, which has not seen this sample, against the base. Those since the last accepted update the
  * parameters in use have not seen either: there the candidate is held against them too.
  */
-static void judge(const mt_learner *learner, uint32_t index)
+MT_COLD static void judge(const mt_learner *learner, uint32_t index)
 {
     mt_work *work = learner->work;
     const mt_score before = work->candidate;
@@ -227,14 +227,14 @@ static void judge(const mt_learner *learner, uint32_t index)
 }
 
 /* cross-validation folds: one per sample while there are fewer than two samples per fold */
-static uint32_t folds_of(const mt_learner *learner)
+MT_COLD static uint32_t folds_of(const mt_learner *learner)
 {
     const uint32_t count = mt_samples_size(&learner->samples), folds = learner->settings->folds;
     return count < 2u * folds ? count : folds;
 }
 
 /* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
-static int is_better(const mt_learner *learner)
+MT_COLD static int is_better(const mt_learner *learner)
 {
     const mt_work *work = learner->work;
     if (learner->settings->folds == 0) {
@@ -257,7 +257,7 @@ enum {
     COMPARE      /* dropped: one sample is answered by the parameters in use and by the base */
 };
 
-static void gradient_begin(const mt_learner *learner)
+MT_COLD static void gradient_begin(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
     put_parameters(learner, learner->parameters, model->base);
@@ -278,12 +278,14 @@ static float gradient_predict(const mt_learner *learner, const float *cut, float
     return learner->person->error;
 }
 
-static uint32_t gradient_observe(const mt_learner *learner, const float *cut, const float *target)
+MT_COLD static uint32_t gradient_observe(const mt_learner *learner, const float *cut, const float *target)
 {
     mt_samples_add(&learner->samples, cut, target, mt_learner_now(learner));
-    if (learner->change.state == NULL) {
-        return 0;
-    }
+    return learner->model->change != NULL ? learner->model->change(learner) : 0u;
+}
+
+MT_COLD uint32_t mt_gradient_change(const mt_learner *learner)
+{
     const uint32_t run = mt_change_observe(&learner->change, &learner->samples, mt_learner_evidence(learner));
     if (run == 0) {
         return 0;
@@ -296,7 +298,7 @@ static uint32_t gradient_observe(const mt_learner *learner, const float *cut, co
 }
 
 /* the newest samples once, in order; restart: all of them */
-static void begin_in_order(const mt_learner *learner)
+MT_COLD static void begin_in_order(const mt_learner *learner)
 {
     const uint32_t count = mt_samples_size(&learner->samples), fresh = learner->person->fresh;
     begin_candidate(learner, learner->settings->restart);
@@ -304,7 +306,7 @@ static void begin_in_order(const mt_learner *learner)
     learner->work->phase = TRAIN_NEW;
 }
 
-static void begin_final(const mt_learner *learner)
+MT_COLD static void begin_final(const mt_learner *learner)
 {
     if (learner->settings->sequential) {
         begin_in_order(learner);
@@ -314,7 +316,7 @@ static void begin_final(const mt_learner *learner)
     }
 }
 
-static void begin_work(const mt_learner *learner)
+MT_COLD static void begin_work(const mt_learner *learner)
 {
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
@@ -335,11 +337,7 @@ static void begin_work(const mt_learner *learner)
     }
 }
 
-/*
- * Fisher information of the newest samples, which this update was the first to learn: running means of the squared
- * gradients, each read off one step from the parameters just taken. The candidate is free by now.
- */
-static void remember(const mt_learner *learner)
+MT_COLD void mt_gradient_remember(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
     const uint32_t count = mt_samples_size(&learner->samples), fresh = learner->person->fresh;
@@ -358,7 +356,7 @@ static void remember(const mt_learner *learner)
 }
 
 /* after the last step: the candidate is taken as a whole, or not at all */
-static int take(const mt_learner *learner)
+MT_COLD static int take(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
     const int sound = all_finite((const float *)learner->candidate, model->floats) &&
@@ -369,13 +367,13 @@ static int take(const mt_learner *learner)
     put_parameters(learner, learner->previous, learner->parameters);
     put_parameters(learner, learner->parameters, learner->candidate);
     put_optimizer(learner, learner->optimizer, learner->candidate_optimizer);
-    if (learner->importance != NULL) {
-        remember(learner);
+    if (model->remember != NULL) {
+        model->remember(learner);
     }
     return 1;
 }
 
-static void back_to_base(const mt_learner *learner)
+MT_COLD static void back_to_base(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
     put_parameters(learner, learner->parameters, model->base);
@@ -383,7 +381,7 @@ static void back_to_base(const mt_learner *learner)
     begin_optimizer(model, learner->optimizer);
 }
 
-static int finished(const mt_learner *learner, mt_update *update, int accepted)
+MT_COLD static int finished(const mt_learner *learner, mt_update *update, int accepted)
 {
     const mt_work *work = learner->work;
     const float measured = work->measured != 0 ? (float)work->measured : 1.0f;
@@ -396,7 +394,7 @@ static int finished(const mt_learner *learner, mt_update *update, int accepted)
 }
 
 /* the last step is done: take it, or see what to go on with */
-static int end_training(const mt_learner *learner, mt_update *update)
+MT_COLD static int end_training(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
     if (take(learner)) {
@@ -417,7 +415,7 @@ static int end_training(const mt_learner *learner, mt_update *update)
 }
 
 /* The parameters stay, unless the base answers the samples better than they do, which learnt them. */
-static int compare(const mt_learner *learner, mt_update *update)
+MT_COLD static int compare(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
     if (work->position < mt_samples_size(&learner->samples)) {
@@ -432,7 +430,7 @@ static int compare(const mt_learner *learner, mt_update *update)
 }
 
 /* One step, or one sample judged, at most. (With elastic weights the last slice takes a few steps more.) */
-static int gradient_slice(const mt_learner *learner, mt_update *update)
+MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
@@ -478,9 +476,12 @@ static int gradient_slice(const mt_learner *learner, mt_update *update)
     }
 }
 
-static void gradient_forget(const mt_learner *learner, uint32_t samples, int undo)
+MT_COLD static void gradient_forget(const mt_learner *learner, uint32_t samples, int undo, const uint32_t *time)
 {
     mt_samples_drop_newest(&learner->samples, samples);
+    if (time != NULL) {
+        mt_samples_drop_since(&learner->samples, *time);
+    }
     if (undo && learner->previous != NULL) {
         put_parameters(learner, learner->parameters, learner->previous);
         /* the optimiser's state belonged to what is undone */
@@ -496,12 +497,12 @@ static void gradient_forget(const mt_learner *learner, uint32_t samples, int und
     }
 }
 
-static uint32_t gradient_since(const mt_learner *learner, uint32_t time)
+MT_COLD static uint32_t gradient_since(const mt_learner *learner, uint32_t time)
 {
     return mt_samples_since(&learner->samples, time);
 }
 
-static void gradient_fade(const mt_learner *learner, float share)
+MT_COLD static void gradient_fade(const mt_learner *learner, float share)
 {
     float *parameters = (float *)learner->parameters;
     const float *base = (const float *)learner->model->base;

@@ -16,6 +16,17 @@ extern "C" {
 
 extern const mt_rule mt_gradient_rule;
 
+/// For mt_model: NULL in a build that does without ///
+
+/* Look for a change of habits (mt_change.h) in the newest sample, and drop those that one has overtaken. */
+uint32_t mt_gradient_change(const mt_learner *learner);
+
+/*
+ * Fisher information of the newest samples, which this update was the first to learn: running means of the squared
+ * gradients, each read off one step from the parameters just taken. The candidate is free by then.
+ */
+void mt_gradient_remember(const mt_learner *learner);
+
 #ifdef __cplusplus
 }
 #endif

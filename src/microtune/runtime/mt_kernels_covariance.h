@@ -8,6 +8,7 @@
 #define MT_KERNELS_COVARIANCE_H
 
 #include "mt_kernels.h"
+#include "mt_math.h"
 
 /* variances above this say nothing, and a sample that has one teaches nothing: keeps products finite */
 #define MT_COVARIANCE_LARGE 1e18f
@@ -26,17 +27,25 @@ static inline void mt_covariance_begin(float *covariance, float prior, float bia
     }
 }
 
+/* y (size) = A x, A symmetric, its lower triangle packed; returns what stands behind the triangle */
+static inline const float *mt_triangle_multiply(const float *MT_RESTRICT triangle, const float *MT_RESTRICT x,
+                                                float *MT_RESTRICT y, uint32_t size)
+{
+    for (uint32_t row = 0; row < size; ++row) {
+        y[row] = mt_dot(triangle, x, row) + triangle[row] * x[row];
+        mt_add_scaled(y, x[row], triangle, row); /* the same numbers above the diagonal */
+        triangle += row + 1;
+    }
+    return triangle;
+}
+
 /* gain (inputs + 1) = P phi; returns phi' P phi, the variance of the output before its noise */
 static inline float mt_covariance_gain(const float *MT_RESTRICT covariance, const float *MT_RESTRICT x,
                                        float *MT_RESTRICT gain, uint32_t inputs)
 {
-    const float *line = covariance;
-    for (uint32_t row = 0; row <= inputs; ++row) {
-        const float value = row < inputs ? x[row] : 1.0f;
-        gain[row] = mt_dot(line, x, row) + line[row] * value;
-        mt_add_scaled(gain, value, line, row); /* the same numbers above the diagonal */
-        line += row + 1;
-    }
+    const float *last = mt_triangle_multiply(covariance, x, gain, inputs);
+    gain[inputs] = mt_dot(last, x, inputs) + last[inputs];
+    mt_add_scaled(gain, 1.0f, last, inputs);
     return mt_dot(gain, x, inputs) + gain[inputs];
 }
 
@@ -57,6 +66,15 @@ static inline void mt_covariance_learn(float *MT_RESTRICT covariance, const floa
         }
         covariance += row + 1;
     }
+}
+
+/*
+ * Logits that are uncertain by a variance say as much, on average, as certain ones that are this much smaller
+ * (MacKay, "The Evidence Framework Applied to Classification Networks", 1992).
+ */
+static inline float mt_moderation(float variance)
+{
+    return 1.0f / mt_sqrt(1.0f + 0.39269908f * variance); /* pi / 8 */
 }
 
 /* weight (inputs) and bias of one output move by step times gain */

@@ -438,10 +438,7 @@ MT_COLD mt_status mt_learner_learning_mode(mt_learner *learner, uint32_t uses)
 MT_COLD static mt_status forget(mt_learner *learner, uint32_t dropped, int undo, const uint32_t *since)
 {
     mt_person *person = learner->person;
-    learner->model->rule->forget(learner, dropped, undo);
-    if (since != NULL && learner->samples.words != NULL) {
-        mt_samples_drop_since(&learner->samples, *since);
-    }
+    learner->model->rule->forget(learner, dropped, undo, since);
     /* their answers are forgotten too, and how large errors are must be found out anew */
     person->hits = dropped < 32u ? person->hits >> dropped : 0u;
     person->recent = dropped < person->recent ? person->recent - dropped : 0u;

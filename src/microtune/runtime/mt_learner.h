@@ -73,6 +73,10 @@ typedef struct mt_model {
     uint32_t (*suspect)(const mt_learner *learner, const void *input);
     /* sensors and recognised contexts as they left the factory */
     void (*begin_shared)(const mt_learner *learner);
+    /* looks for a change of habits: mt_gradient_change of mt_gradient.h */
+    uint32_t (*change)(const mt_learner *learner);
+    /* keeps Fisher information of what was learnt: mt_gradient_remember */
+    void (*remember)(const mt_learner *learner);
     /* appends to the metrics log if it is due; detail as with mt_log_kind */
     void (*log)(const mt_learner *learner, mt_log_kind kind, uint32_t detail);
     /* makes this build's state, begun from the base, out of one of another build */
@@ -266,8 +270,9 @@ struct mt_rule {
     /* The next slice of the update that learner->work tells of. Returns 1 with the last one, which takes or drops
      * what was learnt as a whole; `update`, but for `ran` and `more`, is filled in then. */
     int (*slice)(const mt_learner *learner, mt_update *update);
-    /* Drop the newest `samples` samples; `undo`: and go back to before the last accepted update, else to the base. */
-    void (*forget)(const mt_learner *learner, uint32_t samples, int undo);
+    /* Drop the newest `samples` samples, and older ones stamped `*time` or later (NULL: none); `undo`: and go back to
+     * before the last accepted update, else to the base. */
+    void (*forget)(const mt_learner *learner, uint32_t samples, int undo, const uint32_t *time);
     /* Samples stamped `time` or later: how many of the newest, without dropping them. */
     uint32_t (*since)(const mt_learner *learner, uint32_t time);
     /* After long disuse: go this share, 0 to 1, of the way back to the base. */

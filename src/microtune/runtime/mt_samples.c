@@ -38,17 +38,17 @@ static float *reservoir_at(const mt_samples *s, uint32_t age)
     return s->words + (s->ring + age) * stride_of(s);
 }
 
-static void put(const mt_samples *s, float *to, const float *sample)
+MT_COLD static void put(const mt_samples *s, float *to, const float *sample)
 {
     MT_COPY(to, sample, stride_of(s) * sizeof *to);
 }
 
-static void wipe(const mt_samples *s, float *sample)
+MT_COLD static void wipe(const mt_samples *s, float *sample)
 {
     MT_ZERO(sample, stride_of(s) * sizeof *sample);
 }
 
-static uint32_t time_of(const mt_samples *s, const float *sample)
+MT_COLD static uint32_t time_of(const mt_samples *s, const float *sample)
 {
     uint32_t time;
     MT_COPY(&time, sample + s->cut + s->targets, sizeof time);
@@ -56,7 +56,7 @@ static uint32_t time_of(const mt_samples *s, const float *sample)
 }
 
 /* the nearest index: a yes/no target is a probability; what is no class (NaN fails the comparison) counts as the first */
-static uint32_t class_of(const mt_samples *s, const float *sample)
+MT_COLD static uint32_t class_of(const mt_samples *s, const float *sample)
 {
     const float target = sample[s->cut] + 0.5f;
     return target > 0.0f && target < (float)s->classes ? (uint32_t)target : 0u;
@@ -64,7 +64,7 @@ static uint32_t class_of(const mt_samples *s, const float *sample)
 
 /// The reservoir ///
 
-static uint32_t kept_of_class(const mt_samples *s, uint32_t class_index, uint32_t from)
+MT_COLD static uint32_t kept_of_class(const mt_samples *s, uint32_t class_index, uint32_t from)
 {
     uint32_t count = 0;
     for (uint32_t i = from; i < in_reservoir(s); ++i) {
@@ -74,7 +74,7 @@ static uint32_t kept_of_class(const mt_samples *s, uint32_t class_index, uint32_
 }
 
 /* close the gap that one leaves */
-static void take_out(const mt_samples *s, uint32_t index)
+MT_COLD static void take_out(const mt_samples *s, uint32_t index)
 {
     const uint32_t last = in_reservoir(s) - 1u;
     for (uint32_t i = index; i < last; ++i) {
@@ -90,7 +90,7 @@ static void take_out(const mt_samples *s, uint32_t index)
  * class of which one was given up, or which is itself the largest, replaces one of its own by algorithm R: what is
  * kept of it is a fair draw of all of it.
  */
-static uint32_t balanced_place(const mt_samples *s, uint32_t class_index, uint32_t seen)
+MT_COLD static uint32_t balanced_place(const mt_samples *s, uint32_t class_index, uint32_t seen)
 {
     const uint32_t kept = in_reservoir(s), own = kept_of_class(s, class_index, 0);
     uint32_t of = class_index, most = own;
@@ -114,13 +114,13 @@ static uint32_t balanced_place(const mt_samples *s, uint32_t class_index, uint32
     return kept;
 }
 
-static uint32_t count_up(uint32_t *seen)
+MT_COLD static uint32_t count_up(uint32_t *seen)
 {
     *seen += *seen < UINT32_MAX ? 1u : 0u;
     return *seen;
 }
 
-static void offer(const mt_samples *s, const float *sample)
+MT_COLD static void offer(const mt_samples *s, const float *sample)
 {
     if (s->reservoir == 0) {
         return;
@@ -141,12 +141,12 @@ static void offer(const mt_samples *s, const float *sample)
 }
 
 /* Each of `kept` samples stands for as many of those seen; one goes with its share. */
-static uint32_t share_of_one(uint32_t seen, uint32_t kept)
+MT_COLD static uint32_t share_of_one(uint32_t seen, uint32_t kept)
 {
     return kept > 1u ? seen / kept : seen;
 }
 
-static void remove_kept(const mt_samples *s, uint32_t index)
+MT_COLD static void remove_kept(const mt_samples *s, uint32_t index)
 {
     uint32_t share = share_of_one(s->state->seen, in_reservoir(s));
     if (s->seen_of != NULL) {
@@ -171,7 +171,7 @@ const float *mt_samples_at(const mt_samples *s, uint32_t index)
     return index < kept ? reservoir_at(s, index) : ring_at(s, index - kept);
 }
 
-void mt_samples_add(const mt_samples *s, const float *cut, const float *target, uint32_t time)
+MT_COLD void mt_samples_add(const mt_samples *s, const float *cut, const float *target, uint32_t time)
 {
     const uint32_t count = in_ring(s);
     float *sample = ring_at(s, count);
@@ -185,7 +185,7 @@ void mt_samples_add(const mt_samples *s, const float *cut, const float *target, 
     s->state->count = (uint16_t)least(count + 1u, s->ring);
 }
 
-void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
+MT_COLD void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
 {
     uint32_t left = in_ring(s);
     for (uint32_t dropped = least(count, left); dropped > 0; --dropped) {
@@ -197,7 +197,7 @@ void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
 }
 
 /* of the newest, down to the index `first` */
-static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_t first)
+MT_COLD static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_t first)
 {
     const uint32_t size = mt_samples_size(s);
     uint32_t index = size, after = UINT32_MAX;
@@ -211,12 +211,12 @@ static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_t first)
     return size - index;
 }
 
-uint32_t mt_samples_since(const mt_samples *s, uint32_t time)
+MT_COLD uint32_t mt_samples_since(const mt_samples *s, uint32_t time)
 {
     return newest_since(s, time, in_reservoir(s));
 }
 
-void mt_samples_drop_since(const mt_samples *s, uint32_t time)
+MT_COLD void mt_samples_drop_since(const mt_samples *s, uint32_t time)
 {
     const uint32_t found = newest_since(s, time, 0), ring = least(found, in_ring(s));
     mt_samples_drop_newest(s, ring);
@@ -225,7 +225,7 @@ void mt_samples_drop_since(const mt_samples *s, uint32_t time)
     }
 }
 
-void mt_samples_remove(const mt_samples *s, uint32_t index)
+MT_COLD void mt_samples_remove(const mt_samples *s, uint32_t index)
 {
     const uint32_t kept = in_reservoir(s), count = in_ring(s);
     if (index < kept) {
@@ -238,7 +238,7 @@ void mt_samples_remove(const mt_samples *s, uint32_t index)
     }
 }
 
-void mt_samples_clear(const mt_samples *s)
+MT_COLD void mt_samples_clear(const mt_samples *s)
 {
     MT_ZERO(s->state, sizeof *s->state);
     MT_ZERO(s->words, ((uint32_t)s->ring + s->reservoir) * stride_of(s) * sizeof *s->words);

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite, prod
+from typing import TYPE_CHECKING
 
 from microtune.errors import PlanError
+
+if TYPE_CHECKING:
+    from microtune.tuning.sensors import Sensors
+
+MOST_SETS = 64
+"""A device keeps at most so many sets of parameters and samples."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +38,54 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Context:
+    """An input that what is learnt is kept apart by: below the first edge, from there to the second, and so on.
+
+    input: its name or place. edges: rising. ``Context("weekend", (0.5,))`` keeps weekdays and weekends apart.
+    """
+
+    input: str | int
+    edges: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", tuple(map(float, self.edges)))
+        rising = all(low < high for low, high in pairwise(self.edges))
+        if not self.edges or not rising or not all(map(isfinite, self.edges)):
+            raise PlanError(f"{self}: edges must be finite numbers that rise, at least one")
+
+    @property
+    def parts(self) -> int:
+        return len(self.edges) + 1
+
+
+@dataclass(frozen=True)
 class Learner:
     """Settings of the on-device loop.
 
-    buffer: samples kept; the oldest makes room for the newest.
+    buffer: newest samples kept; the oldest makes room.
+    replay: representative samples kept of those that left the buffer: a reservoir, balanced by class.
     every: new samples that cause an update.
-    epochs: passes over the buffer in one update.
-    folds: an update is judged by cross-validation over the buffer in so many folds, and dropped when the
-        base does better; 0 takes every update unjudged.
-    restart: learn each update from the base over all of the buffer (no drift by path), or go on from the
-        present parameters.
+    epochs: passes over the samples in one update.
+    folds: an update is judged by cross-validation in so many folds, and dropped when the base does better or, on
+        what neither has learnt, the parameters in use do; 0 takes every update unjudged.
+    restart: learn each update from the base over all samples (no drift by path), or go on from the present
+        parameters.
     pull: after each step the parameters move this share back towards the base (L2-SP, Li et al. 2018).
         Parameters are floats then: integers that learn (precision "mixed") are not pulled.
+    ewc: elastic weights: each parameter is held to the base as its Fisher information on the factory's samples says,
+        times this (Kirkpatrick et al. 2017). Needs ``calibration`` in ``plan``.
+    ewc_memory: likewise to what was learnt last, by Fisher information gathered on the device (Schwarz et al. 2018).
+        Needs ``SGD``.
+    recency: samples after which an older one takes part in half as many passes; 0: all alike.
+    changes: look for changes of habits (classes and yes/no) and drop the samples they have overtaken.
+    disuse: days without a use in which half of what was learnt fades, by the port's clock; 0: it stays.
+    profiles: people who share the device, each with parameters and samples of their own.
+    recognise: an unchosen profile is recognised by the contexts in which each was chosen.
+    contexts: inputs by which what is learnt is kept apart; what is not named is shared.
+    slice: slices of work (about one step each) in one call of idle; 0: all that the port allows.
+    sensors: what sensors say is checked against the ``calibration`` given to ``plan``; ``Sensors(...)`` says how, None:
+        where there are 100 samples or more and at most 64 inputs, and these are floats.
+    log: observations between two records of the metrics log; 0: no log.
     tolerance: regression: an absolute error up to this, in output units, counts as right.
     threshold: confidence below which the safe default is given and the person is asked.
     fallback: the safe default, in output units or probabilities; None: what the base model predicts.
@@ -50,20 +95,34 @@ class Learner:
     """
 
     buffer: int = 100
+    replay: int = 0
     every: int = 5
     epochs: int = 8
     folds: int = 5
     restart: bool = True
     pull: float = 0.0
+    ewc: float = 0.0
+    ewc_memory: float = 0.0
+    recency: float = 0.0
+    changes: bool = True
+    disuse: float = 0.0
+    profiles: int = 1
+    recognise: bool = False
+    contexts: tuple[Context, ...] = ()
+    slice: int = 0
+    sensors: Sensors | bool | None = None
+    log: int = 0
     tolerance: float = 0.1
     threshold: float = 0.0
     fallback: Sequence[float] | None = None
     in_place: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "contexts", tuple(self.contexts))
         for name, low, high in (
-            ("buffer", 1, 65535), ("every", 1, 65535), ("epochs", 1, 65535), ("folds", 0, 64),
-            ("pull", 0, 1), ("threshold", 0, 1),
+            ("buffer", 1, 65535), ("replay", 0, 65535), ("every", 1, 65535), ("epochs", 1, 65535), ("folds", 0, 64),
+            ("pull", 0, 1), ("threshold", 0, 1), ("ewc", 0, 1e6), ("ewc_memory", 0, 1e6), ("recency", 0, 65535),
+            ("disuse", 0, 36500), ("profiles", 1, 16), ("slice", 0, 65535), ("log", 0, 65535),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise PlanError(f"Learner({name}={getattr(self, name)}): must be {low} to {high}")
@@ -73,9 +132,28 @@ class Learner:
             raise PlanError(
                 f"Learner(every={self.every}, buffer={self.buffer}): an update needs more samples than are kept"
             )
+        if self.buffer + self.replay > 65535:
+            raise PlanError(f"Learner(buffer={self.buffer}, replay={self.replay}): at most 65535 samples in all")
         if self.folds == 1:
             raise PlanError("Learner(folds=1): judging needs at least 2 folds, or 0 to take every update unjudged")
         if self.in_place and (self.folds != 0 or self.restart):
             raise PlanError(
                 "Learner(in_place=True): nothing is kept to judge or to begin again; set folds=0, restart=False"
             )
+        if self.recognise and self.profiles == 1:
+            raise PlanError("Learner(recognise=True): there is one profile; set profiles=2 or more")
+        if self.sets > MOST_SETS:
+            raise PlanError(
+                f"Learner: {self.profiles} profiles in {self.sets // self.profiles} contexts are {self.sets} sets of "
+                f"parameters and samples; at most {MOST_SETS}"
+            )
+
+    @property
+    def parts(self) -> int:
+        """Contexts in which what is learnt is kept apart."""
+        return prod(each.parts for each in self.contexts)
+
+    @property
+    def sets(self) -> int:
+        """Sets of parameters and samples: one per profile and context."""
+        return self.profiles * self.parts

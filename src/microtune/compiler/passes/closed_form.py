@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from microtune.compiler.factory import Samples
+from microtune.compiler.factory import Samples, discriminants, prior_covariance
 from microtune.errors import PlanError
-from microtune.ir import Graph, Node, Tensor
+from microtune.ir import Graph, Node, Tensor, constant
+from microtune.ops import OPS
+from microtune.ops.closed_form import packed, triangle
 from microtune.ops.op import Attributes, KernelCall
-from microtune.tuning.heads import RLS, ClosedForm
+from microtune.tuning.heads import MAP, RLS, SLDA, ClosedForm, Logistic
 
 Sampled = Callable[[str, str], Samples]
 """The factory's samples at (the input of the last layer, its output)."""
@@ -41,11 +44,10 @@ class _Head:
 
 @dataclass(frozen=True, eq=False)
 class _Update:
-    """What the node of a head is: its operator, the shape of its state and of its scratch, what else it reads."""
+    """What the node of a head is: its operator, the shape of its state, what else it reads, how its state begins."""
 
     op: str
     state: tuple[int, ...]
-    scratch: tuple[int, ...]
     reads: tuple[str, ...]
     attributes: Attributes
     begin: Callable[[str], KernelCall]
@@ -59,20 +61,73 @@ def _independent(state: str, prior: float, bias_prior: float, inputs: int, outpu
 
 
 def _rls(head: _Head, optimizer: RLS, sampled: Sampled | None) -> _Update:
-    size = head.inputs + 1
     return _Update(
         "rls",
-        (size * (size + 1) // 2,),
-        (size,),
+        (triangle(head.inputs + 1),),
         (head.x, head.gradient),
-        {"forgetting": float(np.float32(optimizer.forgetting)), "prior": optimizer.prior},
+        {"forgetting": float(np.float32(optimizer.forgetting)), "prior": float(optimizer.prior)},
         lambda state: _independent(state, optimizer.prior, optimizer.prior, head.inputs, 1),
     )
 
 
-LOSSES = {RLS: "mse"}
+def _logistic(head: _Head, optimizer: Logistic, sampled: Sampled | None) -> _Update:
+    given = {name: float(getattr(optimizer, name)) for name in ("walk", "prior", "bias_prior")}
+    return _Update(
+        "logistic",
+        (head.outputs * triangle(head.inputs + 1),),
+        (head.x, head.y, head.target),
+        given,
+        lambda state: _independent(state, optimizer.prior, optimizer.bias_prior, head.inputs, head.outputs),
+    )
+
+
+def _copy(state: str, beginning: Tensor) -> KernelCall:
+    return KernelCall("MT_COPY", (state, beginning.name, beginning.bytes))
+
+
+def _needed(sampled: Sampled | None, head: _Head, wanted: str, why: str) -> Samples:
+    if sampled is None:
+        raise PlanError(f"{why}: pass plan(..., calibration={wanted}), some hundred samples of what the base learnt from")
+    return sampled(head.x, head.y)
+
+
+def _map(head: _Head, optimizer: MAP, sampled: Sampled | None) -> _Update:
+    samples = _needed(sampled, head, "x", "MAP() begins with the factory's samples as its prior")
+    covariance = prior_covariance(samples, optimizer.worth, optimizer.ridge)
+    beginning = constant(f"{head.y}.prior_covariance", packed(covariance))
+    return _Update(
+        "map",
+        beginning.shape,
+        (head.x, head.y, head.target),
+        {},
+        lambda state: _copy(state, beginning),
+        begin_constants=(beginning,),
+    )
+
+
+def _slda(head: _Head, optimizer: SLDA, sampled: Sampled | None) -> _Update:
+    samples = _needed(sampled, head, "(x, y)", "SLDA() begins with the factory's mean of each class")
+    found = discriminants(samples, optimizer.worth, optimizer.shrinkage)
+    start = np.concatenate([found.means.ravel(), found.worth, np.zeros(1, np.float32)])
+    beginning = constant(f"{head.y}.means", start)
+    return _Update(
+        "slda",
+        beginning.shape,
+        (head.x, head.target),
+        {"memory": float(optimizer.memory or MOST)},
+        lambda state: _copy(state, beginning),
+        (constant(f"{head.y}.precision", packed(found.precision)), constant(f"{head.y}.log_prior", found.log_prior)),
+        (beginning,),
+    )
+
+
+MOST = float(2**24)
+"""Samples that a float counts: one more is the same number."""
+LOSSES = {RLS: "mse", MAP: "cross_entropy", SLDA: "cross_entropy", Logistic: "binary_cross_entropy"}
 """The loss that each head is the closed form of."""
-UPDATES = {RLS: _rls}
+UPDATES: dict[type, Callable[[_Head, Any, Sampled | None], _Update]] = {
+    RLS: _rls, MAP: _map, SLDA: _slda, Logistic: _logistic,
+}  # fmt: skip
 
 
 def _last_layer(graph: Graph, loss: Node, trained: tuple[str, ...], optimizer: ClosedForm) -> _Head:
@@ -94,20 +149,17 @@ def attach_closed_form(
     or where the head needs samples of the factory's data and there are none."""
     head = _last_layer(graph, loss, trained, optimizer)
     update = UPDATES[type(optimizer)](head, optimizer, sampled)
-    state, scratch = graph.fresh_name(f"{update.op}.state"), graph.fresh_name(f"{update.op}.scratch")
+    state = graph.fresh_name(f"{update.op}.state")
     old = (*trained, state)
-    new = tuple(graph.fresh_name(f"{name}.next") for name in old)
-    shapes = [*(graph.tensor(name).shape for name in trained), update.state]
-    tensors = [Tensor(state, update.state), Tensor(scratch, update.scratch), *update.constants]
-    tensors += [Tensor(name, shape) for name, shape in zip(new, shapes, strict=True)]
+    known = [*(graph.tensor(name) for name in trained), Tensor(state, update.state), *update.constants]
+    inputs = (*(each.name for each in known), *update.reads)
+    given = [*known, *(graph.tensor(name) for name in update.reads)]
+    new = [graph.fresh_name(f"{name}.next") for name in old]
+    new += [graph.fresh_name(f"{update.op}.scratch")] * (OPS[update.op].count(given, update.attributes) - len(old))
+    tensors = [*known[len(trained) :], *OPS[update.op].results(new, given, update.attributes)]
     node = Node(
-        update.op,
-        "head.update",
-        (*old, *(each.name for each in update.constants), *update.reads),
-        (*new, scratch),
-        update.attributes,
-        dict(zip(new, old, strict=True)),
-    )
+        update.op, "head.update", inputs, tuple(new), update.attributes, dict(zip(new, old, strict=False))
+    )  # fmt: skip
     result = graph.with_nodes([*graph.nodes, node], tensors)
     result = replace(result, inputs=(*graph.inputs, state))
     return Attached(result, (state,), (update.begin(state),), update.begin_constants)

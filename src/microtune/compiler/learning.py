@@ -1,0 +1,116 @@
+"""What the learner's settings come to for one model: contexts by the place of their input, sensors, elastic weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from microtune.compiler.factory import Calibration
+from microtune.compiler.fisher import fisher
+from microtune.compiler.program import Programs
+from microtune.errors import PlanError
+from microtune.ir import Graph, Tensor
+from microtune.tuning.bayes import Bayes
+from microtune.tuning.heads import ClosedForm
+from microtune.tuning.learner import Context, Input, Learner
+from microtune.tuning.losses import Loss
+from microtune.tuning.optimizers import SGD, Gradient
+from microtune.tuning.sensors import LEAST_SAMPLES, SensorModel, Sensors, sensor_models
+
+MOST_SENSORS = 64
+"""Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
+MOST_IMPORTANCE = 200
+"""Of the factory's samples, so many, evenly spread, are enough for Fisher information."""
+
+
+def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int, Context], ...]:
+    """Each context with the place of its input."""
+    names = [each.name for each in inputs]
+    found = []
+    for context in learner.contexts:
+        named = context.input
+        place = names.index(named) if named in names else named if isinstance(named, int) else -1
+        if not 0 <= place < len(inputs):
+            known = ", ".join(map(repr, names[:16])) if len(names) <= 16 else f"0 to {len(inputs) - 1}"
+            raise PlanError(f"Learner(contexts=...): there is no input {named!r}. There are: {known}")
+        found.append((place, context))
+    return tuple(found)
+
+
+def check_learner(
+    learner: Learner, optimizer: Gradient | ClosedForm | Bayes, loss: Loss, taken: Tensor, programs: Programs
+) -> None:
+    """Raise PlanError for settings that contradict the optimiser, the task or the input that is taken."""
+    if taken.dtype != "float32" and (learner.contexts or learner.recognise):
+        what = "contexts" if learner.contexts else "recognise"
+        raise PlanError(f"Learner({what}=...) looks at the inputs as numbers, and this model takes them as int8")
+    if programs.rounds and (learner.pull or learner.ewc or learner.ewc_memory):
+        what = "pull" if learner.pull else "ewc" if learner.ewc else "ewc_memory"
+        raise PlanError(
+            f"Learner({what}={getattr(learner, what)}): integers are not pulled towards the base; use {what}=0 or "
+            "precision='float32'"
+        )
+    for name in ("replay", "ewc", "ewc_memory", "recency", "pull"):
+        if getattr(learner, name) and isinstance(optimizer, Bayes):
+            raise PlanError(f"Learner({name}={getattr(learner, name)}): Bayes() has its own way; leave {name} out")
+    for name in ("ewc", "ewc_memory", "recency"):
+        if getattr(learner, name) and isinstance(optimizer, ClosedForm):
+            raise PlanError(
+                f"Learner({name}={getattr(learner, name)}) is for learning by gradient steps, not for "
+                f"{type(optimizer).__name__}()"
+            )
+    if learner.ewc_memory and not isinstance(optimizer, SGD):
+        raise PlanError(
+            f"Learner(ewc_memory={learner.ewc_memory}): gradients are read off steps of SGD, not of "
+            f"{type(optimizer).__name__}; use SGD or ewc_memory=0"
+        )
+    outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
+    if loss.task == "MT_MULTICLASS" and 0 < learner.replay < outputs:
+        raise PlanError(
+            f"Learner(replay={learner.replay}): {outputs} classes share it; use {outputs} or more, or 0"
+        )
+
+
+def sensors_of(
+    learner: Learner, calibration: Calibration | None, graph: Graph, inputs: Sequence[Input]
+) -> tuple[SensorModel, ...]:
+    """What is usual for each input; empty where sensors are not looked at."""
+    chosen = learner.sensors
+    if chosen is False:
+        return ()
+    taken = graph.tensor(graph.inputs[0])
+    if chosen is None:
+        possible = calibration is not None and len(calibration.x) >= LEAST_SAMPLES
+        if not possible or taken.dtype != "float32" or taken.size > MOST_SENSORS:
+            return ()
+    if calibration is None:
+        raise PlanError(f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x)")
+    if taken.dtype != "float32":
+        raise PlanError(f"Learner(sensors={chosen}) looks at the inputs as numbers, and this model takes them as int8")
+    settings = chosen if isinstance(chosen, Sensors) else None
+    return sensor_models(calibration.x.reshape(len(calibration.x), -1), inputs, settings)
+
+
+def elastic_pulls(
+    learner: Learner, optimizer: Gradient, programs: Programs, graph: Graph, calibration: Calibration | None
+) -> np.ndarray | None:
+    """How far each parameter goes back to the base after a step, in the order of the parameters; None without EWC.
+
+    The penalty ewc / 2 F (p - base)^2 by its proximal step, s / (1 + s) with s = lr ewc F.
+    """
+    if not learner.ewc:
+        return None
+    if calibration is None:
+        raise PlanError(
+            f"Learner(ewc={learner.ewc}): Fisher information is measured on the factory's samples; give them: "
+            "mt.plan(..., calibration=x)"
+        )
+    from microtune.tuning.fisher import fisher
+
+    spread = np.linspace(0, len(calibration.x) - 1, min(len(calibration.x), MOST_IMPORTANCE)).astype(int)
+    importance = fisher(programs, graph, calibration.x[spread])
+    strength = optimizer.lr * learner.ewc * np.concatenate(
+        [importance[each.name].ravel() for each in programs.trained]
+    )  # fmt: skip
+    return (strength / (1 + strength)).astype(np.float32)
