@@ -19,6 +19,7 @@ import microtune as mt
 from microtune import choices, gallery
 from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
+from microtune.inspection.command import inspect_command
 from microtune.samples import read_npz
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
@@ -296,6 +297,7 @@ def demo(
 
 
 app.command("simulate")(_spoken()(simulate_command))
+app.command("inspect")(_spoken()(inspect_command))
 
 
 if __name__ == "__main__":
