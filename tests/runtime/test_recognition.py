@@ -134,3 +134,13 @@ def test_follows_a_person_who_moves(sensors: Probe) -> None:
     assert known.choose([[3.0]])[0] == 1
     known.learn(0, rng.normal(3.0, 0.3, (200, 1)))
     assert known.choose([[3.0]], 1)[0] == 0
+
+
+def test_chosen_from_the_third_press_on_and_left_from_the_third_on(sensors: Probe) -> None:
+    rng = np.random.default_rng(3)
+    known = Profiles(sensors, 2, 2)
+    known.learn(0, rng.normal(-1.0, 0.2, (10, 2)))
+    for press in range(1, LEAST + 2):
+        known.learn(1, rng.normal(1.0, 0.2, (1, 2)))
+        assert known.choose([[1.0, 1.0]], 0)[0] == (press >= LEAST)
+        assert known.choose([[-1.0, -1.0]], 1)[0] == (press < LEAST)
