@@ -1,7 +1,7 @@
 /*
  * mt_recognition.h: whose context is this?
  *
- * Of each profile the mean and variance of every input at which somebody said "it is me" (pressed the profile's
+ * Of each profile the mean and variance of every input at which somebody had said "it is me" (by the profile's
  * button); the profile under which a new context is likeliest is chosen: naive Bayes, inputs in any unit.
  * docs/sensors.md has the formulas.
  *
