@@ -25,7 +25,7 @@ from microtune.search import Frontier, search
 from microtune.search.auto import Auto, plan
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
-from microtune.tuning.heads import RLS
+from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
@@ -33,8 +33,10 @@ from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine
 from microtune.version import VERSION as __version__
 
 __all__ = [
+    "MAP",
     "RLS",
     "SGD",
+    "SLDA",
     "Adam",
     "Adapter",
     "Auto",
@@ -53,6 +55,7 @@ __all__ = [
     "Input",
     "Learner",
     "LoRA",
+    "Logistic",
     "Memory",
     "Metrics",
     "MicrotuneError",

@@ -9,7 +9,7 @@ from typing import Any
 
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
-from microtune.tuning.heads import RLS
+from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
@@ -106,6 +106,9 @@ OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "adam": lambda text: Adam(lr=_number(text or "0.001")),
     "rmsprop": lambda text: RMSProp(lr=_number(text or "0.001")),
     "rls": lambda text: RLS(forgetting=_number(text or "1")),
+    "map": lambda text: MAP(worth=_number(text)) if text else MAP(),
+    "slda": lambda text: SLDA(worth=_number(text)) if text else SLDA(),
+    "logistic": lambda text: Logistic(prior=_number(text)) if text else Logistic(),
     "bayes": _plain(Bayes),
 }
 

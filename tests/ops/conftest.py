@@ -13,7 +13,7 @@ from tests.ops.layer_cases import CASES
 
 from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
-from microtune.ops import OPS
+from microtune.ops import OPS, closed_form
 from microtune.ops.update import RULES
 from microtune.toolchain import compile_library
 
@@ -39,9 +39,10 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     outputs = [f"out{index}" for index in range(len(shapes))]
     tensors |= {name: Tensor(name, shape) for name, shape in zip(outputs, shapes, strict=True)}
     updates = {}
-    if rule in RULES or op == "rls":
+    if rule in RULES:
         updates = dict(zip(outputs, names, strict=False))
-        updates.pop(outputs[-1] if op == "rls" else "", None)
+    if OPS[op] in closed_form.OPS:
+        updates = dict(zip(outputs[:3], names, strict=False))
     return Node(op, op, tuple(names), tuple(outputs), attributes, updates), tensors
 
 
@@ -83,6 +84,7 @@ def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
         "epsilon": 1.0,
     }
     given |= {"beta1": 0.5, "beta2": 0.5, "forgetting": 1.0, "prior": 1.0}
+    given |= {"walk": 0.5, "bias_prior": 1.0, "memory": 8.0}
     rule = op.removesuffix("_dense")
     if rule in RULES:
         states, scalars, _ = RULES[rule]
@@ -95,6 +97,9 @@ def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
     shapes = {
         "dense": [one, matrix, one], "dense_grad_input": [one, matrix], "dense_grad_weight": [one, one],
         "rls": [matrix, one, np.zeros(6), one, one],
+        "map": [matrix, one, np.zeros(6), one, one, one[:1]],
+        "logistic": [matrix, one, np.zeros(12), one, one, one],
+        "slda": [matrix, one, np.zeros(7), np.zeros(3), one, one, one[:1]],
     }  # fmt: skip
     if op in shapes:
         return shapes[op], given

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ops.layer_cases import CASES
 
-from microtune.ops import OPS
+from microtune.ops import OPS, closed_form
 from microtune.ops.update import RULES
 
 # int8 kernels are held to their references bit by bit in test_int8_*.py, those of images in test_layer_kernels.py
@@ -178,31 +178,168 @@ for _rule in RULES:
         BOUNDS[_name] = lambda inputs, given, results, rule=_rule: _optimiser(inputs, given, results, rule)
 
 
+def _gain(inputs: Arrays) -> tuple[np.ndarray, float, np.ndarray, float, np.ndarray]:
+    """gain = P phi and variance = phi' P phi with what each is off by, and |P|."""
+    covariance, x = closed_form.unpacked(inputs[2]), inputs[3]
+    phi = np.append(x, 1.0)
+    gain, reach = covariance @ phi, np.abs(covariance) @ np.abs(phi)
+    gain_error = gamma(x.size + 4) * reach
+    variance_error = np.abs(phi) @ gain_error + gamma(lanes(x.size) + 2) * (np.abs(phi) @ reach)
+    return gain, float(gain @ phi), gain_error, float(variance_error), np.abs(covariance)
+
+
+def _moved(error: np.ndarray, wrong: np.ndarray, gain: np.ndarray, gain_error: np.ndarray) -> np.ndarray:
+    """What error gain' is off by when error is off by ``wrong`` and gain by ``gain_error``."""
+    found = np.outer(np.abs(error) + wrong, np.abs(gain) + gain_error) - np.outer(np.abs(error), np.abs(gain))
+    return np.asarray(found + gamma(3) * np.outer(np.abs(error) + wrong, np.abs(gain) + gain_error))
+
+
+def _shrunk(
+    covariance: np.ndarray, gain: np.ndarray, gain_error: np.ndarray, factor: float, relative: float
+) -> np.ndarray:
+    """What P - factor gain gain' is off by, factor by the share ``relative``. Packed."""
+    product = np.outer(np.abs(gain) + gain_error, np.abs(gain) + gain_error)
+    off = product * (1 + relative + gamma(4)) - np.outer(np.abs(gain), np.abs(gain))
+    return closed_form.packed(factor * off + gamma(2) * (covariance + factor * product))
+
+
 @bound("rls")
 def _rls(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
-    packed, x, dy = (np.abs(each) for each in inputs[2:])
-    size = x.size + 1
-    phi = np.append(x, 1.0)
-    covariance = np.zeros((size, size))
-    covariance[np.tril_indices(size)] = packed
-    covariance += np.tril(covariance, -1).T
-    reach = covariance @ phi  # |P| |phi|
-    gain_error = gamma(size + 3) * reach
-    spread = given["forgetting"] + inputs[3] @ results[3][:-1] + results[3][-1]
-    spread_error = phi @ gain_error + gamma(lanes(x.size) + 2) * (given["forgetting"] + phi @ reach)
-    relative = spread_error / (spread - spread_error)
-    step = dy * dy.size / 2 / spread
-    gain = np.abs(results[3])
-    move = np.outer(step, gain_error) + np.outer(step, gain + gain_error) * (relative + gamma(6))
-    before = (np.outer(gain_error, gain) + np.outer(gain, gain_error) + np.outer(gain_error, gain_error)) / spread
-    before += np.outer(gain + gain_error, gain + gain_error) / spread * (relative + gamma(5))
-    matrix = (before + gamma(3) * covariance) / given["forgetting"] * (1 + gamma(4))
+    gain, variance, gain_error, variance_error, covariance = _gain(inputs)
+    dy = inputs[4]
+    spread = given["forgetting"] + variance
+    relative = variance_error / (spread - variance_error) + gamma(2)
+    error = dy * dy.size / 2 / spread
+    move = _moved(error, np.abs(error) * (relative + gamma(4)), gain, gain_error)
+    matrix = _shrunk(covariance, gain, gain_error, 1 / spread, relative)
+    grown = closed_form.packed(covariance) + matrix
     return (
         move[:, :-1] + 2 * U * np.abs(results[0]),
         move[:, -1] + 2 * U * np.abs(results[1]),
-        matrix[np.tril_indices(size)],
+        matrix / given["forgetting"] * (1 + gamma(4)) + gamma(3) * grown / given["forgetting"],
         gain_error,
     )
+
+
+def _moderated(y: np.ndarray, variance: float, variance_error: float) -> tuple[np.ndarray, np.ndarray]:
+    """y / sqrt(1 + pi / 8 variance) and what it is off by: the root halves a relative error, and adds 1 ulp."""
+    moderated = y / np.sqrt(1 + np.pi / 8 * variance)
+    relative = np.pi / 16 * variance_error / (1 + np.pi / 8 * (variance - variance_error)) + gamma(7)
+    return moderated, np.abs(moderated) * relative * (1 + relative)
+
+
+@bound("map")
+def _map(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
+    gain, variance, gain_error, variance_error, covariance = _gain(inputs)
+    y, label = inputs[4], int(inputs[5][0])
+    moderated, off = _moderated(y - y.max(), variance, variance_error)
+    softmax, relative = _exp_terms(moderated)
+    # an error of the exponent is a relative error of the exponential, and of their sum at most the largest
+    relative = relative + np.expm1(off) + np.expm1(off.max()) + U
+    wrong = softmax * relative
+    each = softmax * (1 - softmax)
+    # p (1 - p) is off by no more than p; which class is the least certain one matters as little
+    curvature = max(float(each.max()), closed_form.LEAST_CURVATURE)
+    curvature_error = float(wrong.max()) + gamma(3) * curvature
+    spread = 1 + curvature * variance
+    spread_error = curvature_error * (variance + variance_error) + curvature * variance_error + gamma(2) * spread
+    loose = spread_error / (spread - spread_error)
+    error = -softmax
+    error[label] += 1
+    error, wrong = (
+        error / spread,
+        (wrong + U * np.abs(error)) / spread * (1 + loose) + np.abs(error) / spread * (loose + U),
+    )
+    move = _moved(error, wrong, gain, gain_error)
+    factor = curvature / spread
+    share = (1 + curvature_error / curvature) * (1 + loose) * (1 + gamma(1)) - 1
+    return (
+        move[:, :-1] + U * np.abs(results[0]),
+        move[:, -1] + U * np.abs(results[1]),
+        _shrunk(covariance, gain, gain_error, factor, share),
+        np.append(gain_error, softmax * (relative + U)),
+    )
+
+
+@bound("logistic")
+def _logistic(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
+    weight, bias, rows, x, y, target = inputs
+    most = np.append(np.full(x.size, given["prior"]), given["bias_prior"])
+    found: list[list[np.ndarray]] = [[], [], []]
+    for output, packed in enumerate(rows.reshape(bias.size, -1)):
+        walked = closed_form.unpacked(packed)
+        np.fill_diagonal(walked, np.minimum(walked.diagonal() + given["walk"] * most, most))
+        gain, variance, gain_error, variance_error, covariance = _gain([weight, bias, closed_form.packed(walked), x])
+        # the walk rounds twice on the diagonal
+        gain_error = gain_error + gamma(2) * walked.diagonal() * np.append(np.abs(x), 1.0)
+        variance_error += gamma(2) * float(walked.diagonal() @ np.append(x, 1.0) ** 2)
+        moderated, off = _moderated(y[output : output + 1], variance, variance_error)
+        p = float(1 / (1 + np.exp(-moderated[0])))
+        wrong = 8 * U * p + float(off[0]) / 4  # the slope of a sigmoid is at most 1/4
+        curvature, curvature_error = p * (1 - p), wrong + gamma(2) * p
+        spread = 1 + curvature * variance
+        spread_error = curvature_error * (variance + variance_error) + curvature * variance_error + gamma(2) * spread
+        loose = spread_error / (spread - spread_error)
+        error = abs(target[output] - p)
+        step = np.array([error / spread])
+        inexact = (wrong + U * error) / spread * (1 + loose) + step * (loose + U)
+        move = _moved(step, inexact, gain, gain_error)[0]
+        factor = (curvature + curvature_error) / spread * (1 + loose) * (1 + U)
+        lost = np.outer(np.abs(gain), np.abs(gain)) * (factor - curvature / spread)
+        matrix = _shrunk(covariance, gain, gain_error, factor, 0.0) + closed_form.packed(lost)
+        found[0].append(move[:-1] + U * np.abs(results[0][output]))
+        found[1].append(move[-1:] + U * np.abs(results[1][output]))
+        found[2].append(matrix + gamma(2) * closed_form.packed(np.diag(walked.diagonal())))
+        last = gain_error
+    return np.array(found[0]), np.concatenate(found[1]), np.concatenate(found[2]), last
+
+
+@bound("slda")
+def _slda(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
+    weight, _, state, precision, prior, x, target = inputs
+    label, (outputs, size) = int(target[0]), weight.shape
+    old, means = (each[: outputs * size].reshape(outputs, size) for each in (state, results[2]))
+    means_error = np.zeros_like(means)
+    # the share: two roundings; the difference, its product, the sum
+    share = 1 / (state[outputs * size + label] + 1)
+    means_error[label] = gamma(5) * share * (np.abs(x) + np.abs(old[label])) + U * np.abs(means[label])
+    reach = np.abs(closed_form.unpacked(precision))
+    found_error = means_error @ reach + gamma(size + 3) * ((np.abs(means) + means_error) @ reach)
+    found = np.abs(results[0])
+    offset_error = np.sum(found_error * (np.abs(means) + means_error) + found * means_error, axis=1) / 2
+    offset_error += gamma(lanes(size)) * np.sum((found + found_error) * (np.abs(means) + means_error), axis=1) / 2
+    offset_error += 2 * U * (np.abs(prior) + np.abs(results[1]) + offset_error)
+    stays = (np.arange(outputs) != label) & (state[-1] != 0)
+    found_error[stays], offset_error[stays] = 0, 0
+    worth_error = U * np.abs(results[2][outputs * size : -1])
+    return found_error, offset_error, np.concatenate([means_error.ravel(), worth_error, [0.0]])
+
+
+def _draw_head(
+    op: str, n: int, m: int, scale: float, generator: np.random.Generator, data: st.DataObject, given: dict[str, Any]
+) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """A dense layer (m, n) with what a closed-form head remembers of it."""
+
+    def values(*shape: int) -> np.ndarray:
+        return np.float32(scale * generator.normal(size=shape)).astype(np.float64)
+
+    def covariance(size: int) -> np.ndarray:
+        root = generator.normal(size=(size, size)) * 0.2
+        return closed_form.packed(np.float32(root @ root.T + 0.01 * np.eye(size)).astype(np.float64))
+
+    given |= {"walk": data.draw(st.sampled_from([0.0, 0.0625]), label="walk"), "bias_prior": 0.5, "memory": 5.0}
+    given["forgetting"] = data.draw(st.sampled_from([1.0, 0.984375]), label="forgetting")
+    layer, label = [values(m, n), values(m)], np.array([float(generator.integers(m))])
+    if op == "rls":
+        return [*layer, covariance(n + 1), values(n), values(m)], given
+    if op == "map":
+        return [*layer, covariance(n + 1), values(n), values(m), label], given
+    if op == "logistic":
+        each = [covariance(n + 1) for _ in range(m)]
+        target = np.float32(generator.uniform(size=m)).astype(np.float64)
+        return [*layer, np.concatenate(each), values(n), values(m), target], given
+    state = [values(m * n), generator.integers(0, 8, m).astype(np.float64), generator.integers(0, 2, 1) * 1.0]
+    return [*layer, np.concatenate(state), covariance(n), -np.abs(values(m)), values(n), label], given
 
 
 def _draw(op: str, data: st.DataObject) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -241,17 +378,8 @@ def _draw(op: str, data: st.DataObject) -> tuple[list[np.ndarray], dict[str, Any
             *(numbers[name] for name in scalars),
             *((values(m), values(n)) if len(shape) == 2 else (values(n),)),
         ], given
-    if op == "rls":
-        given["forgetting"] = data.draw(st.sampled_from([1.0, 0.984375]), label="forgetting")
-        root = generator.normal(size=(n + 1, n + 1)) * 0.2
-        covariance = np.float32(root @ root.T + 0.01 * np.eye(n + 1)).astype(np.float64)
-        return [
-            values(m, n),
-            values(m),
-            covariance[np.tril_indices(n + 1)],
-            values(n),
-            values(m),
-        ], given
+    if OPS[op] in closed_form.OPS:
+        return _draw_head(op, n, m, scale, generator, data, given)
     if op == "dense":
         return [values(n), values(m, n), values(m)][: data.draw(st.sampled_from([2, 3]), label="inputs")], given
     if op in ("dense_grad_input", "dense_grad_weight"):

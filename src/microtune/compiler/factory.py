@@ -144,9 +144,23 @@ class Discriminants:
     log_prior: NDArray[np.float32]
 
 
+def _certainty(scores: Floats, log_prior: Floats, label: NDArray[np.int64]) -> float:
+    """The factor on the scores (n, C) under which the true classes are the most probable, 0.05 to 2."""
+    best, least, factor = 1.0, np.inf, 0.05
+    while factor < 2.0:
+        logits = factor * scores + log_prior
+        logits = logits - logits.max(axis=1, keepdims=True)
+        loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(label)), label])
+        if loss < least:
+            best, least = factor, loss
+        factor *= 1.1
+    return best
+
+
 def discriminants(samples: Samples, worth: float, shrinkage: float) -> Discriminants:
     """Linear discriminant analysis of the factory's samples. A class that has none begins at the mean of all, which
-    then is worth nothing. The covariance is shrunk towards a sphere of the same trace."""
+    then is worth nothing. The covariance is shrunk towards a sphere of the same trace, and scaled so that the
+    probabilities are right on these samples: features are no Gaussians, and LDA is too sure of them."""
     features, outputs = samples.features, samples.outputs.shape[1]
     label = samples.outputs.argmax(axis=1) if samples.y is None else samples.y
     counts = np.zeros(outputs)
@@ -157,10 +171,13 @@ def discriminants(samples: Samples, worth: float, shrinkage: float) -> Discrimin
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], sums.sum(axis=0) / len(features))
     within = second_moments(features - means[label])
     sphere = max(float(np.trace(within)) / len(within), 1e-6)
-    shrunk = (1 - shrinkage) * within + shrinkage * sphere * np.eye(len(within))
+    precision = inverse((1 - shrinkage) * within + shrinkage * sphere * np.eye(len(within)))
+    log_prior = np.log((counts + 1) / (len(features) + outputs))
+    weight = means @ precision
+    scores = features @ weight.T - np.sum(weight * means, axis=1) / 2
     return Discriminants(
         means.astype(np.float32),
         np.minimum(counts, worth).astype(np.float32),
-        inverse(shrunk).astype(np.float32),
-        np.log((counts + 1) / (len(features) + outputs)).astype(np.float32),
+        (precision * _certainty(scores, log_prior, label)).astype(np.float32),
+        log_prior.astype(np.float32),
     )

@@ -25,8 +25,89 @@ class RLS:
         check(
             self,
             forgetting_must_be_in_0_to_1=0 < self.forgetting <= 1,
-            prior_must_be_above_0=self.prior > 0,
+            prior_must_be_above_0_and_finite=0 < self.prior < float("inf"),
         )
 
 
-ClosedForm = RLS
+@dataclass(frozen=True)
+class MAP:
+    """The softmax layer that is most probable after each sample, the base and its data being the prior.
+
+    The weights' prior covariance is the inverse of the Gram matrix of the factory's samples at the last layer
+    (``plan(..., calibration=x)``): what the base learnt from many samples moves little, what they left open moves
+    fast. One Newton step a sample with moderated probabilities (Spiegelhalter and Lauritzen 1990; MacKay 1992).
+
+    worth: samples that the prior counts like. More: slower, and others are recognised as before.
+    ridge: added to the Gram matrix's diagonal, as a share of its mean. Cross-entropy only.
+    """
+
+    worth: float = 5.0
+    ridge: float = 0.01
+    lr = 0.0
+    decay = 0.0
+    rule = "map"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            worth_must_be_above_0_and_finite=0 < self.worth < float("inf"),
+            ridge_must_be_above_0_and_finite=0 < self.ridge < float("inf"),
+        )
+
+
+@dataclass(frozen=True)
+class SLDA:
+    """Streaming linear discriminant analysis (Hayes and Kanan 2020): the mean of each class moves with its samples.
+
+    Means and the classes' common covariance begin as those of the factory's samples at the last layer
+    (``plan(..., calibration=(x, y))``; without y by the base's own answers). The first update puts the discriminants
+    in the base's place. For a sensor that sees everything otherwise, such as one mounted the wrong way round.
+
+    worth: samples that each factory mean counts like. shrinkage: how far the covariance goes towards a sphere
+    (Ledoit and Wolf 2004). memory: samples a mean is worth at most, so that it follows a slow drift; 0: all.
+    Cross-entropy only.
+    """
+
+    worth: float = 2.0
+    shrinkage: float = 0.2
+    memory: float = 0.0
+    lr = 0.0
+    decay = 0.0
+    rule = "slda"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            worth_must_be_above_0_and_finite=0 < self.worth < float("inf"),
+            shrinkage_must_be_above_0_and_at_most_1=0 < self.shrinkage <= 1,
+            memory_must_be_0_or_at_least_1_and_no_less_than_worth=self.memory == 0
+            or max(1.0, self.worth) <= self.memory < float("inf"),
+        )
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Bayesian logistic regression on the last dense layer, for answers of yes or no (extended Kalman filter).
+
+    prior, bias_prior: the variance each weight and each bias may have moved from the base before anything is seen.
+    walk: share of it that comes back with each sample, so that new habits are learnt as fast as the first; 0: none.
+    Each output is a question of its own. Binary cross-entropy only; probabilities are moderated (MacKay 1992).
+    """
+
+    prior: float = 0.5
+    bias_prior: float = 0.5
+    walk: float = 0.02
+    lr = 0.0
+    decay = 0.0
+    rule = "logistic"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            prior_must_be_above_0_and_finite=0 < self.prior < float("inf"),
+            bias_prior_must_be_above_0_and_finite=0 < self.bias_prior < float("inf"),
+            walk_must_be_in_0_to_1=0 <= self.walk < 1,
+        )
+
+
+ClosedForm = RLS | MAP | SLDA | Logistic
