@@ -5,7 +5,7 @@
 
 /* evidence needed, as a log likelihood ratio: among several classes, and between yes and no, where carelessness always
  * looks the same (step 5) */
-#define MT_CHANGE_EVIDENCE 6.0f
+#define MT_CHANGE_EVIDENCE 6.5f
 #define MT_CHANGE_EVIDENCE_BINARY 7.0f
 /* ... and so many times that while all uses of the run say the same */
 #define MT_CHANGE_BLOCK 2.0f
@@ -215,8 +215,8 @@ MT_COLD static void weigh(const mt_change *change, mt_change_class *class_, uint
     change->state->wrong += ((label != usual ? 1.0f : 0.0f) - change->state->wrong) / MT_CHANGE_SLOW;
 }
 
-/* the longest run with evidence, after one more use */
-MT_COLD static uint32_t longest_run(const mt_change *change, uint32_t more)
+/* the longest run with evidence, after one more use; one that is longer than `most` has come to nothing */
+MT_COLD static uint32_t longest_run(const mt_change *change, uint32_t more, uint32_t most)
 {
     uint32_t longest = 0;
     for (uint32_t i = 0; i < change->kinds; ++i) {
@@ -224,7 +224,7 @@ MT_COLD static uint32_t longest_run(const mt_change *change, uint32_t more)
         if (class_->run > 0) {
             class_->run = (uint16_t)(class_->run + more);
         }
-        if (class_->run > MT_CHANGE_RUN) {
+        if (class_->run > most) {
             clear(class_);
         }
         longest = class_->run > longest ? class_->run : longest;
@@ -269,12 +269,15 @@ MT_COLD void mt_change_begin(const mt_change *change)
 
 MT_COLD uint32_t mt_change_observe(const mt_change *change, const mt_samples *samples, float evidence)
 {
-    const uint32_t size = mt_samples_size(samples), run = longest_run(change, 1), newest = run > 0 ? run : 1u;
-    if (size <= newest) {
+    const uint32_t size = mt_samples_size(samples), half = size / 2u, ring = samples->state->count;
+    const uint32_t kept = half < ring ? half : ring;
+    const uint32_t most = kept < (uint32_t)MT_CHANGE_RUN ? kept : (uint32_t)MT_CHANGE_RUN;
+    const uint32_t run = longest_run(change, 1, most);
+    if (size == 0) {
         return 0;
     }
     /* what the run has said is no witness against itself */
-    const uint32_t older = size - newest;
+    const uint32_t older = size - (run > 0 ? run : 1u);
     const float *sample = mt_samples_at(samples, size - 1);
     const neighbours near = nearest_to(change, samples, sample, older);
     if (!is_known(change, &near)) {
@@ -297,7 +300,7 @@ MT_COLD uint32_t mt_change_observe(const mt_change *change, const mt_samples *sa
     if (!contradicts) {
         return 0;
     }
-    const uint32_t longest = longest_run(change, 0);
+    const uint32_t longest = longest_run(change, 0, most);
     const float enough = change->kinds > 2 && !change->binary ? MT_CHANGE_EVIDENCE : MT_CHANGE_EVIDENCE_BINARY;
     const float needed = enough * evidence * (is_block(change, samples, longest) ? MT_CHANGE_BLOCK : 1.0f);
     return longest > 1 && all_evidence(change) > needed ? longest : 0u;

@@ -20,7 +20,7 @@ extern "C" {
 
 enum {
     MT_CHANGE_NEAREST = 5, /* older samples asked what is usual */
-    MT_CHANGE_RUN = 40     /* uses after which evidence that was never enough is dropped */
+    MT_CHANGE_RUN = 40     /* uses after which evidence that was never enough is dropped; or half of the samples */
 };
 
 /* saved, one for each class, or two for each yes/no output (2 i: no, 2 i + 1: yes): of the uses that used to mean this */
