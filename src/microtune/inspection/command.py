@@ -154,7 +154,9 @@ def _what(record: Record) -> str:
 def _show_log(log: Log, console: Console) -> None:
     left_out = len(log.records) - SHOWN_RECORDS
     table = Table(title="Log" + (f" (the newest {SHOWN_RECORDS})" if left_out > 0 else ""), title_justify="left")
-    for name in ("number", "time", "what", "uses", "profile", "right", "sure", "mean error", "taken", "dropped"):
+    several = any(record.profile for record in log.records)
+    names = ("number", "time", "what", "uses", *(["profile"] if several else []), "right", "sure", "error")
+    for name in (*names, "taken", "dropped"):
         table.add_column(name, justify="left" if name == "what" else "right")
     start = next((record.time for record in log.records if record.time), 0)
     for record in log.records[max(left_out, 0) :]:
@@ -163,7 +165,7 @@ def _show_log(log: Log, console: Console) -> None:
             _time(record.time, start),
             _what(record),
             f"{record.uses:,}",
-            str(record.profile),
+            *([str(record.profile)] if several else []),
             _percent(record.right),
             _percent(record.confidence),
             "" if record.error is None else f"{record.error:.4g}",
@@ -173,4 +175,4 @@ def _show_log(log: Log, console: Console) -> None:
     console.print(table)
     count = len(log.records)
     lost = f"; {log.missing:,} cut off, damaged or left out" if log.missing else ""
-    console.print(f"{count:,} records{lost}; no sector of the log was erased more than {log.erases:,} times")
+    console.print(f"{count:,} records{lost}; the most worn sector of the log was erased {log.erases:,} times")

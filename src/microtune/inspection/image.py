@@ -124,7 +124,8 @@ class Record:
 @dataclass(frozen=True)
 class Log:
     """``records`` in the order in which they were written. ``missing``: numbers between them that are not there;
-    ``unknown``: records of a layout newer than this version's; ``erases``: of each sector so far, at most."""
+    ``unknown``: records of a layout newer than this version's; ``erases``: of the most worn sector so far, as the
+    newest number tells."""
 
     at: int
     bytes: int
@@ -306,6 +307,21 @@ def _record(unit: bytes) -> Record:
     )
 
 
+def _ring(found: list[tuple[int, int]], begin: int, end: int) -> int:
+    """Units of the ring that records are in, from where each number is: number n is in unit n modulo the ring's.
+
+    Two laps tell it. Of one lap: the smallest ring at the end of the storage that has all of them in their places.
+    """
+    first = min(unit for unit, _ in found)
+    apart = math.gcd(*(_distance(number, found[0][1]) - (unit - found[0][0]) for unit, number in found))
+    least = max(unit for unit, _ in found) - first + 1
+    if apart:
+        return max(apart, least)
+    unit, number = found[0]
+    fitting = (ring for ring in range(end - first, end - begin + 1) if (number - unit + end) % ring == 0)
+    return next(fitting, least)
+
+
 def _log(data: bytes, whole: list[Slot]) -> Log | None:
     """All whole records at multiples of 32 bytes that are not within a state."""
     taken = [(each.at, each.at + PAYLOAD_AT[each.format.encode()] + each.bytes) for each in whole]
@@ -329,9 +345,8 @@ def _log(data: bytes, whole: list[Slot]) -> Log | None:
     places = [unit for unit, _ in found]
     newest, oldest = found[-1][1].number, found[0][1].number
     missing = max(0, _distance(newest, oldest) + 1 - len({record.number for _, record in found}))
-    # Record n is in unit n modulo the ring's units, so two laps tell how many those are; one lap, how many at least.
-    ring = math.gcd(*(record.number - unit - found[0][1].number + places[0] for unit, record in found))
-    ring = max(ring, max(places) - min(places) + 1)
+    end = max((stop for _, stop in taken if stop <= UNIT * min(places)), default=0)
+    ring = _ring([(unit, record.number) for unit, record in found], -(-end // UNIT), len(data) // UNIT)
     records = tuple(record for _, record in found)
     return Log(
         UNIT * min(places), UNIT * (max(places) - min(places) + 1), records, missing, unknown, newest // ring + 1
