@@ -351,7 +351,9 @@ def test_several_questions_bytes_and_numbers_beyond_all_scale(host: Machine) -> 
 
 def test_it_is_the_same_on_a_cortex_m4_and_its_cost(host: Machine, tmp_path: Path) -> None:
     """64 samples of 64 floats and as many uses: what one use costs beyond keeping it."""
-    machine = Emulator(compile_image(SOURCES, [RUNTIME], tmp_path / "change.elf", "cortex-m4", strict=True), "cortex-m4")
+    machine = Emulator(
+        compile_image(SOURCES, [RUNTIME], tmp_path / "change.elf", "cortex-m4", strict=True), "cortex-m4"
+    )
     stream, _ = swapped(clusters(np.random.default_rng(1), 130, apart=8.0), 80)
     here, there = run(host, stream), run(machine, stream)
     np.testing.assert_array_equal(here.runs, there.runs)
