@@ -26,10 +26,11 @@ from microtune.search.auto import Auto, plan
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
-from microtune.tuning.learner import Input, Learner
+from microtune.tuning.learner import Context, Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LoRA, NormAffine, Outputs, Sparse
+from microtune.tuning.sensors import Sensors
 from microtune.version import VERSION as __version__
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "BuildError",
+    "Context",
     "Device",
     "DeviceError",
     "EmulationError",
@@ -68,6 +70,7 @@ __all__ = [
     "PlanError",
     "Prediction",
     "RMSProp",
+    "Sensors",
     "Sparse",
     "Status",
     "ToolchainError",

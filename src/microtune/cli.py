@@ -57,11 +57,13 @@ def _plan(
     ram: str | None,
     flash: str | None,
     calibration: Path | None,
+    quantized: bool,
 ) -> mt.Plan:
     chosen = choices.optimizer(optimizer)
     graph = mt.load(model)
-    if calibration is not None:
-        graph = mt.quantize(graph, calibration=read_npz(calibration, "x")["x"])
+    samples = read_npz(calibration, "x") if calibration is not None else {}
+    if samples and quantized:
+        graph = mt.quantize(graph, calibration=samples["x"])
     return mt.plan(
         graph,
         learn=None if isinstance(chosen, mt.Bayes) else choices.scheme(learn),
@@ -70,6 +72,7 @@ def _plan(
         learner=mt.Learner(buffer=buffer, every=every),
         precision=precision,
         budget=mt.Budget(ram, flash),
+        calibration=(samples["x"], samples["y"]) if "y" in samples else samples.get("x"),
     )
 
 
@@ -84,11 +87,23 @@ Learn = Annotated[
 Precision = Annotated[str, typer.Option(help="What learns of an int8 model: float32, or mixed (stays int8 in RAM).")]
 Picture = Annotated[Path | None, typer.Option(help="Write memory over time as an SVG picture.")]
 LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or cross_entropy.")]
-OptimizerName = Annotated[str, typer.Option(help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING or bayes.")]
+OptimizerName = Annotated[
+    str,
+    typer.Option(
+        help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:PRIOR or bayes."
+    ),
+]
 Buffer = Annotated[int, typer.Option(help="Samples kept.")]
 Every = Annotated[int, typer.Option(help="New samples that cause an update.")]
 Calibration = Annotated[
-    Path | None, typer.Option(help="Quantise a float model to int8 first: an .npz file with x (samples, input shape).")
+    Path | None,
+    typer.Option(
+        help="The factory's samples, for heads and sensors: an .npz file with x (samples, input shape), and y if known. "
+        "A float model is quantised to int8 by them, too."
+    ),
+]
+Quantized = Annotated[
+    bool, typer.Option("--quantize/--no-quantize", help="With --calibration: whether a float model is quantised.")
 ]
 Ram = Annotated[str | None, typer.Option(help="RAM budget, such as 128KB.")]
 Flash = Annotated[str | None, typer.Option(help="Flash budget, such as 1MB.")]
@@ -132,12 +147,13 @@ def plan(
     ram: Ram = None,
     flash: Flash = None,
     calibration: Calibration = None,
+    quantized: Quantized = True,
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration, quantized)
         if picture is not None:
             picture.write_text(plan_picture(found))
         if as_json:
@@ -159,13 +175,14 @@ def build(
     ram: Ram = None,
     flash: Flash = None,
     calibration: Calibration = None,
+    quantized: Quantized = True,
     target: Annotated[list[str] | None, typer.Option(help="A target to compile for; repeat for more.")] = None,
     show: Annotated[str | None, typer.Option(help=f"Print a stage: {', '.join(STAGES)}.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration)
+        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration, quantized)
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
             print(*stage.values(), sep="\n", end="\n" if stage else "")

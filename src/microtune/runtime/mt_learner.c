@@ -28,12 +28,13 @@ static void turn_to(mt_learner *learner, uint32_t set)
     learner->model->person(learner, set);
 }
 
-/* whose input this is, and in which context */
-static uint32_t set_of(const mt_learner *learner, const void *input)
+/* whose input this is, and in which context; nothing is learnt of people from a suspect input */
+static uint32_t set_of(const mt_learner *learner, const void *input, uint8_t suspect)
 {
     const mt_model *model = learner->model;
     const uint32_t chosen = learner->state->profile;
-    const uint32_t profile = model->recognise != NULL ? model->recognise(learner, input, chosen) : chosen;
+    const int asks = model->recognise != NULL && (suspect == 0 || chosen == MT_RECOGNISE);
+    const uint32_t profile = asks ? model->recognise(learner, input, chosen) : chosen;
     return profile * model->contexts + (model->context != NULL ? model->context(input) : 0u);
 }
 
@@ -195,7 +196,8 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, flo
         ++state->metrics.refused;
         return status;
     }
-    turn_to(learner, set_of(learner, input));
+    const uint8_t suspect = model->suspect != NULL ? (uint8_t)model->suspect(learner, input) : 0u;
+    turn_to(learner, set_of(learner, input, suspect));
     wake(learner);
     model->backbone(input, learner->pending_cut, learner->arena);
     const float confidence = mt_answer_of(learner, learner->pending_cut, output);
@@ -205,7 +207,6 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, flo
         ++state->metrics.refused;
         return MT_INPUT_OUT_OF_RANGE;
     }
-    const uint8_t suspect = model->suspect != NULL ? (uint8_t)model->suspect(learner, input) : 0u;
     if (suspect != 0 && learner->pending[2] == 0) {
         tell(learner, MT_LOG_SENSOR, suspect);
     }

@@ -1,8 +1,9 @@
 /*
  * driver.c: many uses of a device in one call.
  *
- * For each use: predict; the person answers; observe; idle. The device is called through pointers to the functions
- * of its own library, so what runs here is what runs everywhere. Compiled against the headers of the package.
+ * For each use: predict; the person answers; observe; idle until there is no more to learn. The device is called
+ * through pointers to the functions of its own library, so what runs here is what runs everywhere; it has a clock, which
+ * shows the time of the use. Compiled against the headers of the package.
  */
 #include "mt_learner.h"
 
@@ -13,7 +14,7 @@ enum { SETS = 0, ACCEPTS = 1, YES_NO = 2, WATCHES = 3 };
 enum { PREDICTED = 1, FELL_BACK = 2, LEFT_ALONE = 4, OBSERVED = 8, UPDATED = 16, TAKEN = 32 };
 
 typedef struct mt_driven {
-    void *device;
+    void *device;         /* its first member points to its port */
     mt_status (*predict)(void *device, const void *input, float *output, mt_prediction *prediction);
     mt_status (*observe)(void *device, const float *target);
     mt_status (*idle)(void *device, mt_update *update);
@@ -27,6 +28,7 @@ typedef struct mt_uses {
     uint32_t count;
     uint32_t feedback;
     const uint8_t *inputs;         /* (count, input_bytes) */
+    const uint32_t *seconds;       /* (count): what the clock shows; NULL: the device has none */
     const float *sets;             /* (count): what the person does unless the suggestion is left alone */
     const float *lowest, *highest; /* (count): suggestions left alone; NULL when the feedback does not ask */
     /* written here */
@@ -34,6 +36,11 @@ typedef struct mt_uses {
     float *confidences;            /* (count) */
     uint8_t *events;               /* (count): bits of the above */
 } mt_uses;
+
+static uint32_t now(void *context)
+{
+    return **(const uint32_t **)context;
+}
 
 static float answer_of(const mt_driven *driven)
 {
@@ -61,14 +68,17 @@ static int answer_to(const mt_driven *driven, const mt_uses *uses, uint32_t i, f
     return 1;
 }
 
-/* The number of uses done: all of them, or those before a call that failed otherwise than by refusing a value. */
-uint32_t mt_drive(const mt_driven *driven, const mt_uses *uses)
+static uint32_t drive(const mt_driven *driven, const mt_uses *uses, const uint32_t **clock)
 {
     for (uint32_t i = 0; i < uses->count; ++i) {
-        mt_prediction prediction = {0.0f, 0, 0};
-        mt_update update = {0, 0, 0.0f, 0.0f, 0};
+        mt_prediction prediction;
+        mt_update update;
         float target = 0.0f;
         unsigned events = 0;
+        if (uses->seconds != NULL) {
+            *clock = uses->seconds + i;
+        }
+        MT_ZERO(&prediction, sizeof prediction);
         const mt_status seen =
             driven->predict(driven->device, uses->inputs + (size_t)i * driven->input_bytes, driven->output, &prediction);
         uses->answers[i] = uses->confidences[i] = 0.0f;
@@ -96,12 +106,31 @@ uint32_t mt_drive(const mt_driven *driven, const mt_uses *uses)
                 }
                 events |= told == MT_OK ? OBSERVED : 0u;
             }
-            if (driven->idle(driven->device, &update) != MT_OK) {
-                return i;
-            }
-            events |= (update.ran ? UPDATED : 0u) | (update.accepted ? TAKEN : 0u);
+            do {
+                if (driven->idle(driven->device, &update) != MT_OK) {
+                    return i;
+                }
+                events |= (update.ran ? UPDATED : 0u) | (update.accepted ? TAKEN : 0u);
+            } while (update.more);
         }
         uses->events[i] = (uint8_t)events;
     }
     return uses->count;
+}
+
+/* The number of uses done: all of them, or those before a call that failed otherwise than by refusing a value. */
+uint32_t mt_drive(const mt_driven *driven, const mt_uses *uses)
+{
+    const uint32_t *clock = uses->seconds;
+    const mt_port **place = (const mt_port **)driven->device, *before = *place;
+    mt_port port;
+    MT_ZERO(&port, sizeof port);
+    port.context = &clock;
+    port.now = now;
+    if (clock != NULL) {
+        *place = &port;
+    }
+    const uint32_t done = drive(driven, uses, &clock);
+    *place = before;
+    return done;
 }

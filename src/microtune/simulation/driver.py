@@ -49,6 +49,7 @@ class _Uses(ctypes.Structure):
         ("count", ctypes.c_uint32),
         ("feedback", ctypes.c_uint32),
         ("inputs", ctypes.c_void_p),
+        ("seconds", ctypes.c_void_p),
         ("sets", ctypes.c_void_p),
         ("lowest", ctypes.c_void_p),
         ("highest", ctypes.c_void_p),
@@ -91,6 +92,7 @@ class Driver:
                 f"{manifest['targets']} targets at a time"
             )
         self.package, self.device = package, Device(package)
+        self._seconds: int | None = None  # what the clock showed last
         self._library = _compiled(package.directory)
         self._input, self._inputs = manifest["input"], math.prod(manifest["input"]["shape"])
         size = self._inputs * np.dtype(self._input["dtype"]).itemsize
@@ -101,16 +103,19 @@ class Driver:
         )
 
     def live(self, uses: Uses, world: World, feedback: Feedback) -> Record:
-        """Run the device through these uses, learning."""
+        """Run the device through these uses, learning. Its clock shows their days."""
         lowest = highest = None
         if feedback != "sets":
             lowest, highest = world.accepted_range(uses.prefers)
             lowest[uses.wild], highest[uses.wild] = np.inf, -np.inf  # a wild value is set whatever was suggested
-        return self._run(uses.context, uses.sets, FEEDBACKS.index(feedback), lowest, highest)
+        seconds = seconds_of(uses.day)
+        self._seconds = int(seconds[-1]) if len(seconds) else self._seconds
+        return self._run(uses.context, uses.sets, FEEDBACKS.index(feedback), lowest, highest, seconds)
 
     def watch(self, contexts: Array) -> Record:
-        """Predict for contexts (n, inputs), learning nothing."""
-        return self._run(contexts, np.zeros(len(contexts)), _WATCHES, None, None)
+        """Predict for contexts (n, inputs), learning nothing; the clock stands still."""
+        seconds = None if self._seconds is None else np.full(len(contexts), self._seconds, np.uint32)
+        return self._run(contexts, np.zeros(len(contexts)), _WATCHES, None, None, seconds)
 
     def metrics(self) -> Metrics:
         """The device's own counters."""
@@ -127,6 +132,7 @@ class Driver:
         feedback: int,
         lowest: NDArray[np.float32] | None,
         highest: NDArray[np.float32] | None,
+        seconds: NDArray[np.uint32] | None = None,
     ) -> Record:
         count = len(contexts)
         if contexts.shape != (count, self._inputs):
@@ -139,12 +145,17 @@ class Driver:
             inputs = quantized(inputs, self._input["scale"], self._input["zero_point"])
         done = np.ascontiguousarray(sets, np.float32)
         record = Record(np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.uint8))
-        arrays = [inputs, done, lowest, highest, record.answers, record.confidences, record.events]
+        arrays = [inputs, seconds, done, lowest, highest, record.answers, record.confidences, record.events]
         uses = _Uses(count, feedback, *(None if each is None else each.ctypes.data for each in arrays))
         finished = self._library.mt_drive(ctypes.byref(self._driven), ctypes.byref(uses))
         if finished != count:
             raise DeviceError(f"the device failed at use {finished} of {count}")
         return record
+
+
+def seconds_of(days: Array) -> NDArray[np.uint32]:
+    """What the clock of a device shows so many days after it was first switched on."""
+    return (1.0 + 86400.0 * days).astype(np.uint32)
 
 
 @cache
