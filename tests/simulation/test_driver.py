@@ -7,7 +7,7 @@ accepted; the driver compares float32 with the ends of a range.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -29,13 +29,24 @@ def answer_of(package: mt.Package, value: np.ndarray) -> float:
     return float(value[0] >= 0.5) if task == "MT_BINARY" else float(value[0])
 
 
+@dataclass
+class Clock:
+    """Seconds since the device was first switched on, and one, so that it never shows 0."""
+
+    day: float = 0.0
+
+    def __call__(self) -> float:
+        return 1.0 + 86400.0 * self.day
+
+
 def loop(
-    device: mt.Device, uses: Uses, world: World, feedback: Feedback
+    device: mt.Device, clock: Clock, uses: Uses, world: World, feedback: Feedback
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same life by `Device`, use by use."""
     task = device.package.manifest["task"]
     answers, confidences, events = np.zeros(len(uses), np.float32), np.zeros(len(uses), np.float32), []
     for i in range(len(uses)):
+        clock.day = float(uses.day[i])
         try:
             found = device.predict(uses.context[i].astype(np.float32))
         except DeviceError:
@@ -58,9 +69,11 @@ def loop(
                 happened |= OBSERVED
             except DeviceError as error:
                 assert error.status == "MT_TARGET_INVALID"
-        update = device.idle()
-        if update is not None:
-            happened |= UPDATED | (TAKEN if update.accepted else 0)
+        more = True
+        while more:
+            update, more = device.idle(), device.busy
+            if update is not None:
+                happened |= UPDATED | (TAKEN if update.accepted else 0)
         events.append(happened)
     return answers, confidences, np.array(events, np.uint8)
 
@@ -71,11 +84,12 @@ def test_the_driver_and_the_device_agree_to_the_bit(packages: Packages, kind: st
     package, world = packages[kind]
     met = 0
     for seed, person in enumerate(("noisy", "prankster", "abrupt", "dying_sensor")):
-        driver, device = Driver(package), mt.Device(package)
+        driver, clock = Driver(package), Clock()
+        device = mt.Device(package, clock=clock)
         # in two stretches: the device goes on where it was
         for uses in live(person, world, seed).years(420.0, 0.4):
             record = driver.live(uses, world, feedback)
-            answers, confidences, events = loop(device, uses, world, feedback)
+            answers, confidences, events = loop(device, clock, uses, world, feedback)
             np.testing.assert_array_equal(record.answers.view(np.uint32), answers.view(np.uint32))
             np.testing.assert_array_equal(record.confidences.view(np.uint32), confidences.view(np.uint32))
             np.testing.assert_array_equal(record.events, events)
@@ -93,9 +107,10 @@ def test_refused_inputs_and_labels_are_not_learnt(packages: Packages) -> None:
     context, sets = uses.context.copy(), uses.sets.copy()
     context[3], context[5, 0], sets[8] = np.nan, 1.5, np.inf
     uses = replace(uses, context=context, sets=sets)
-    driver, device = Driver(package), mt.Device(package)
+    driver, clock = Driver(package), Clock()
+    device = mt.Device(package, clock=clock)
     record = driver.live(uses, world, "sets")
-    answers, _, events = loop(device, uses, world, "sets")
+    answers, _, events = loop(device, clock, uses, world, "sets")
     np.testing.assert_array_equal(record.answers, answers)
     np.testing.assert_array_equal(record.events, events)
     assert driver.state() == device.state()
