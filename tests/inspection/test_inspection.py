@@ -286,7 +286,7 @@ def test_tables_and_figures(inspect: Callable[..., tuple[int, str]], tmp_path: P
     for word in (
         "newest",
         "0x1234ABCD",
-        "3 saves, 2 erases",
+        "3 saves; erases of the most worn of 2 slots: 2",
         "observations",
         "800",
         "change of habits",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from microtune.inspection.image import KINDS, Image, Log, Record, Slot, State, read_image
-from microtune.inspection.picture import log_picture
+from microtune.inspection.picture import log_picture, unwrapped
 from microtune.package import Package, open_package
 
 SHOWN_RECORDS = 40
@@ -98,7 +98,9 @@ def _show_image(image: Image, console: Console) -> None:
     if image.slots:
         _show_slots(image.slots, image.newest, console)
     if image.wear is not None:
-        console.print(f"Wear: {image.wear.saves:,} saves, {image.wear.erases:,} erases of the most worn sectors")
+        console.print(
+            f"{image.wear.saves:,} saves; erases of the most worn of {image.wear.slots} slots: {image.wear.erases:,}"
+        )
     if image.state is not None and image.state.version is not None:
         _show_state(image.state, console)
     if image.log is not None and image.log.records:
@@ -126,7 +128,7 @@ def _show_state(state: State, console: Console) -> None:
         rows["uses left of the learning mode"] = f"{state.teaching:,}"
     for name, value in (state.metrics or {}).items():
         rows[name.replace("_", " ")] = "not finite" if value is None else f"{value:,}"
-    _facts(f"Metrics of state {state.sequence:,} (layout {state.version})", rows, console)
+    _facts("Metrics", rows, console)
     if not state.people:
         return
     table = Table(title="Getting to know", title_justify="left")
@@ -138,12 +140,9 @@ def _show_state(state: State, console: Console) -> None:
     console.print(table)
 
 
-def _time(seconds: int, start: int) -> str:
-    """Since the first record: days, hours and minutes."""
-    if not seconds or seconds < start:
-        return ""
-    minutes = (seconds - start) // 60
-    return f"{minutes // 1440} d {minutes // 60 % 24:02}:{minutes % 60:02}"
+def _days(seconds: int, start: int) -> str:
+    """Since the first record whose time is known."""
+    return f"{(seconds - start) / 86400:,.1f}" if seconds and seconds >= start else ""
 
 
 def _what(record: Record) -> str:
@@ -155,24 +154,29 @@ def _show_log(log: Log, console: Console) -> None:
     left_out = len(log.records) - SHOWN_RECORDS
     table = Table(title="Log" + (f" (the newest {SHOWN_RECORDS})" if left_out > 0 else ""), title_justify="left")
     several = any(record.profile for record in log.records)
-    names = ("number", "time", "what", "uses", *(["profile"] if several else []), "right", "sure", "error")
-    for name in (*names, "taken", "dropped"):
-        table.add_column(name, justify="left" if name == "what" else "right")
     start = next((record.time for record in log.records if record.time), 0)
-    for record in log.records[max(left_out, 0) :]:
-        table.add_row(
+    optional = {"days": start > 0, "profile": several}
+    names = ("no", "days", "what", "uses", "profile", "right", "sure", "error", "updates")
+    for name in names:
+        if optional.get(name, True):
+            table.add_column(name, justify="left" if name == "what" else "right", no_wrap=name == "what")
+    taken = unwrapped([record.taken for record in log.records])
+    dropped = unwrapped([record.dropped for record in log.records])
+    for index in range(max(left_out, 0), len(log.records)):
+        record = log.records[index]
+        cells = (
             f"{record.number:,}",
-            _time(record.time, start),
+            _days(record.time, start),
             _what(record),
             f"{record.uses:,}",
-            *([str(record.profile)] if several else []),
+            str(record.profile),
             _percent(record.right),
             _percent(record.confidence),
             "" if record.error is None else f"{record.error:.4g}",
-            str(record.taken),
-            str(record.dropped),
+            f"{taken[index]:,.0f} of {taken[index] + dropped[index]:,.0f}",
         )
+        table.add_row(*(cell for name, cell in zip(names, cells, strict=True) if optional.get(name, True)))
     console.print(table)
     count = len(log.records)
-    lost = f"; {log.missing:,} cut off, damaged or left out" if log.missing else ""
-    console.print(f"{count:,} records{lost}; the most worn sector of the log was erased {log.erases:,} times")
+    lost = f", {log.missing:,} between them are not whole" if log.missing else ""
+    console.print(f"{count:,} records are kept{lost}; erases of the log's most worn sector: {log.erases:,}")
