@@ -318,7 +318,7 @@ class Device:
 
     @property
     def busy(self) -> bool:
-        """Whether the last ``idle`` left something to learn: its slices were used up, or the port did not allow more."""
+        """Whether the last ``idle`` left something to learn: its slices were used up, or the port forbade more."""
         return self._busy
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -415,7 +415,8 @@ class Device:
         """The inputs that are not believed, and why."""
         if not self.package.manifest["sensors"]:
             return {}
-        flags = self._field("sensors", 0, self._inputs * SENSOR_WORDS, np.uint32)[SENSOR_WORDS - 1 :: SENSOR_WORDS] >> 24
+        words = self._field("sensors", 0, self._inputs * SENSOR_WORDS, np.uint32)
+        flags = words[SENSOR_WORDS - 1 :: SENSOR_WORDS] >> 24
         return {
             each["name"]: tuple(text for bit, text in SENSOR_FLAGS.items() if flag & bit)
             for each, flag in zip(self.package.inputs, flags.tolist(), strict=True)

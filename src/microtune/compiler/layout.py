@@ -58,7 +58,8 @@ class Slice:
 class Layout:
     """``fields`` in order; ``saved`` bytes of them survive power loss; ``bytes`` follow the port pointer.
 
-    The personal ones lie in ``sets`` structs of ``person`` bytes from ``people`` on. ``input`` is where in the arena the caller may put the input, if it has a place there. Sizes are in words.
+    The personal ones lie in ``sets`` structs of ``person`` bytes from ``people`` on. ``input`` is where in the
+    arena the caller may put the input, if it has a place there. Sizes of rows of tensors are in words.
     """
 
     fields: tuple[Field, ...]

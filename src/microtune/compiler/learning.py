@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from microtune.compiler.factory import Calibration
-from microtune.compiler.fisher import fisher
 from microtune.compiler.program import Programs
 from microtune.errors import PlanError
 from microtune.ir import Graph, Tensor
