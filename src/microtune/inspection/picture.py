@@ -44,13 +44,13 @@ def unwrapped(counts: Sequence[int]) -> list[float]:
 
 
 def _round_top(value: float) -> float:
-    """A round number not below a positive one."""
+    """A number not below a positive one, of which a quarter is round."""
     power = 1.0
     while power < value:
         power *= 10.0
     while power >= 10.0 * value:
         power /= 10.0
-    return next(part * power for part in (0.1, 0.2, 0.5, 1.0) if part * power >= value)
+    return next(part * power for part in (0.12, 0.2, 0.4, 0.6, 0.8, 1.0) if part * power >= value)
 
 
 def _panels(records: Sequence[Record]) -> tuple[Panel, ...]:
@@ -66,7 +66,7 @@ def _panels(records: Sequence[Record]) -> tuple[Panel, ...]:
         Panel(
             "updates so far",
             (("taken", GREEN, taken), ("dropped", BROWN, dropped)),
-            _round_top(max([*taken, *dropped, 1.0])),
+            _round_top(max([*taken, *dropped, 4.0])),
         ),
     )
 
@@ -130,8 +130,9 @@ def log_picture(log: Log | None, title: str) -> str:
             at, begin = floor - HEIGHT + 30 + 18 * index, LEFT + WIDTH + 14
             drawn.append(f'<line class="line" stroke="{colour}" x1="{begin}" x2="{begin + 18}" y1="{at}" y2="{at}"/>')
             drawn.append(f'<text x="{begin + 24}" y="{at + 4}">{escape(name)}</text>')
-    for part in sorted({round(low + (high - low) * fraction / 6) for fraction in range(7)}):
-        drawn.append(f'<text x="{x(part):.1f}" y="{bottom + 18}" text-anchor="middle">{part}</text>')
+    step = max(1, round(_round_top((high - low) / 8 or 1.0)))
+    for part in range(-(-low // step) * step, high + 1, step):
+        drawn.append(f'<text x="{x(part):.1f}" y="{bottom + 18}" text-anchor="middle">{part:,}</text>')
     drawn.append(f'<text x="{LEFT + WIDTH / 2}" y="{bottom + 36}" text-anchor="middle">uses</text>')
     width, height = LEFT + WIDTH + RIGHT, bottom + BOTTOM
     content = "\n".join(drawn)
