@@ -98,7 +98,7 @@ Every = Annotated[int, typer.Option(help="New samples that cause an update.")]
 Calibration = Annotated[
     Path | None,
     typer.Option(
-        help="The factory's samples, for heads and sensors: an .npz file with x (samples, input shape), and y if known. "
+        help="The factory's samples, for heads and sensors: an .npz file with x (samples, input shape), y if known. "
         "A float model is quantised to int8 by them, too."
     ),
 ]

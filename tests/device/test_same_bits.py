@@ -29,6 +29,7 @@ def plans() -> dict[str, mt.Plan]:
         "adam": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.Adam(0.01, decay=0.01), short),
         "momentum": mt.plan(make_net([3, 4, 1]), mt.Full(), "huber", mt.SGD(0.02, momentum=0.5, clip=1), short),
         "rls": mt.plan(make_net([3, 4, 1]), mt.Head(1), "mse", mt.RLS(0.98), short),
+        "map": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.MAP(), short, calibration=np.eye(3)),
     }
 
 
@@ -84,7 +85,7 @@ def a_year(package: mt.Package, machine: Machine) -> tuple[bytes, bytes, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["adam", "momentum", "rls"])
+@pytest.mark.parametrize("kind", ["adam", "momentum", "rls", "map"])
 def test_a_year_gives_the_same_bits_everywhere(kind: str, tmp_path: Path) -> None:
     package = mt.build(plans()[kind], tmp_path / "net")
     found, seconds = {}, {}

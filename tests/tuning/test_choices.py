@@ -81,6 +81,7 @@ def dense_net() -> Graph:
     return builder.finish(builder.emit("dense", [x, weight], "y", "test"), "test")
 
 
+IMAGES = np.random.default_rng(3).normal(size=(10, 4, 4, 3)).astype(np.float32)
 REFUSED = {
     "no convolution": (lambda: mt.plan(dense_net(), mt.NormAffine()), "has no layer that it applies to"),
     "nothing chosen": (lambda: mt.plan(small_net(), mt.Sparse({})), "no tensor and no bias is chosen"),
@@ -104,6 +105,50 @@ REFUSED = {
         "integers learn by SGD without momentum",
     ),
     "RLS in mixed": (lambda: mt.plan(int8_net(), mt.Head(), optimizer=mt.RLS(), precision="mixed"), "RLS"),
+    "MAP in mixed": (
+        lambda: mt.plan(int8_net(), mt.Head(), "cross_entropy", mt.MAP(), precision="mixed", calibration=IMAGES),
+        "MAP learns the last dense layer",
+    ),
+    "MAP on two layers": (
+        lambda: mt.plan(small_net(), mt.Head(2), "cross_entropy", mt.MAP(), calibration=IMAGES),
+        "use it with learn=Head(1), loss='cross_entropy'",
+    ),
+    "Logistic on classes": (
+        lambda: mt.plan(small_net(), loss="cross_entropy", optimizer=mt.Logistic()),
+        "on binary_cross_entropy: use it with learn=Head(1), loss='binary_cross_entropy'",
+    ),
+    "MAP without samples": (
+        lambda: mt.plan(small_net(), loss="cross_entropy", optimizer=mt.MAP()),
+        "MAP() begins with the factory's samples as its prior: pass plan(..., calibration=x)",
+    ),
+    "SLDA without samples": (
+        lambda: mt.plan(small_net(), loss="cross_entropy", optimizer=mt.SLDA()),
+        "SLDA() begins with the factory's mean of each class: pass plan(..., calibration=(x, y))",
+    ),
+    "samples of another shape": (
+        lambda: mt.plan(small_net(), calibration=np.zeros((5, 4, 4))),
+        "calibration has the shape (5, 4, 4); (samples, 4, 4, 3) is needed",
+    ),
+    "no samples": (lambda: mt.plan(small_net(), calibration=np.zeros((0, 4, 4, 3))), "(samples, 4, 4, 3) is needed"),
+    "samples that are no numbers": (
+        lambda: mt.plan(small_net(), calibration=np.full((2, 4, 4, 3), np.nan)), "no finite numbers"
+    ),
+    "fewer labels than samples": (
+        lambda: mt.plan(small_net(), loss="cross_entropy", calibration=(IMAGES, [0, 1])), "10 samples and 2 labels"
+    ),
+    "a label that is none": (
+        lambda: mt.plan(small_net(), loss="cross_entropy", calibration=(IMAGES, [2] * 10)), "class indices 0 to 1"
+    ),
+    "targets of another shape": (
+        lambda: mt.plan(small_net(), calibration=(IMAGES, np.zeros((10, 3)))), "(10, 2) finite numbers are needed"
+    ),
+    "no worth": (lambda: mt.MAP(worth=0), "worth must be above 0"),
+    "no ridge": (lambda: mt.MAP(ridge=0), "ridge must be above 0"),
+    "too much shrinkage": (lambda: mt.SLDA(shrinkage=1.5), "shrinkage must be above 0 and at most 1"),
+    "a short memory": (lambda: mt.SLDA(worth=4, memory=3), "memory must be 0 or at least 1"),
+    "no prior": (lambda: mt.Logistic(prior=0), "prior must be above 0"),
+    "an endless prior": (lambda: mt.Logistic(bias_prior=float("inf")), "bias prior must be above 0 and finite"),
+    "a wild walk": (lambda: mt.Logistic(walk=1.0), "walk must be in 0 to 1"),
     "Bayes over int8": (lambda: mt.plan(int8_net(), optimizer=mt.Bayes()), "Bayes()"),
     "Bayes behind an int8 net": (
         lambda: mt.plan(mt.replace_head(int8_net(), 1), optimizer=mt.Bayes()),
@@ -123,12 +168,13 @@ def test_what_cannot_be_is_refused_with_a_sentence(case: str) -> None:
         make()
 
 
-def test_least_squares_learn_behind_an_int8_net() -> None:
-    """In float32 the head is a float layer behind dequantize."""
-    for graph in (int8_net(), mt.replace_head(int8_net(), 1)):
-        made = mt.plan(graph, mt.Head(), optimizer=mt.RLS())
-        assert made.programs.step is not None
-        assert any(node.op == "rls" for node in made.programs.step.graph.nodes)
+def test_closed_form_heads_learn_behind_an_int8_net() -> None:
+    """In float32 the head is a float layer behind dequantize. The factory's samples run through the int8 net."""
+    for graph in (int8_net(), mt.replace_head(int8_net(), 2)):
+        for loss, head in (("mse", mt.RLS()), ("cross_entropy", mt.MAP()), ("cross_entropy", mt.SLDA())):
+            made = mt.plan(graph, mt.Head(), loss, head, calibration=IMAGES)
+            assert made.programs.step is not None
+            assert any(node.op == head.rule for node in made.programs.step.graph.nodes)
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["float", "int8"])

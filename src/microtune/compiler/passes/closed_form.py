@@ -32,7 +32,7 @@ class Attached:
 
 @dataclass(frozen=True, eq=False)
 class _Head:
-    """The last layer as (C, H), and the names of its input, of its output and of the loss."""
+    """The last layer as (C, H), the names of its input, of its output and of the loss, and how others are found."""
 
     outputs: int
     inputs: int
@@ -40,6 +40,7 @@ class _Head:
     y: str
     target: str
     gradient: str
+    fresh: Callable[[str], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def _needed(sampled: Sampled | None, head: _Head, wanted: str, why: str) -> Samp
 def _map(head: _Head, optimizer: MAP, sampled: Sampled | None) -> _Update:
     samples = _needed(sampled, head, "x", "MAP() begins with the factory's samples as its prior")
     covariance = prior_covariance(samples, optimizer.worth, optimizer.ridge)
-    beginning = constant(f"{head.y}.prior_covariance", packed(covariance))
+    beginning = constant(head.fresh("prior_covariance"), packed(covariance))
     return _Update(
         "map",
         beginning.shape,
@@ -109,14 +110,17 @@ def _slda(head: _Head, optimizer: SLDA, sampled: Sampled | None) -> _Update:
     samples = _needed(sampled, head, "(x, y)", "SLDA() begins with the factory's mean of each class")
     found = discriminants(samples, optimizer.worth, optimizer.shrinkage)
     start = np.concatenate([found.means.ravel(), found.worth, np.zeros(1, np.float32)])
-    beginning = constant(f"{head.y}.means", start)
+    beginning = constant(head.fresh("class_means"), start)
     return _Update(
         "slda",
         beginning.shape,
         (head.x, head.target),
         {"memory": float(optimizer.memory or MOST)},
         lambda state: _copy(state, beginning),
-        (constant(f"{head.y}.precision", packed(found.precision)), constant(f"{head.y}.log_prior", found.log_prior)),
+        (
+            constant(head.fresh("precision"), packed(found.precision)),
+            constant(head.fresh("log_prior"), found.log_prior),
+        ),
         (beginning,),
     )
 
@@ -139,7 +143,7 @@ def _last_layer(graph: Graph, loss: Node, trained: tuple[str, ...], optimizer: C
             f"learn=Head(1), loss='{wanted}' and precision='float32'"
         )
     outputs, inputs = graph.tensor(last.inputs[1]).shape
-    return _Head(outputs, inputs, last.inputs[0], last.output, loss.inputs[1], loss.outputs[1])
+    return _Head(outputs, inputs, last.inputs[0], last.output, loss.inputs[1], loss.outputs[1], graph.fresh_name)
 
 
 def attach_closed_form(
