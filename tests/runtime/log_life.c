@@ -225,3 +225,20 @@ int log_life_run(log_life *own)
     }
     return settings->breaches + own->lost + own->changed + own->disordered != 0;
 }
+
+/* A record with every field set by its name: whoever reads records by their bytes must find these. */
+void log_sample_record(mt_log_record *record)
+{
+    MT_ZERO(record, sizeof *record);
+    record->kind = MT_LOG_SENSOR;
+    record->detail = 2;
+    record->time = 86400;
+    record->uses = 1000;
+    record->profile = 3;
+    record->right = 24;
+    record->recent = 32;
+    record->confidence = 51;
+    record->error = 0.375f;
+    record->taken = 40000;
+    record->dropped = 7;
+}

@@ -1,10 +1,11 @@
 """The metrics log keeps what was appended through power cuts, and its wear is bounded (SPEC C11, issue 4)."""
 
 import ctypes
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microtune.inspection import inspect_bytes
+from microtune.inspection.image import KINDS
 from microtune.storage import Port
 from microtune.toolchain import compile_library, compile_objects
 
@@ -288,6 +291,38 @@ def test_what_fails_wears_no_more_than_a_sector_out(memory: Callable[..., Memory
         assert len(chip.erased) - before <= 1
     chip.port.write = takes(lambda *_: 0)  # says so, and keeps nothing
     assert chip.append(2) == FAILED
+
+
+def test_inspect_reads_what_the_device_wrote(memory: Callable[..., Memory]) -> None:
+    chip = memory(1024)
+    chip.open()
+    record = ctypes.create_string_buffer(UNIT)
+    chip.library.log_sample_record(record)
+    sequence = ctypes.c_uint32(0)
+    for number in range(1, 10):
+        state = bytes([number]) * 100
+        saved = chip.library.mt_store_save(ctypes.byref(chip.port), 0xBEEF, state, 100, ctypes.byref(sequence))
+        assert saved == OK
+        assert chip.library.mt_log_append(ctypes.byref(chip.region), ctypes.byref(chip.head), record) == OK
+    found = inspect_bytes(bytes(chip.bytes))
+    assert [(each.sequence, each.identity, each.bytes, each.whole) for each in found.slots] == [
+        (8, "0x0000BEEF", 100, True), (9, "0x0000BEEF", 100, True), (6, "0x0000BEEF", 100, True),
+        (7, "0x0000BEEF", 100, True),
+    ]  # fmt: skip
+    assert found.wear is not None and (found.wear.slots, found.wear.saves, found.wear.erases) == (4, 9, 3)
+    assert found.log is not None
+    assert [each.number for each in found.log.records] == [4, 5, 6, 7, 8]
+    newest = asdict(found.log.records[-1])
+    assert newest == {
+        "number": 8, "kind": KINDS[5][0], "detail": 2, "time": 86400, "uses": 1000, "profile": 3, "right": 0.75,
+        "recent": 32, "confidence": 0.2, "error": 0.375, "taken": 40000, "dropped": 7,
+    }  # fmt: skip
+    assert (found.log.at, found.log.erases) == (chip.region.start, 2)
+
+
+def test_every_kind_has_a_name() -> None:
+    declared = re.findall(r"MT_LOG_\w+ = (\d+)", (RUNTIME / "mt_log.h").read_text())
+    assert [int(number) for number in declared] == sorted(KINDS)
 
 
 def test_it_is_small() -> None:
