@@ -49,10 +49,8 @@ MT_COLD int mt_answer_is_valid_target(const mt_model *model, const float *target
 
 MT_COLD static void to_probabilities(const mt_model *model, float *output)
 {
-    if (model->task == MT_MULTICLASS) {
-        mt_softmax(output, output, model->outputs);
-    } else if (model->task == MT_BINARY) {
-        mt_sigmoid_all(output, output, model->outputs);
+    if (model->activate != NULL) {
+        model->activate(output, output, model->outputs);
     }
 }
 

@@ -56,6 +56,8 @@ typedef struct mt_model {
     void (*backbone)(const void *input, float *cut, float *arena);
     /* the rest of the network: cut -> outputs (values or logits); with `base` as parameters, the base model */
     void (*head)(const float *cut, const void *parameters, float *output, float *arena);
+    /* logits (size) -> probabilities, in place too; NULL for values */
+    void (*activate)(const float *logits, float *probabilities, uint32_t size);
     /* loss of one output against its target */
     float (*loss)(const float *output, const float *target);
     /* one optimiser step on one sample, in place; returns the loss before the step. NULL when the rule needs none */

@@ -31,6 +31,13 @@
 #define MT_COLD
 #endif
 
+/* One copy, called from many places. */
+#if defined(__GNUC__)
+#define MT_APART __attribute__((noinline))
+#else
+#define MT_APART
+#endif
+
 /* before a loop over sums: vectors belong inside each sum, not across them, where each element would be gathered */
 #if defined(__clang__)
 #define MT_ONE_BY_ONE _Pragma("clang loop vectorize(disable)")

@@ -50,7 +50,7 @@ static int mt_sensor_drifts(const mt_sensor_model *model, mt_sensor *sensor, flo
     return sensor->uses >= model->window && (sensor->mean < model->mean_low || sensor->mean > model->mean_high);
 }
 
-MT_COLD uint8_t mt_sensors_check(const mt_sensor_model *models, mt_sensor *sensors, uint32_t inputs, const float *input)
+uint8_t mt_sensors_check(const mt_sensor_model *models, mt_sensor *sensors, uint32_t inputs, const float *input)
 {
     uint8_t all = 0;
     for (uint32_t i = 0; i < inputs; ++i) {

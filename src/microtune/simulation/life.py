@@ -10,7 +10,7 @@ numpy, each context that of its time. Habits, households and exams are the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -58,6 +58,12 @@ class Uses:
 
     def __len__(self) -> int:
         return len(self.number)
+
+    @staticmethod
+    def of(uses: Sequence[Use]) -> Uses:
+        """Uses of a stream as arrays; which are wild is not told there."""
+        columns = [np.array([getattr(use, each.name) for use in uses]) for each in fields(Use)]
+        return Uses(*columns, np.zeros(len(uses), bool))
 
     def before(self, day: float) -> Uses:
         """Those before this day."""
