@@ -12,14 +12,10 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a file builds for its tests is built once, and no worker begins a long file when the others are done.
+    """Files with tests marked ``slow`` come first: no worker begins a long file when the others are done.
 
-    Files with tests marked ``slow`` come first; a test that says otherwise (``xdist_group``) stays where it says.
+    ``make test`` gives whole files to the workers, so what a file builds for its tests is built once.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

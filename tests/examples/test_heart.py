@@ -17,8 +17,6 @@ import microtune as mt
 from microtune import gallery
 from microtune.simulation import find_world
 
-pytestmark = pytest.mark.xdist_group("heart")
-
 
 @pytest.fixture(scope="module")
 def heart() -> ModuleType:

@@ -18,8 +18,6 @@ import microtune as mt
 from microtune import gallery
 from microtune.simulation import find_world, live
 
-pytestmark = pytest.mark.xdist_group("thermostat")
-
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[ModuleType]:

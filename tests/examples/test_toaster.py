@@ -17,8 +17,7 @@ import pytest
 import microtune as mt
 from microtune import gallery
 
-# one worker runs the demonstration and all that reads it
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("toaster")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
