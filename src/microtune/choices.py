@@ -1,5 +1,5 @@
-"""What people write on a command line, as update schemes and optimisers: ``head:2``, ``sparse:3=0.5,biases=4``; and
-schemes and optimisers as people write them."""
+"""What people write on a command line, as update schemes, optimisers and settings of the learner: ``head:2``,
+``sparse:3=0.5,biases=4``, ``replay=40,profiles=2``; and schemes and optimisers as people write them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
+from microtune.tuning.learner import Context, Learner
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
 
@@ -131,6 +132,41 @@ def scheme(text: str) -> Any:
 def optimizer(text: str) -> Any:
     """The optimiser a text such as ``sgd:0.05`` names. Raises PlanError for another text."""
     return _choose(text, OPTIMIZERS, "optimiser")
+
+
+def _context(text: str) -> Context:
+    """``weekend:0.5``, ``hour:6/12/18``."""
+    name, _, edges = text.partition(":")
+    return Context(int(name) if name.isdigit() else name, tuple(_number(edge) for edge in edges.split("/")))
+
+
+def _setting(name: str, value: str | None) -> Any:
+    """The value of a setting of the learner; without one, a switch is on."""
+    default = {each.name: each.default for each in fields(Learner)}[name]
+    if name == "contexts":
+        return tuple(_context(each) for each in (value or "").split("+"))
+    if name == "fallback":
+        return tuple(_number(each) for each in (value or "").split("/"))
+    if isinstance(default, bool) or name == "sensors":
+        if value not in (None, "yes", "no"):
+            raise PlanError(f"{name}={value}: write {name}, {name}=yes or {name}=no")
+        return value != "no"
+    if value is None:
+        raise PlanError(f"{name} takes a value: {name}=...")
+    return _whole(value) if isinstance(default, int) else _number(value)
+
+
+def learner(text: str, **given: Any) -> Learner:
+    """Settings of the learner that a text such as ``replay=40,profiles=2,contexts=weekend:0.5,in_place`` names, over
+    those ``given``. Raises PlanError for another text."""
+    known = [each.name for each in fields(Learner)]
+    chosen = dict(given)
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if name not in known:
+            raise PlanError(f"unknown setting {name!r} of the learner. Known: {', '.join(known)}")
+        chosen[name] = _setting(name, value if equals else None)
+    return Learner(**chosen)
 
 
 def _option(name: str, value: Any) -> str:

@@ -53,6 +53,7 @@ def _plan(
     optimizer: str,
     buffer: int,
     every: int,
+    learner: str,
     precision: str,
     ram: str | None,
     flash: str | None,
@@ -69,7 +70,7 @@ def _plan(
         learn=None if isinstance(chosen, mt.Bayes) else choices.scheme(learn),
         loss=loss,
         optimizer=chosen,
-        learner=mt.Learner(buffer=buffer, every=every),
+        learner=choices.learner(learner, buffer=buffer, every=every),
         precision=precision,
         budget=mt.Budget(ram, flash),
         calibration=(samples["x"], samples["y"]) if "y" in samples else samples.get("x"),
@@ -95,6 +96,14 @@ OptimizerName = Annotated[
 ]
 Buffer = Annotated[int, typer.Option(help="Samples kept.")]
 Every = Annotated[int, typer.Option(help="New samples that cause an update.")]
+LearnerSettings = Annotated[
+    str,
+    typer.Option(
+        "--learner",
+        help="More settings of the learner: replay=40,ewc=10,profiles=2,recognise,contexts=weekend:0.5,log=16 and so on "
+        "(docs/learner.md).",
+    ),
+]
 Calibration = Annotated[
     Path | None,
     typer.Option(
@@ -143,6 +152,7 @@ def plan(
     optimizer: OptimizerName = "sgd",
     buffer: Buffer = 100,
     every: Every = 5,
+    learner: LearnerSettings = "",
     precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
@@ -153,7 +163,9 @@ def plan(
 ) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration, quantized)
+        found = _plan(
+            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized
+        )
         if picture is not None:
             picture.write_text(plan_picture(found))
         if as_json:
@@ -171,6 +183,7 @@ def build(
     optimizer: OptimizerName = "sgd",
     buffer: Buffer = 100,
     every: Every = 5,
+    learner: LearnerSettings = "",
     precision: Precision = "float32",
     ram: Ram = None,
     flash: Flash = None,
@@ -182,7 +195,9 @@ def build(
 ) -> None:
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
-        found = _plan(model, learn, loss, optimizer, buffer, every, precision, ram, flash, calibration, quantized)
+        found = _plan(
+            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized
+        )
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
             print(*stage.values(), sep="\n", end="\n" if stage else "")

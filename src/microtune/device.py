@@ -404,8 +404,8 @@ class Device:
         found = _Report()
         self._check(self._call("status", ctypes.byref(found)))
         sequence = int(self._field("sequence", 0, 1, np.uint32)[0])
-        assert self._storage is None or self._port is not None
-        erases = 0 if self._storage is None else self._storage.erases(self._library, self._port, sequence)
+        storage, port = self._storage, self._port
+        erases = 0 if storage is None or port is None else storage.erases(self._library, port, sequence)
         return Status(
             found.learnt, found.sure, found.uses, found.samples, found.waiting, self._origin, erases,
             STAGES[found.stage], found.profile, found.teaching, self._suspects(),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from microtune.compiler.factory import Calibration
+from microtune.compiler.fisher import fisher
 from microtune.compiler.program import Programs
 from microtune.errors import PlanError
 from microtune.ir import Graph, Tensor
@@ -105,8 +106,6 @@ def elastic_pulls(
             f"Learner(ewc={learner.ewc}): Fisher information is measured on the factory's samples; give them: "
             "mt.plan(..., calibration=x)"
         )
-    from microtune.tuning.fisher import fisher
-
     spread = np.linspace(0, len(calibration.x) - 1, min(len(calibration.x), MOST_IMPORTANCE)).astype(int)
     importance = fisher(programs, graph, calibration.x[spread])
     strength = optimizer.lr * learner.ewc * np.concatenate(

@@ -146,6 +146,17 @@ MT_COLD static int is_possible(const mt_learner *learner)
            (state->profile < model->profiles || (state->profile == MT_RECOGNISE && model->recognise != NULL));
 }
 
+/* what was taken over is what `forget` goes back to */
+MT_COLD static void keep_as_previous(mt_learner *learner)
+{
+    for (uint32_t set = sets_of(learner); set-- > 0;) {
+        turn_to(learner, set);
+        if (learner->previous != NULL) {
+            MT_COPY(learner->previous, learner->parameters, learner->model->parameters * 4u);
+        }
+    }
+}
+
 MT_COLD mt_status mt_learner_init(mt_learner *learner)
 {
     mt_state *state = learner->state;
@@ -170,6 +181,7 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
         status = mt_store_migrate(port, learner->model->identity, learner->model->migrate, state, learner->saved_bytes);
         if (status == MT_OK) {
             status = MT_STATE_MIGRATED;
+            keep_as_previous(learner);
         } else {
             begin_state(learner);
         }
