@@ -37,17 +37,42 @@ static void must(int holds, const char *what)
 
 static void check(const little *l)
 {
-    const mt_state *state = &l->ram.saved.state;
-    must(state->count <= BUFFER && state->next < BUFFER, "buffer");
-    must(state->fresh <= BUFFER && state->since <= state->undo && state->undo <= BUFFER, "counters");
-    must(state->recent <= 32, "recent");
-    must(state->random != 0, "generator");
-    must(mt_is_finite(state->error) && state->error >= 0.0f, "error");
-    must(state->confidence >= 0.0f && state->confidence <= 1.0f, "confidence");
-    must(mt_is_finite(state->metrics.mean_error), "mean error");
-    for (uint32_t i = 0; i < l->model.parameters; ++i) {
-        must(mt_is_finite(l->ram.saved.parameters[i]), "parameters");
-        must(mt_is_finite(l->ram.saved.previous[i]), "previous");
+    const mt_metrics *metrics = &l->ram.saved.state.metrics;
+    must(mt_is_finite(metrics->mean_error), "mean error");
+    must(metrics->accepted + metrics->rolled_back <= metrics->observations + metrics->forgets + metrics->predictions,
+         "updates have a cause");
+    for (uint32_t set = 0; set < SETS; ++set) {
+        const person *p = &l->ram.saved.people[set];
+        const mt_person *counted = &p->person;
+        must(counted->samples.count <= BUFFER && counted->samples.next < BUFFER, "ring");
+        must(counted->samples.kept <= l->reservoir, "reservoir");
+        must(counted->fresh <= MOST_KEPT && counted->since <= counted->undo && counted->undo <= BUFFER, "counters");
+        must(counted->recent <= 32 && counted->returned <= 8 && counted->eager <= 1, "small counters");
+        must((counted->random != 0) == (set < 2u * l->contexts), "generator");
+        must(mt_is_finite(counted->error) && counted->error >= 0.0f, "error");
+        must(counted->confidence >= 0.0f && counted->confidence <= 1.0f, "confidence");
+        for (uint32_t i = 0; i < l->model.parameters; ++i) {
+            must(mt_is_finite(p->parameters[i]) && (l->in_place || mt_is_finite(p->previous[i])), "parameters");
+            must(p->importance[i] >= 0.0f && mt_is_finite(p->importance[i]), "importance");
+        }
+    }
+}
+
+static void press_something(little *l)
+{
+    switch (draw(80)) {
+    case 0: must(little_forget(l) == MT_OK, "forget"); break;
+    case 1: must(draw(4) != 0 || little_reset(l) == MT_OK, "reset"); break;
+    case 2: must(little_save(l) == MT_OK && little_init(l) == MT_OK, "restart"); break;
+    case 3: must(little_init(l) == MT_OK, "power cut"); break;
+    case 4: must(little_select_profile(l, draw(2)) == MT_OK, "profile"); break;
+    case 5: must(little_select_profile(l, 2 + draw(0x10000)) == MT_INVALID_ARGUMENT, "no such profile"); break;
+    case 6: must(little_learning_mode(l, draw(9)) == MT_OK, "learning mode"); break;
+    case 7: must(little_forget_last(l, draw(30)) == MT_OK, "forget last"); break;
+    case 8:
+        must(little_forget_since(l, draw(300000)) == (l->clock != 0 ? MT_OK : MT_INVALID_ARGUMENT), "forget since");
+        break;
+    default: break;
     }
 }
 
@@ -64,6 +89,21 @@ static uint32_t live(int task, uint32_t variant, uint32_t uses)
     l.settings.fallback = variant % 2 ? l.fallback : NULL;
     if (variant % 4 == 3) { /* no declared ranges: overflow must be caught by the learner */
         l.model.low = l.model.high = NULL;
+    }
+    l.settings.slice = (uint16_t)(variant % 5 * 3);
+    l.settings.disuse = variant % 3 == 1 ? 1e6f : 0.0f;
+    l.settings.recency = variant % 5 == 4 ? 8.0f : 0.0f;
+    l.settings.memory = variant % 4 == 1 ? 2.0f : 0.0f;
+    l.remembers = variant % 4 == 1;
+    l.changes = variant % 3 != 0;
+    l.contexts = 1 + variant % 2;
+    l.reservoir = variant % 3 * 3;
+    l.clock = variant % 4 != 0 ? 1000u : 0u;
+    l.mood = variant % 2;
+    if (variant % 7 == 6) {
+        l.in_place = 1;
+        l.settings.folds = 0;
+        l.settings.restart = 0;
     }
     must(little_init(&l) == MT_OK, "first start");
     for (uint32_t use = 0; use < uses; ++use) {
@@ -91,12 +131,9 @@ static uint32_t live(int task, uint32_t variant, uint32_t uses)
         must(!update.accepted || update.ran, "update");
         must(mt_is_finite(update.loss_before) && mt_is_finite(update.loss_after), "losses");
         l.broken = 0;
-        switch (draw(60)) {
-        case 0: must(little_forget(&l) == MT_OK, "forget"); break;
-        case 1: must(draw(4) != 0 || little_reset(&l) == MT_OK, "reset"); break;
-        case 2: must(little_save(&l) == MT_OK && little_init(&l) == MT_OK, "restart"); break;
-        default: break;
-        }
+        press_something(&l);
+        l.clock += l.clock != 0 ? draw(20) == 0 ? draw(3000000) : draw(7200) : 0;
+        l.clock = l.clock != 0 && draw(100) == 0 ? 1 + draw(5000) : l.clock; /* it starts again */
         check(&l);
     }
     return mt_crc32(0, &l.ram.saved, sizeof l.ram.saved);

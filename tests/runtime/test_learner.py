@@ -37,6 +37,7 @@ from .little_device import (
     OUTPUTS,
     REGRESSION,
     SOURCES,
+    STORAGE,
     STORAGE_FAILED,
     Device,
     Little,
@@ -107,7 +108,7 @@ def test_observation_pairs_with_one_prediction_once(library: ctypes.CDLL) -> Non
     before = device.memory()
     assert device.observe(1.0) == NO_PREDICTION
     assert device.memory() == before
-    assert (device.state.count, device.metrics.observations) == (1, 1)
+    assert (device.counted.samples.count, device.metrics.observations) == (1, 1)
 
 
 def test_null_pointers_are_refused(library: ctypes.CDLL) -> None:
@@ -159,7 +160,7 @@ def test_confidence_of_a_value_follows_its_errors(library: ctypes.CDLL) -> None:
 def test_below_the_threshold_the_safe_default_is_given(library: ctypes.CDLL) -> None:
     device = Device(library, threshold=0.99)
     base = device.predict([1.0, 1.0, 1.0])[1]
-    device.little.ram.saved.parameters[3] = 7.0  # somewhere else than the base
+    device.person().parameters[3] = 7.0  # somewhere else than the base
     _, value, prediction = device.predict([1.0, 1.0, 1.0])
     assert prediction.fallback == 1
     assert value == base
@@ -169,13 +170,13 @@ def test_below_the_threshold_the_safe_default_is_given(library: ctypes.CDLL) -> 
     assert device.metrics.fallbacks == 3
     # accepted: the person left the default as it was; but the model's own answer was wrong
     assert device.observe(-5.0) == OK
-    assert (device.metrics.overrides, device.state.hits & 1) == (0, 0)
+    assert (device.metrics.overrides, device.counted.hits & 1) == (0, 0)
 
 
 def test_parameters_gone_bad_give_the_base_with_no_confidence(library: ctypes.CDLL) -> None:
     device = Device(library, threshold=0.1)
     base = device.predict([1.0, 1.0, 1.0])[1]
-    device.little.ram.saved.parameters[0] = np.nan
+    device.person().parameters[0] = np.nan
     _, value, prediction = device.predict([1.0, 1.0, 1.0])
     assert (value, prediction.confidence, prediction.fallback) == (base, 0.0, 1)
 
@@ -189,16 +190,16 @@ def test_forget_undoes_the_last_update_and_its_samples(library: ctypes.CDLL) -> 
     for x, y in people[:10]:
         device.use(x, y)
     after_ten = device.parameters
-    samples = list(device.little.ram.saved.samples)[:40]
+    samples = list(device.person().samples)[:50]
     for x, y in people[10:]:
         device.use(x, y)
     assert device.metrics.accepted == 3
-    assert (device.state.undo, device.state.count) == (8, 18)
+    assert (device.counted.undo, device.counted.samples.count) == (8, 18)
     assert device.parameters != after_ten
     assert device.call("forget") == OK
     assert device.parameters == after_ten
-    assert (device.state.undo, device.state.count, device.state.next, device.state.fresh) == (0, 10, 10, 0)
-    assert list(device.little.ram.saved.samples)[:40] == samples
+    assert (device.counted.undo, device.counted.samples.count, device.counted.samples.next, device.counted.fresh) == (0, 10, 10, 0)
+    assert list(device.person().samples)[:50] == samples
     assert device.metrics.forgets == 1
     assert device.call("forget") == OK
     assert device.parameters == after_ten
@@ -208,34 +209,34 @@ def test_forget_drops_the_samples_of_updates_rolled_back_in_between(library: cty
     device = Device(library, epochs=20)
     for x, y in life(13, 5):
         device.use(x, y)
-    assert (device.state.undo, device.state.since) == (5, 0)
+    assert (device.counted.undo, device.counted.since) == (5, 0)
     good = device.parameters
     device.little.settings.epochs = 0
     device.little.model.parameters, kept = 4, device.parameters
     device.little.settings.restart = 0
-    device.little.ram.saved.parameters[3] = -9.0
+    device.person().parameters[3] = -9.0
     for x, y in life(14, 5):
         device.use(x, y)
     assert device.metrics.rolled_back == 1
-    assert (device.state.undo, device.state.since) == (10, 5)
+    assert (device.counted.undo, device.counted.since) == (10, 5)
     device.little.settings.epochs, device.little.settings.restart = 20, 1
     for x, y in life(15, 5):
         device.use(x, y)
     assert device.metrics.accepted == 2
-    assert (device.state.undo, device.state.since) == (10, 0)
+    assert (device.counted.undo, device.counted.since) == (10, 0)
     assert good == kept
 
 
 def test_forget_works_when_the_buffer_has_gone_round(library: ctypes.CDLL) -> None:
-    device = Device(library, epochs=5, every=4)
+    device = Device(library, epochs=5, every=4, folds=0)
     for x, y in life(16, 34):
         device.use(x, y)
-    assert (device.state.count, device.state.next, device.state.undo) == (20, 14, 6)
+    assert (device.counted.samples.count, device.counted.samples.next, device.counted.undo) == (20, 14, 6)
     assert device.call("forget") == OK
-    assert (device.state.count, device.state.next) == (14, 8)
+    assert (device.counted.samples.count, device.counted.samples.next) == (14, 8)
     for x, y in life(17, 30):
         device.use(x, y)
-    assert (device.state.count, device.state.next) == (20, 18)
+    assert (device.counted.samples.count, device.counted.samples.next) == (20, 18)
 
 
 def test_reset_is_the_factory_but_for_the_metrics(library: ctypes.CDLL) -> None:
@@ -246,7 +247,7 @@ def test_reset_is_the_factory_but_for_the_metrics(library: ctypes.CDLL) -> None:
     metrics = Metrics.from_buffer_copy(device.metrics)
     assert (metrics.resets, metrics.observations) == (1, 33)
     ctypes.memmove(ctypes.addressof(device.metrics), bytes(fresh.metrics), ctypes.sizeof(Metrics))
-    assert bytes(device.little.ram.saved) == bytes(fresh.little.ram.saved)
+    assert device.saved == fresh.saved
     assert device.report().uses == 0
     assert device.observe(1.0) == NO_PREDICTION
 
@@ -268,7 +269,7 @@ def test_report_counts_uses_and_what_was_right(library: ctypes.CDLL) -> None:
 def restarted(device: Device) -> tuple[int, Device]:
     again = Device(device.library, device.task)
     again.little.settings = device.little.settings
-    ctypes.memmove(again.little.storage, device.little.storage, 8192)
+    ctypes.memmove(again.little.storage, device.little.storage, STORAGE)
     return again.call("init"), again
 
 
@@ -280,12 +281,12 @@ def test_state_survives_a_restart(library: ctypes.CDLL, task: int) -> None:
     assert device.call("save") == OK
     status, again = restarted(device)
     assert status == OK
-    assert bytes(again.little.ram.saved) == bytes(device.little.ram.saved)
-    assert again.little.ram.pending == 0
+    assert again.saved == device.saved
+    assert again.little.ram.pending[0] == 0
     for x, _ in life(20, 23):
         device.use(x, 0.0, 0.0)
         again.use(x, 0.0, 0.0)
-    assert bytes(again.little.ram.saved) == bytes(device.little.ram.saved)
+    assert again.saved == device.saved
 
 
 def test_saved_after_update_forget_and_reset(library: ctypes.CDLL) -> None:
@@ -295,7 +296,7 @@ def test_saved_after_update_forget_and_reset(library: ctypes.CDLL) -> None:
     assert device.metrics.saves == 2
     for call in ("forget", "reset"):
         assert device.call(call) == OK
-        assert bytes(restarted(device)[1].little.ram.saved) == bytes(device.little.ram.saved)
+        assert bytes(restarted(device)[1].little.ram.saved) == device.saved
     assert device.metrics.saves == 4
 
 
@@ -320,15 +321,15 @@ def test_damaged_and_foreign_states_give_the_base_and_say_so(library: ctypes.CDL
     for x, y in life(23, 10):
         device.use(x, y)
     damaged = Device(library)
-    ctypes.memmove(damaged.little.storage, bytes(byte ^ 1 for byte in device.little.storage), 8192)
+    ctypes.memmove(damaged.little.storage, bytes(byte ^ 1 for byte in device.little.storage), STORAGE)
     assert damaged.call("init") == CORRUPT
     foreign = Device(library)
-    ctypes.memmove(foreign.little.storage, device.little.storage, 8192)
+    ctypes.memmove(foreign.little.storage, device.little.storage, STORAGE)
     foreign.little.model.identity += 1
     assert foreign.call("init") == FOREIGN
     for found in (damaged, foreign):
         assert found.parameters == base
-        assert (found.state.count, found.metrics.recoveries) == (0, 1)
+        assert (found.counted.samples.count, found.metrics.recoveries) == (0, 1)
         for x, y in life(24, 5):
             found.use(x, y)
         assert restarted(damaged)[0] == OK
@@ -377,8 +378,14 @@ def test_same_memory_on_every_machine(tmp_path: Path, task: int) -> None:
             assert machine.call("little_predict", little, x, output, result) == OK
             assert machine.call("little_observe", little, y) == OK
             assert machine.call("little_idle", little, result) == OK
+            if number == 7:
+                assert machine.call("little_learning_mode", little, 3) == OK
             if number == 13:
                 assert machine.call("little_forget", little) == OK
+            if number == 15:
+                assert machine.call("little_select_profile", little, 1) == OK
+            if number == 22:
+                assert machine.call("little_forget_last", little, 2) == OK
         outcomes[name] = machine.read(little, ctypes.sizeof(Ram)), machine.read(result, 20)
     assert {name: outcome == outcomes["host"] for name, outcome in outcomes.items()} == dict.fromkeys(
         machines, True

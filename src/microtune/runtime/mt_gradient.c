@@ -123,7 +123,7 @@ MT_COLD static int train(const mt_learner *learner, uint32_t folds, uint32_t lef
 {
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
-    for (;;) {
+    while (work->epoch < learner->settings->epochs) {
         while (work->position <= work->mask) {
             const uint32_t index = place(work, work->position++);
             if (index < count && (folds == 0 || index % folds != left_out) && takes_part(learner, index, count)) {
@@ -131,11 +131,11 @@ MT_COLD static int train(const mt_learner *learner, uint32_t folds, uint32_t lef
                 return 1;
             }
         }
-        if (++work->epoch >= learner->settings->epochs) {
-            return 0;
+        if (++work->epoch < learner->settings->epochs) {
+            shuffle(work, count);
         }
-        shuffle(work, count);
     }
+    return 0;
 }
 
 MT_COLD static int all_finite(const float *values, uint32_t size)
@@ -216,12 +216,14 @@ MT_COLD static void measure(const mt_learner *learner, uint32_t index, const voi
 MT_COLD static void judge(const mt_learner *learner, uint32_t index)
 {
     mt_work *work = learner->work;
-    const mt_score before = work->candidate;
-    measure(learner, index, learner->candidate, &work->candidate);
+    mt_score candidate = {0.0f, 0.0f};
+    measure(learner, index, learner->candidate, &candidate);
     measure(learner, index, learner->model->base, &work->base);
+    work->candidate.faults += candidate.faults;
+    work->candidate.loss += candidate.loss;
     ++work->measured;
     if (index + learner->person->since >= mt_samples_size(&learner->samples)) {
-        work->newest.faults += work->candidate.faults - before.faults;
+        work->newest.faults += candidate.faults; /* summed as what it is held against: as good is equal to the bit */
         measure(learner, index, learner->parameters, &work->present);
     }
 }
