@@ -74,7 +74,7 @@ def test_a_hundred_thousand_power_cuts(lives: ctypes.CDLL, chip: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_hundred_thousand_power_cuts_on_every_chip(lives: ctypes.CDLL, chip: str) -> None:
-    live(lives, cuts=100_000, bytes=1900, seed=4, **CHIPS[chip])
+    live(lives, cuts=100_000, bytes=900, seed=4, **CHIPS[chip])
 
 
 @settings(max_examples=150, deadline=None)
