@@ -6,12 +6,15 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import microtune as mt
 from benchmarks.results import record
 from microtune import gallery
+from microtune.simulation import simulate
 
 Limit = tuple[str, Callable[[dict[str, Any]], float], str, float]
 
@@ -27,6 +30,10 @@ TOASTER: tuple[Limit, ...] = (
     ("drifting after 100", lambda d: d["acceptance"]["default"]["drifting"]["100"], ">=", 0.90),
     ("untouched by a local change", lambda d: d["acceptance"]["default"]["narrow"]["after_change"]["15"], ">=", 0.88),
     ("noisy after 20", lambda d: d["acceptance"]["default"]["noisy"]["20"], ">=", 0.85),
+    ("90 days away, the first use back", lambda d: d["absence"]["same_at_first"], ">=", 0.90),
+    ("somebody else then: uses to 90 %", lambda d: d["absence"]["successor_known_after"] or 99, "<=", 8),
+    ("prankster: points lost after 50", lambda d: _lost(d, "prankster", "50"), "<=", 3),
+    ("simulated device-years a minute", lambda d: d["device_years_a_minute"], ">=", 5_000),
     ("flash on Cortex-M4F, bytes", lambda d: d["flash"], "<=", 24 * 1024),
     ("RAM with stack, bytes", lambda d: d["ram"], "<=", 12 * 1024),
     ("prediction on Cortex-M4F", lambda d: d["instructions"]["cortex-m4"]["predict"], "<=", 3_000),
@@ -53,6 +60,20 @@ CAMERA: tuple[Limit, ...] = (
 )
 
 
+def _lost(toaster: dict[str, Any], person: str, uses: str) -> float:
+    """Points that somebody accepts less than the consistent person."""
+    shares = toaster["acceptance"]["default"]
+    return 100.0 * float(shares["consistent"][uses] - shares[person][uses])
+
+
+def _device_years_a_minute(package: mt.Package, devices: int = 400) -> float:
+    """Of drifting people with three uses a day, on all of this machine."""
+    world = gallery.load_example("toaster").WORLD
+    begin = time.perf_counter()
+    simulate(package, world, "drifting", days=365.0, devices=devices)
+    return 60.0 * devices / (time.perf_counter() - begin)
+
+
 def _reached(camera: dict[str, Any], scheme: str) -> float:
     """Accuracy in per cent after the last image."""
     return float(camera["schemes"][scheme]["accuracy"][str(camera["images"])])
@@ -72,6 +93,7 @@ def _hold(title: str, figures: dict[str, Any], limits: tuple[Limit, ...]) -> boo
 def _toaster(scratch: Path) -> bool:
     with contextlib.redirect_stdout(io.StringIO()):
         found = gallery.load_example("toaster").demo(scratch / "toaster", as_json=True)
+    found["device_years_a_minute"] = round(_device_years_a_minute(mt.open_package(scratch / "toaster")))
     found = {key: value for key, value in found.items() if key not in ("package", "picture")}
     record("toaster", found)
     return _hold("the toaster: share of suggestions accepted, and cost", found, TOASTER)

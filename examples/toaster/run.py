@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ from curves import draw
 from world import WORLD, to_dial, train_base
 
 import microtune as mt
-from microtune.simulation import Driver, live
+from microtune.simulation import PEOPLE, Driver, Person, Uses, live
 from microtune.targets.measure import instructions
 
 BASE_SEED = 30  # of the base network under test
 HOUSEHOLD_SEED = 20_000  # of the first household under test
 HOUSEHOLDS = 30
 CHECKPOINTS = (0, 5, 10, 20, 50, 100)
-AFTER_CHANGE = (5, 10, 15)  # uses after CHANGE_AT, for those who change
 CHANGE_AT = 40
+AFTER_CHANGE = (5, 10, 15)  # uses after CHANGE_AT, for those who change
+CHANGED = tuple(CHANGE_AT + more for more in (0, *AFTER_CHANGE))
+ABSENCE = 90.0  # days
+RETURN = range(1, 11)  # uses after an absence
 SHOWN = ("consistent", "noisy", "drifting", "abrupt", "weekday_weekend", "two_people", "narrow", "absence", "prankster")
 CORES = ("cortex-m0", "cortex-m4", "cortex-m33")
 
@@ -54,7 +58,7 @@ def plans(seed: int = BASE_SEED) -> dict[str, mt.Plan]:
     default = mt.plan(
         graph,
         optimizer=mt.Bayes(),
-        learner=mt.Learner(buffer=64, every=1, tolerance=WORLD.tolerance),
+        learner=mt.Learner(buffer=64, every=1, disuse=730, tolerance=WORLD.tolerance),
         inputs=INPUTS,
         budget=mt.Budget(ram="12KB", flash="32KB"),
     )
@@ -76,23 +80,32 @@ class Curve:
     accepted: dict[int, np.ndarray]
 
 
-def follow(package: mt.Package, person: str, seed: int) -> dict[int, float]:
-    """One household's life with one device: {uses: share of 200 contexts whose suggestion is accepted}."""
-    driver, life = Driver(package), live(person, WORLD, seed)
-    device = driver.device
-
-    def suggest(contexts: np.ndarray) -> np.ndarray:
-        return driver.watch(contexts).answers
-
-    wanted = sorted({*CHECKPOINTS, CHANGE_AT, *(CHANGE_AT + more for more in AFTER_CHANGE)})
-    found = {0: life.accepted(suggest, 0)}
-    for use in life.uses(wanted[-1]):
-        device.predict(use.context)
-        device.observe([use.sets])
-        device.idle()
-        if use.number + 1 in wanted:
-            found[use.number + 1] = life.accepted(suggest, use.number + 1)
+def follow(
+    package: mt.Package, person: str | Person, seed: int, wanted: Iterable[int] = (*CHECKPOINTS, *CHANGED)
+) -> dict[int, float]:
+    """One household's life with one device: {uses: share of 200 contexts whose suggestion is accepted at the next}."""
+    driver, life, found, done = Driver(package), live(person, WORLD, seed), {}, 0
+    uses = life.uses(max(wanted) + 1)
+    for count in sorted(set(wanted)):
+        if count > done:
+            driver.live(Uses.of(uses[done:count]), WORLD, "sets")
+        found[count] = life.accepted(lambda contexts, day=uses[count].day: driver.watch(contexts, day).answers, count)
+        done = count
     return found
+
+
+def comes_back(package: mt.Package, households: int) -> dict[str, Any]:
+    """After 90 days of absence: what the same person accepts at the first use back, and how many uses it takes until
+    somebody else accepts 90 % ({uses: share accepted} is ``successor``)."""
+    away = replace(PEOPLE["absence"], absence=ABSENCE)
+    other = replace(PEOPLE["successor"], absence=ABSENCE)
+    after = [CHANGE_AT + more for more in RETURN]
+    seeds = range(HOUSEHOLD_SEED, HOUSEHOLD_SEED + households)
+    same = np.mean([follow(package, away, seed, [CHANGE_AT])[CHANGE_AT] for seed in seeds])
+    lives = [follow(package, other, seed, after) for seed in seeds]
+    shares = {str(uses - CHANGE_AT): round(float(np.mean([life[uses] for life in lives])), 4) for uses in after}
+    known = next((int(more) for more, share in shares.items() if share >= 0.9), None)
+    return {"same_at_first": round(float(same), 4), "successor": shares, "successor_known_after": known}
 
 
 def simulate(packages: dict[str, mt.Package], households: int, progress: Progress | None) -> dict[str, list[Curve]]:
@@ -180,6 +193,12 @@ def show(found: dict[str, Any], console: Console) -> None:
             table.add_row(person, *(f"{100 * shares[str(uses)]:.0f}" for uses in columns))
         console.print(table)
     console.print(f"* habits change after use {CHANGE_AT}: 'abrupt' and 'narrow' are tested on what is wanted then")
+    absence, acceptance = found["absence"], found["acceptance"]["default"]
+    loss = acceptance["consistent"]["50"] - acceptance["prankster"]["50"]
+    console.print(f"after 90 days of absence, the first use back: {100 * absence['same_at_first']:.0f} % accepted")
+    known = absence["successor_known_after"]
+    console.print(f"somebody else then: 90 % after {known if known is not None else f'more than {RETURN[-1]}'} uses")
+    console.print(f"what a prankster costs after 50 uses: {100 * loss:.1f} points")
     table = Table(title="What it costs", title_justify="left")
     for column in ("core", "a prediction, instructions", "a whole update, instructions"):
         table.add_column(column, justify="right")
@@ -204,6 +223,7 @@ def demo(out: Path = Path("build/toaster"), as_json: bool = False, households: i
     with Progress(console=console, transient=True) as progress:
         curves = simulate(packages, households, progress)
     found = figures(curves, packages)
+    found["absence"] = comes_back(packages["default"], households)
     picture = draw(
         {learner: {each.person: each.accepted for each in lives} for learner, lives in curves.items()},
         out.parent / f"{out.name}_learning.png",

@@ -88,6 +88,13 @@ def test_learning_beats_the_base_and_the_recipe(found: Any) -> None:
         assert recipe["20"] < ours["20"]
 
 
+def test_absence_costs_nothing_and_somebody_else_is_known_soon(found: Any) -> None:
+    absence, accepted = found["absence"], found["acceptance"]["default"]
+    assert absence["same_at_first"] >= 0.90
+    assert absence["successor_known_after"] <= 8
+    assert accepted["consistent"]["50"] - accepted["prankster"]["50"] <= 0.03
+
+
 def test_it_fits_a_cortex_m4(found: Any) -> None:
     assert found["flash"] <= 24 * 1024
     assert found["ram"] <= 12 * 1024

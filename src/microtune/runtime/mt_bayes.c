@@ -345,12 +345,13 @@ MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence)
 }
 
 /* Take the weight from what the uses from `first` on have overtaken: everything before them if their contexts
- * have nothing in common, else what lies near one of them (step 5). Returns 1 if it was near only. */
+ * have nothing in common, or if it is more likely than not that somebody else has come; otherwise what lies near one
+ * of them (step 5). Returns 1 if it was near only. */
 MT_BAYES_RARE static int forget(const mt_bayes *bayes, uint32_t first)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t count = bayes->state->count;
-    int local = 1;
+    int local = bayes->state->stranger <= 0.5f;
     for (uint32_t i = first; i < count; ++i) {
         for (uint32_t j = i + 1; j < count; ++j) {
             if (distance_squared(sample_at(bayes, i), sample_at(bayes, j), s->inputs) > s->apart_squared) {

@@ -112,8 +112,10 @@ class Driver:
         self._seconds = int(seconds[-1]) if len(seconds) else self._seconds
         return self._run(uses.context, uses.sets, FEEDBACKS.index(feedback), lowest, highest, seconds)
 
-    def watch(self, contexts: Array) -> Record:
-        """Predict for contexts (n, inputs), learning nothing; the clock stands still."""
+    def watch(self, contexts: Array, day: float | None = None) -> Record:
+        """Predict for contexts (n, inputs), learning nothing. The clock stands still, or goes on to this day."""
+        if day is not None:
+            self._seconds = int(seconds_of(np.array([day]))[0])
         seconds = None if self._seconds is None else np.full(len(contexts), self._seconds, np.uint32)
         return self._run(contexts, np.zeros(len(contexts)), _WATCHES, None, None, seconds)
 
