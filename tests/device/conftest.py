@@ -43,8 +43,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
 
 @pytest.fixture(scope="session")
 def other(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
-    """The same device with other weights: its states are foreign, though of the same size."""
+    """The same device with other weights: what it learnt means nothing here, though it is of the same size."""
     return mt.build(make_plan(seed=1), tmp_path_factory.mktemp("other") / "lamp")
+
+
+@pytest.fixture(scope="session")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
+    """The same model with other settings."""
+    return mt.build(make_plan(buffer=25), tmp_path_factory.mktemp("newer") / "lamp")
 
 
 @pytest.fixture(scope="session")

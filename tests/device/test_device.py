@@ -91,7 +91,8 @@ def test_the_wear_counts_on_through_another_build(package: mt.Package, other: mt
     for _ in range(5):
         device.save()
     newer = mt.Device(other, state)
-    assert newer.status().origin == "base: the state is of another build"
+    assert newer.status().origin == "saved state of another build"
+    assert newer.metrics().saves == 5
     newer.save()
     assert newer.status().erases == 3
     assert mt.Device(package, state).state() == device.state()  # and the old build, put back, finds its own
@@ -196,16 +197,18 @@ def test_forget_undoes_the_last_update_and_reset_everything(package: mt.Package,
     device = mt.Device(package, state)
     base = device.parameters()
     use(device, 20)
-    kept = device.parameters()
-    updates = use(device, 5, seed=3)
-    assert updates[0].accepted and not np.array_equal(device.parameters()["w1"], kept["w1"])
+    for seed in range(3, 40):
+        kept = device.parameters()
+        if use(device, 5, seed=seed)[0].accepted:
+            break
+    assert not np.array_equal(device.parameters()["w1"], kept["w1"])
     device.forget()
     np.testing.assert_array_equal(device.parameters()["w1"], kept["w1"])
     assert device.status().waiting == 0 and device.metrics().forgets == 1
     device.reset()
     np.testing.assert_array_equal(device.parameters()["w1"], base["w1"])
     assert (device.status().uses, device.status().samples, device.metrics().resets) == (0, 0, 1)
-    assert device.metrics().observations == 25
+    assert device.metrics().observations == 20 + 5 * (seed - 2)
     assert mt.Device(package, state).state() == device.state()
 
 
@@ -255,11 +258,30 @@ def test_any_truncation_gives_a_whole_state_or_the_base(
         assert mt.Device(package, cut).parameters()["w1"].tobytes() in whole
 
 
-def test_the_state_of_another_build_is_foreign(package: mt.Package, other: mt.Package, use: Use, state: Path) -> None:
-    use(mt.Device(other, state), 20)
+def test_a_newer_build_of_the_same_model_takes_over_what_was_learnt(
+    package: mt.Package, newer: mt.Package, use: Use, state: Path
+) -> None:
+    older = mt.Device(package, state)
+    use(older, 20)
+    device = mt.Device(newer, state)
+    assert device.status().origin == "saved state of another build"
+    for name, values in older.parameters().items():
+        np.testing.assert_array_equal(device.parameters()[name], values)
+    assert device.metrics() == older.metrics()
+    assert device.status().samples == 0  # there is another place for them
+    use(device, 10)
+    assert mt.Device(newer, state).status().origin == "saved state"
+
+
+def test_what_was_learnt_on_another_base_is_not_taken_over(
+    package: mt.Package, other: mt.Package, use: Use, state: Path
+) -> None:
+    older = mt.Device(other, state)
+    use(older, 20)
     device = mt.Device(package, state)
-    assert device.status().origin == "base: the state is of another build"
-    assert device.status().uses == 0 and device.state() != mt.Device(other, state).state()
+    for name, values in mt.Device(package).parameters().items():
+        np.testing.assert_array_equal(device.parameters()[name], values)
+    assert device.metrics() == older.metrics()
 
 
 def test_a_directory_is_no_state_file(package: mt.Package, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from microtune.compiler.layout import WORD, Slice, balanced_classes, change_kinds, lay_out, words
+from microtune.compiler.layout import WORD, Layout, Slice, balanced_classes, change_kinds, lay_out, words
 from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.program import Program
 from microtune.errors import BuildError
@@ -308,7 +308,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
         "contexts": plan.contexts,
-        "structure": _structure(plan),
+        "structure": _structure(plan, layout),
         "verbs": VERBS_OF_LEARNER + ((("select_profile", "profile"),) if plan.learner.profiles > 1 else ()),
         "people_note": _people_note(plan),
         "pulls": plan.pulls,
@@ -359,9 +359,11 @@ VERBS_OF_LEARNER = (
 """Calls that the runtime's do the work of, and what they take."""
 
 
-def _structure(plan: Plan) -> int:
-    """CRC-32 of what learns: names, shapes and types."""
-    return zlib.crc32(repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained]).encode())
+def _structure(plan: Plan, layout: Layout) -> int:
+    """CRC-32 of what learns, by names, shapes and types, and of the frozen weights that it was learnt for."""
+    learns = {tensor.name for tensor in (*plan.programs.trained, *plan.programs.constants)}
+    frozen = base_bytes([each for each in layout.base if each.tensor.name not in learns])
+    return zlib.crc32(repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained]).encode() + frozen)
 
 
 def _people_note(plan: Plan) -> str:
