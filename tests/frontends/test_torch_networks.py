@@ -9,8 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
+from microtune.compress.folding import fold  # noqa: E402
 from microtune.frontends import load  # noqa: E402
 from microtune.frontends.torch import from_torch  # noqa: E402
+from microtune.ir import verify  # noqa: E402
 from microtune.ops.evaluate import evaluate  # noqa: E402
 
 
@@ -141,7 +143,8 @@ def test_modules_agree_with_their_forward(name: str, error_bound: Any) -> None:
     torch.manual_seed(3)
     make, sample = MODULES[name]
     module, x = trained(make(), sample), torch.randn(4, *sample)
-    unfolded, folded = from_torch(module, x), load(module, example=x)
+    unfolded = from_torch(module, x)
+    folded = fold(verify(unfolded))  # as load does, without a second export
     with torch.no_grad():
         expected = module(x).numpy()
     found = evaluate(folded, {folded.inputs[0]: x.numpy()}, np.float64)[folded.outputs[0]]
