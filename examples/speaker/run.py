@@ -1,6 +1,6 @@
 """The speaker: spoken digits on MLPerf Tiny's int8 keyword net, adapted to the person who speaks.
 
-    python examples/speaker/run.py [--data PATH] [--out build/speaker] [--seeds 1] [--compare] [--cores] [--json]
+    python examples/speaker/run.py [--data PATH] [--out DIR] [--seeds 1] [--compare] [--sorted] [--cores] [--json]
 
 The keyword net knows "yes" and "stop", not digits; its 64 features serve all the same. For each of six people a small
 head is trained on the other five, joined to the frozen int8 net, compiled, and adapted by the generated C: predict a
@@ -60,6 +60,15 @@ SCHEMES: dict[str, tuple[Scheme, float]] = {
 }
 """Update schemes of ``--compare`` and their learning rates, from a numpy prototype; the whole net's is not tuned."""
 
+AFTER = (50, 100)
+"""Samples of a sorted stream after which ``--sorted`` measures: five digits, and all ten."""
+MEMORIES: dict[str, mt.Learner] = {
+    "the newest 50": replace(LEARNER, buffer=50, pull=0.0),
+    "and 50 kept of the older": replace(LEARNER, buffer=50, replay=50, pull=0.0),
+    "and elastic weights": replace(LEARNER, buffer=50, replay=50, pull=0.0, ewc=15.0),
+}
+"""What ``--sorted`` compares, each with what the one before has."""
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -111,17 +120,23 @@ def train_base(heard: Heard, takes: data.Takes, fold: data.Fold, seed: int) -> P
 
 
 def build(
-    heard: Heard, head: Pipeline, directory: Path, scheme: Scheme, rate: float, learner: mt.Learner
+    heard: Heard,
+    head: Pipeline,
+    directory: Path,
+    scheme: Scheme,
+    rate: float,
+    learner: mt.Learner,
+    calibration: NDArray[np.float32] | None = None,
 ) -> mt.Package:
     """The device: the keyword net in int8 up to its features, then the head, of which the scheme learns.
 
     ``mt.load`` would fold the scaler into the first layer. Kept apart, what learns sees features of one size, and so
-    learns equally fast from all of them.
+    learns equally fast from all of them. ``calibration``: takes of the base's own people, for elastic weights.
     """
     graph = mt.join(heard.net, from_sklearn(head, "digits"))
-    return mt.build(
-        mt.plan(graph, learn=scheme, loss="cross_entropy", optimizer=mt.SGD(lr=rate), learner=learner), directory
-    )
+    optimizer = mt.SGD(lr=rate)
+    plan = mt.plan(graph, scheme, "cross_entropy", optimizer, learner, calibration=calibration)
+    return mt.build(plan, directory)
 
 
 def parameters_in_all(heard: Heard, takes: data.Takes) -> int:
@@ -142,7 +157,7 @@ def adapt(
     takes: data.Takes,
     stream: data.Stream,
     fold: data.Fold,
-    checkpoints: Sequence[int] = CHECKPOINTS,
+    checkpoints: Sequence[int],
 ) -> Outcome:
     """One person's stream through one device."""
     device = mt.Device(package)
@@ -172,7 +187,8 @@ def run(
         head = train_base(heard, takes, fold, seed)
         package = build(heard, head, out / takes.people[fold.person] / "speaker", mt.Head(2), OPTIMIZER.lr, LEARNER)
         for order in range(ORDERS):
-            outcomes.append(adapt(package, heard, takes, data.stream(takes, fold.person, seed, order), fold))
+            stream = data.stream(takes, fold.person, seed, order)
+            outcomes.append(adapt(package, heard, takes, stream, fold, CHECKPOINTS))
     return outcomes
 
 
@@ -201,6 +217,37 @@ def compare(
             "ram": package.manifest["memory"]["ram"],
             "own": round(100 * float(np.mean([each.own[-1] for each in outcomes])), 2),
             "others": round(100 * float(np.mean([each.others[-1] for each in outcomes])), 2),
+        }
+    return found
+
+
+def remember(
+    heard: Heard,
+    takes: data.Takes,
+    out: Path,
+    seed: int = SEED,
+    progress: Progress | None = None,
+    names: Sequence[str] = tuple(MEMORIES),
+    checkpoints: Sequence[int] = AFTER,
+) -> dict[str, dict[str, Any]]:
+    """All zeros, then all ones, ...: RAM, and accuracy on the person and on the others, of each of ``MEMORIES``."""
+    folds = data.folds(takes)
+    heads = [train_base(heard, takes, fold, seed) for fold in folds]
+    found = {}
+    for name in names:
+        outcomes = []
+        pairs = list(zip(folds, heads, strict=True))
+        for fold, head in progress(pairs, description=name) if progress else pairs:
+            known = heard.inputs[fold.train]
+            package = build(heard, head, out / "sorted" / "speaker", mt.Head(2), OPTIMIZER.lr, MEMORIES[name], known)
+            stream = data.sorted_stream(takes, fold.person, seed, 0)
+            outcomes.append(adapt(package, heard, takes, stream, fold, checkpoints))
+        found[name] = {"ram": package.manifest["memory"]["ram"], "flash": package.manifest["memory"]["flash"]} | {
+            who: {
+                str(count): round(100 * float(value), 2)
+                for count, value in zip(checkpoints, np.mean([getattr(each, who) for each in outcomes], 0), strict=True)
+            }
+            for who in ("own", "others")
         }
     return found
 
@@ -277,6 +324,16 @@ def _print_compared(console: Console, found: dict[str, dict[str, float]]) -> Non
     console.print(table)
 
 
+def _print_remembered(console: Console, found: dict[str, dict[str, Any]]) -> None:
+    table = Table(title=f"digit after digit, {data.EACH} takes of each, what is right in the end", title_justify="left")
+    for name in ("remembers", "RAM, bytes", "accuracy, %", "others, %"):
+        table.add_column(name, justify="left" if name == "remembers" else "right")
+    last = str(AFTER[-1])
+    for name, each in found.items():
+        table.add_row(name, f"{each['ram']:,}", f"{each['own'][last]:.1f}", f"{each['others'][last]:.1f}")
+    console.print(table)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -285,6 +342,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--seeds", type=int, default=1, help="so many, one after the other: each a base and two orders")
     parser.add_argument("--compare", action="store_true", help="compare what may learn, instead (five to ten minutes)")
+    parser.add_argument(
+        "--sorted", action="store_true", help="compare what is remembered of a stream sorted by digit, instead"
+    )
     parser.add_argument("--cores", action="store_true", help="count instructions on an emulated Cortex-M4 as well")
     parser.add_argument("--json", action="store_true", help="print figures for machines")
     chosen = parser.parse_args()
@@ -297,6 +357,8 @@ def main() -> None:
         if chosen.compare:
             compared = compare(heard, takes, chosen.out, chosen.seed, progress)
             figures["schemes"] = compared
+        elif chosen.sorted:
+            figures["sorted"] = remembered = remember(heard, takes, chosen.out, chosen.seed, progress)
         else:
             seeds = range(chosen.seed, chosen.seed + chosen.seeds)
             figures |= summary([each for seed in seeds for each in run(heard, takes, chosen.out, seed, progress)])
@@ -309,6 +371,8 @@ def main() -> None:
         print(json.dumps(figures, indent=2))
     elif chosen.compare:
         _print_compared(console, compared)
+    elif chosen.sorted:
+        _print_remembered(console, remembered)
     else:
         _print(console, figures)
         if core := figures.get("core"):
