@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,11 @@ ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax")
 LOSSES = ("mse", "huber", "binary_cross_entropy", "cross_entropy")
 SCHEMES = ("Full", "Head", "Bias", "LoRA")
 RULES = ("sgd", "momentum", "adam", "rmsprop")
+Steps = dict[int, dict[str, np.ndarray]]
+"""Parameters and loss after so many steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a case is itself alone
 class Case:
     """A network, what of it learns and how, and the samples it sees."""
 
@@ -170,12 +173,17 @@ def c_run(case: Case, device: Any) -> dict[int, dict[str, np.ndarray]]:
     return found
 
 
+@cache
+def oracles(case: Case) -> tuple[Steps, list[Steps]]:
+    """PyTorch in float64, and four times in float32 from moved starts."""
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(0)
+    return torch_run(case, torch.float64), [torch_run(case, torch.float32, generator) for _ in range(4)]
+
+
 def excess(case: Case, device: Any) -> float:
     """The largest error of the C as a share of what is allowed, over tensors, after 1 and after STEPS steps."""
-    torch = pytest.importorskip("torch")
-    exact = torch_run(case, torch.float64)
-    generator = np.random.default_rng(0)
-    singles = [torch_run(case, torch.float32, generator) for _ in range(4)]
+    exact, singles = oracles(case)
     found = c_run(case, device)
     worst = 0.0
     for steps, tensors in exact.items():
@@ -209,6 +217,7 @@ def test_cases_cover_what_they_promise(cases: list[Case]) -> None:
     assert {1, 2, 3} <= heads
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("index", range(64), ids=[" ".join(chosen) for chosen in product(LOSSES, SCHEMES, RULES)])
 def test_learns_as_pytorch_in_float64(index: int, cases: list[Case], devices: list[Any]) -> None:
     assert excess(cases[index], devices[index]) <= 1, cases[index].name
