@@ -24,7 +24,8 @@ from microtune.samples import read_npz
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
 from microtune.simulation.command import simulate_command
-from microtune.targets.catalogue import targets
+from microtune.targets.catalogue import Target, targets
+from microtune.targets.power import with_unit
 
 app = typer.Typer(
     help="Compile a small trained model to C that goes on learning on the device.",
@@ -279,39 +280,62 @@ def emulate(
     package: Annotated[Path, typer.Argument(help="A package directory.")],
     target: Annotated[list[str] | None, typer.Option(help="An emulated core; repeat for more.")] = None,
     uses: Annotated[
-        int, typer.Option(min=1, help="Uses with random inputs in range; the last five are measured.")
+        int, typer.Option(min=1, help="Uses with random inputs in range; the last are measured, with an update.")
     ] = 120,
+    energy: Annotated[
+        str | None, typer.Option(help="Energy of an instruction, such as 150pJ, instead of the catalogue's.")
+    ] = None,
+    clock: Annotated[str | None, typer.Option(help="Clock, such as 64MHz, instead of the catalogue's.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count instructions of a prediction and of an update on emulated cores, with a full buffer."""
+    """Count instructions of a prediction, an update and its longest slice on emulated cores, with a full buffer, and
+    estimate time and energy."""
     with _spoken():
-        from microtune.targets.measure import instructions, random_uses
+        from microtune.targets.measure import cost, random_uses
 
         opened = mt.open_package(package)
-        found = {core: instructions(opened, core, random_uses(opened, uses)) for core in target or ["cortex-m4"]}
+        given = random_uses(opened, uses)
+        found = {core: cost(opened, core, given, energy=energy, clock=clock) for core in target or ["cortex-m4"]}
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({core: asdict(each) for core, each in found.items()}, indent=2))
         return
     table = Table()
-    for column in ("core", "prediction, instructions", "update, instructions"):
-        table.add_column(column, justify="right")
-    for core, counts in found.items():
-        table.add_row(core, f"{counts['predict']:,}", f"{counts['update']:,}")
+    for column in ("core", "work", "instructions", "time", "energy"):
+        table.add_column(column, justify="left" if column in ("core", "work") else "right")
+    for core, each in found.items():
+        pieces = {"prediction": each.predict, "update": each.update, f"longest of {each.slices} slices": each.slice}
+        for name, work in pieces.items():
+            last = work is each.slice
+            figures = f"{work.instructions:,}", with_unit(work.seconds, "s"), with_unit(work.joules, "J")
+            table.add_row("" if work is not each.predict else core, name, *figures, end_section=last)
     Console().print(table)
+    for core, each in found.items():
+        print(f"{core}: {with_unit(each.energy, 'J')} an instruction, {with_unit(each.clock, 'Hz')}")
+    print("Time and energy are estimates, without peripherals, sleep and writing to flash (docs/power.md).")
 
 
 @app.command("targets")
 def list_targets(as_json: Json = False) -> None:
-    """List the targets that packages can be compiled for."""
+    """List the targets that packages can be compiled for, and what running costs on those that are emulated."""
     if as_json:
-        print(json.dumps({each.name: each.description for each in targets()}, indent=2))
+        print(json.dumps({each.name: _target_figures(each) for each in targets()}, indent=2))
         return
     table = Table()
     table.add_column("target")
     table.add_column("what it is")
+    table.add_column("an instruction", justify="right")
+    table.add_column("typical of")
     for each in targets():
-        table.add_row(each.name, each.description)
+        power = each.power
+        energy = "" if power is None else with_unit(power.joules, "J")
+        table.add_row(each.name, each.description, energy, "" if power is None else power.text)
     Console().print(table)
+
+
+def _target_figures(each: Target) -> dict[str, Any]:
+    power = each.power
+    figures = {} if power is None else {**asdict(power), "energy": power.joules, "clock": power.hertz}
+    return {"description": each.description, "power": figures or None}
 
 
 @app.command()

@@ -19,6 +19,7 @@ from microtune import gallery
 from microtune.cli import app
 from microtune.compiler.show import STAGES
 from microtune.targets.catalogue import targets
+from microtune.targets.power import with_unit
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,15 +107,28 @@ def test_build_prints_any_stage(model: Path, tmp_path: Path, stage: str) -> None
 def test_emulate_counts_instructions(package: Path) -> None:
     found = figures("emulate", package, "--uses", 20, "--target", "cortex-m4", "--target", "cortex-m33")
     assert set(found) == {"cortex-m4", "cortex-m33"}
-    for counts in found.values():
-        assert 17 < counts["predict"] < counts["update"]  # 17 multiply-adds at the least
-    shown = run("emulate", package, "--uses", 20).output
-    assert f"{found['cortex-m4']['update']:,}" in shown  # the same uses cost the same
+    for cost in found.values():
+        # 17 multiply-adds at the least
+        assert 17 < cost["predict"]["instructions"] < cost["update"]["instructions"]
+        assert cost["slice"]["instructions"] < cost["update"]["instructions"] and cost["slices"] > 1
+    # the same uses cost the same; energy and time are those given
+    chosen = ("--uses", 20, "--energy", "100pJ", "--clock", "1MHz")
+    update = figures("emulate", package, *chosen)["cortex-m4"]["update"]
+    assert update["instructions"] == found["cortex-m4"]["update"]["instructions"]
+    assert update["joules"] == pytest.approx(100e-12 * update["instructions"])
+    shown = run("emulate", package, *chosen).output
+    assert f"{update['instructions']:,}" in shown and "100 pJ an instruction, 1 MHz" in shown
 
 
 def test_targets_lists_the_catalogue() -> None:
-    assert figures("targets") == {each.name: each.description for each in targets()}
-    assert all(each.name in run("targets").output for each in targets())
+    found, shown = figures("targets"), run("targets").output
+    known = {each.name: each.description for each in targets()}
+    assert {name: each["description"] for name, each in found.items()} == known
+    for each in targets():
+        assert each.name in shown and (found[each.name]["power"] is None) == (each.power is None)
+        if each.power is not None:
+            assert found[each.name]["power"]["energy"] == each.power.joules
+            assert with_unit(each.power.joules, "J") in shown
 
 
 def test_demo_runs_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +175,8 @@ BAD = {
     "no package": ("emulate nowhere", "no manifest.json"),
     "a folder, no package": ("emulate occupied", "no manifest.json"),
     "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M"),
+    "unreadable energy": ("emulate PACKAGE --energy little", "such as '150pJ'"),
+    "unreadable clock": ("emulate PACKAGE --clock 64", "such as '64MHz'"),
     "unknown core": ("emulate PACKAGE --target z80", "Known targets: host"),
     "unknown example": ("demo kettle", "there is no example 'kettle'. Examples: "),
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from microtune.errors import ToolchainError
+from microtune.targets.power import Power
 
 Kind = Literal["host", "wasm", "elf-thumb", "library"]
 
@@ -29,6 +30,7 @@ class Target:
     flags: tuple[str, ...] = ()  # further compiler flags
     emulated_cpu: str = ""  # unicorn's constant for this core, without its UC_CPU_ARM_ prefix
     fpu: bool = False  # single-precision floating-point unit
+    power: Power | None = None  # of a chip with this core, for estimates; None: nothing is estimated
 
     @property
     def compile_flags(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def _host() -> Target:
     return Target("host", "host", "this machine", f"{machine}-{system}", cpu, fpu=True)
 
 
-def _cortex(name: str, cpu: str, description: str, fpu: bool = False) -> Target:
+def _cortex(name: str, cpu: str, description: str, power: Power, fpu: bool = False) -> Target:
     abi = "eabihf" if fpu else "eabi"
     core = name.removeprefix("cortex-").upper()
     return Target(
@@ -77,22 +79,32 @@ def _cortex(name: str, cpu: str, description: str, fpu: bool = False) -> Target:
         cpu,
         emulated_cpu=f"CORTEX_{core}",
         fpu=fpu,
+        power=power,
     )
 
+
+# Currents while CoreMark runs from flash.
+_MSPM0 = Power("MSPM0G3507", 7.6, 3.3, 80, 1.5, "Texas Instruments, data sheet SLASEX6, supply current, IDDRUN")
+_CC1350 = Power("CC1350", 2.5, 3.6, 48, 1.4, "Texas Instruments, data sheet SWRS183, power consumption summary")
+_NRF52840 = Power("nRF52840", 3.3, 3.0, 64, 1.4, "Nordic Semiconductor, product specification, CPU running, DC/DC")
+_PIC32CZ = Power("PIC32CZ CA70", 90, 3.3, 300, 1.0, "Microchip, data sheet PIC32CZ CA70/MC70, active current, APWR_1")
+_NRF5340 = Power("nRF5340", 2.7, 3.0, 64, 1.4, "Nordic Semiconductor, product specification, application CPU, DC/DC")
 
 _TARGETS = (
     _host(),
     Target(
         "wasm32", "wasm", "WebAssembly: browsers, and the playground", "wasm32-freestanding", "mvp", fpu=True
     ),
-    _cortex("cortex-m0", "cortex_m0", "Cortex-M0 and M0+: no floating-point unit, no hardware division"),
-    _cortex("cortex-m3", "cortex_m3", "Cortex-M3: no floating-point unit"),
-    _cortex("cortex-m4", "cortex_m4+vfp4d16sp", "Cortex-M4F: single-precision floating-point unit", fpu=True),
+    _cortex("cortex-m0", "cortex_m0", "Cortex-M0 and M0+: no floating-point unit, no hardware division", _MSPM0),
+    _cortex("cortex-m3", "cortex_m3", "Cortex-M3: no floating-point unit", _CC1350),
     _cortex(
-        "cortex-m7", "cortex_m7+fp_armv8d16sp", "Cortex-M7: single-precision floating-point unit", fpu=True
+        "cortex-m4", "cortex_m4+vfp4d16sp", "Cortex-M4F: single-precision floating-point unit", _NRF52840, fpu=True
     ),
     _cortex(
-        "cortex-m33", "cortex_m33+fp_armv8d16sp", "Cortex-M33: single-precision floating-point unit", fpu=True
+        "cortex-m7", "cortex_m7+fp_armv8d16sp", "Cortex-M7: single-precision floating-point unit", _PIC32CZ, fpu=True
+    ),
+    _cortex(
+        "cortex-m33", "cortex_m33+fp_armv8d16sp", "Cortex-M33: single-precision floating-point unit", _NRF5340, fpu=True
     ),
     Target("linux-x86-64", "library", "Linux on x86-64", f"x86_64-linux-gnu.{_GLIBC}", "x86_64", fpu=True),
     Target(
