@@ -52,6 +52,8 @@ SPEAKER: tuple[Limit, ...] = (
     ("the other people then, %", lambda d: d["others"]["50"], ">=", 85),
     ("trained parameters, times fewer", lambda d: d["fewer"], ">=", 100),
     ("points below Head(1)", lambda d: d["schemes"][HEAD]["own"] - d["schemes"][FEW]["own"], "<=", 1),
+    ("digit after digit: the person, %", lambda d: _kept(d)["own"]["100"], ">=", 86),
+    ("the other people then, %", lambda d: _kept(d)["others"]["100"], ">=", 88),
 )
 CAMERA: tuple[Limit, ...] = (
     ("trained parameters, times fewer", lambda d: d["schemes"]["Sparse"]["times_fewer"], ">=", 100),
@@ -72,6 +74,11 @@ def _device_years_a_minute(package: mt.Package, devices: int = 400) -> float:
     begin = time.perf_counter()
     simulate(package, world, "drifting", days=365.0, devices=devices)
     return 60.0 * devices / (time.perf_counter() - begin)
+
+
+def _kept(speaker: dict[str, Any]) -> dict[str, Any]:
+    """What was remembered of a stream sorted by digit, with all means."""
+    return dict(list(speaker["sorted"].values())[-1])
 
 
 def _reached(camera: dict[str, Any], scheme: str) -> float:
@@ -122,6 +129,7 @@ def _speaker(scratch: Path) -> bool:
     found = example.summary(example.run(heard, takes, scratch / "speaker"))
     compared = example.compare(heard, takes, scratch / "speaker", names=(HEAD, FEW))
     found["schemes"] = compared
+    found["sorted"] = example.remember(heard, takes, scratch / "speaker")
     found["fewer"] = round(example.parameters_in_all(heard, takes) / compared[FEW]["parameters"], 1)
     record("speaker", found)
     return _hold(f"the speaker: {found['people']} people new to the base network", found, SPEAKER)

@@ -26,6 +26,7 @@ SOURCES = {
 }
 OFFICIAL_TEST = 5  # takes 0 to 4 of each speaker and digit are the data set's test split
 STREAM = 50  # samples a person teaches the device at most
+EACH = 10  # takes of each digit in a sorted stream
 SPEEDS = (Fraction(1), Fraction(9, 10), Fraction(11, 10))
 """The base learns every take at these lengths as well: faster and higher, slower and deeper, as other people speak."""
 
@@ -115,3 +116,17 @@ def stream(takes: Takes, person: int, seed: int, order: int) -> Stream:
         raise ValueError(f"speaker {person} has {len(rows)} takes; a stream and its test need at least {2 * STREAM}")
     shuffled = np.random.default_rng((seed, person, order)).permutation(rows)
     return Stream(shuffled[: len(rows) // 2][:STREAM], shuffled[len(rows) // 2 :])
+
+
+def sorted_stream(takes: Takes, person: int, seed: int, order: int, each: int = EACH) -> Stream:
+    """The same halves as in `stream`; of the first one come `each` takes of 0, then as many of 1, and so on.
+
+    Raises ValueError where that half holds fewer takes of a digit.
+    """
+    rows = np.flatnonzero(takes.person == person)
+    shuffled = np.random.default_rng((seed, person, order)).permutation(rows)
+    first, test = shuffled[: len(rows) // 2], shuffled[len(rows) // 2 :]
+    found = [first[takes.digit[first] == digit][:each] for digit in np.unique(takes.digit)]
+    if min(map(len, found)) < each:
+        raise ValueError(f"speaker {person} has fewer than {each} takes of a digit in the half that is learnt")
+    return Stream(np.concatenate(found), test)
