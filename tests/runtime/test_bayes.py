@@ -398,6 +398,8 @@ def test_after_disuse_predictions_are_a_mixture_of_the_two_who_may_have_come(hos
     s, noise = device.snapshot().settings, device.snapshot().state["noise"]
     unknown = float((row**2 * prior(s)).sum()) + noise
     before = device.saved()
+    device.fade(0.009)
+    assert device.saved() == before
     device.fade(share)
     faded_mean, faded_variance = device.predict(x)
     assert faded_mean == pytest.approx((1 - share) * mean + share * base, abs=1e-5)

@@ -419,6 +419,11 @@ MT_BAYES_RARE static uint32_t watch_for_jump(const mt_bayes *bayes, float eviden
     return length;
 }
 
+static float doubt(float stranger)
+{
+    return stranger < MT_BAYES_KNOWN ? 0.0f : stranger < MT_BAYES_DOUBT ? stranger : MT_BAYES_DOUBT;
+}
+
 /* after disuse: which of the two was it? (fade) */
 MT_BAYES_RARE static void meet(const mt_bayes *bayes, const mt_bayes_phi *phi, float residual, float evidence)
 {
@@ -426,8 +431,7 @@ MT_BAYES_RARE static void meet(const mt_bayes *bayes, const mt_bayes_phi *phi, f
     const float variance = prior_along(bayes->settings, phi) + state->noise;
     const float unknown = log_density(bayes->settings, residual * residual / variance, variance);
     const float odds = (1.0f - state->stranger) / state->stranger * mt_exp(evidence - unknown);
-    const float stranger = 1.0f / (1.0f + odds);
-    state->stranger = stranger < MT_BAYES_KNOWN ? 0.0f : stranger < MT_BAYES_DOUBT ? stranger : MT_BAYES_DOUBT;
+    state->stranger = doubt(1.0f / (1.0f + odds));
 }
 
 /// Observe ///
@@ -718,6 +722,5 @@ MT_BAYES_RARE void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time)
 MT_BAYES_RARE void mt_bayes_fade(const mt_bayes *bayes, float share)
 {
     mt_bayes_state *state = bayes->state;
-    const float stranger = state->stranger + share * (1.0f - state->stranger);
-    state->stranger = mt_clamp(stranger, 0.0f, MT_BAYES_DOUBT);
+    state->stranger = doubt(state->stranger + share * (1.0f - state->stranger));
 }

@@ -152,7 +152,8 @@ void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time);
 
 /* After long disuse: with the probability `share` (0 to 1) it is somebody else who comes. Predictions go so far of the
  * way back to the base, and are as unsure as that makes them. Nothing is forgotten: each use tells which of the two it
- * is, so the same person is back after one, and somebody else stays a stranger until the change is found. */
+ * is, so the same person is back after one, and somebody else stays a stranger until the change is found. A probability
+ * below 0.01 counts as none. */
 void mt_bayes_fade(const mt_bayes *bayes, float share);
 
 #ifdef __cplusplus
