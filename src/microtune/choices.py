@@ -109,7 +109,7 @@ OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "rls": lambda text: RLS(forgetting=_number(text or "1")),
     "map": lambda text: MAP(worth=_number(text)) if text else MAP(),
     "slda": lambda text: SLDA(worth=_number(text)) if text else SLDA(),
-    "logistic": lambda text: Logistic(prior=_number(text)) if text else Logistic(),
+    "logistic": lambda text: Logistic(worth=_number(text)) if text else Logistic(),
     "bayes": _plain(Bayes),
 }
 

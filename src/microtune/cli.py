@@ -92,7 +92,7 @@ LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or
 OptimizerName = Annotated[
     str,
     typer.Option(
-        help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:PRIOR or bayes."
+        help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:WORTH or bayes."
     ),
 ]
 Buffer = Annotated[int, typer.Option(help="Samples kept.")]

@@ -84,7 +84,7 @@ def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
         "epsilon": 1.0,
     }
     given |= {"beta1": 0.5, "beta2": 0.5, "forgetting": 1.0, "prior": 1.0}
-    given |= {"walk": 0.5, "bias_prior": 1.0, "memory": 8.0}
+    given |= {"walk": 0.5, "memory": 8.0}
     rule = op.removesuffix("_dense")
     if rule in RULES:
         states, scalars, _ = RULES[rule]
@@ -98,7 +98,7 @@ def _example(op: str) -> tuple[list[np.ndarray], dict[str, Any]]:
         "dense": [one, matrix, one], "dense_grad_input": [one, matrix], "dense_grad_weight": [one, one],
         "rls": [matrix, one, np.zeros(6), one, one],
         "map": [matrix, one, np.zeros(6), one, one, one[:1]],
-        "logistic": [matrix, one, np.zeros(12), one, one, one],
+        "logistic": [matrix, one, np.zeros(12), np.ones(3), one, one, one],
         "slda": [matrix, one, np.zeros(7), np.zeros(3), one, one, one[:1]],
     }  # fmt: skip
     if op in shapes:

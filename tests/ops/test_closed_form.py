@@ -18,7 +18,7 @@ U = 2.0**-24
 HEADS = tuple(op.name for op in OPS.values() if op.header.removeprefix("mt_kernels_") in (
     "rls.h", "map.h", "logistic.h", "slda.h",
 ))  # fmt: skip
-GIVEN = {"forgetting": 1.0, "prior": 1.0, "bias_prior": 0.5, "walk": 0.0, "memory": 2.0**24}
+GIVEN = {"forgetting": 1.0, "prior": 1.0, "walk": 0.0, "memory": 2.0**24}
 
 
 def arrays(op: str, outputs: int, inputs: int, r: np.random.Generator) -> list[np.ndarray]:
@@ -32,7 +32,8 @@ def arrays(op: str, outputs: int, inputs: int, r: np.random.Generator) -> list[n
         return single([*layer, state, precision, -np.abs(r.normal(size=outputs))])
     prior = packed(root @ root.T / inputs + 0.1 * np.eye(inputs + 1))
     if op == "logistic":
-        prior = np.tile(packed(np.diag(np.append(np.full(inputs, 1.0), 0.5))), outputs)
+        most = np.append(np.full(inputs, 1.0), 0.5)
+        return single([*layer, np.tile(packed(np.diag(most)), outputs), most])
     return single([*layer, prior])
 
 
@@ -50,7 +51,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SanitizedKerne
     r = np.random.default_rng(0)
     examples = {op: ([*arrays(op, 3, 2, r), *sample(op, *np.zeros((3, 3)))], GIVEN) for op in HEADS}
     for op, (inputs, _) in examples.items():
-        inputs[3 if op != "slda" else 5] = np.zeros(2, np.float32)
+        inputs[{"slda": 5, "logistic": 4}.get(op, 3)] = np.zeros(2, np.float32)
     found = SanitizedKernels(tmp_path_factory.mktemp("heads"), examples)
     yield found
     found.close()
@@ -124,7 +125,7 @@ def test_map_and_logistic_hold_the_inverse_of_all_information(
                     p = 1 / (1 + np.exp(-moderated[index]))
                     curvature = p * (1 - p)
                 information[index] = each + curvature * np.outer(phi, phi)
-            before = list(kernels.run(op, [*before, *sample(op, x, y, label)], GIVEN)[:3])
+            before[:3] = kernels.run(op, [*before, *sample(op, x, y, label)], GIVEN)[:3]
         for have, want in zip(np.split(before[2], len(information)), map(np.linalg.inv, information), strict=True):
             allowed = 20 * steps * U * np.linalg.cond(want) * np.abs(want).max()
             np.testing.assert_allclose(unpacked(have), want, rtol=0, atol=max(allowed, 1e-6))
@@ -138,7 +139,7 @@ def test_logistic_moves_by_its_closed_form_at_the_first_sample(kernels: Sanitize
     zero = np.zeros(1)
     weight, bias, rows, _ = kernels.run(
         "logistic",
-        single([zero[None], zero, np.array([1.0, 0.0, 0.5]), np.array([2.0]), zero, np.ones(1)]),
+        single([zero[None], zero, np.array([1.0, 0.0, 0.5]), np.array([1.0, 0.5]), np.array([2.0]), zero, np.ones(1)]),
         GIVEN,
     )
     np.testing.assert_allclose([weight[0, 0], bias[0]], np.array([2.0, 0.5]) * 0.5 / 2.125, rtol=1e-6)
@@ -153,9 +154,9 @@ def test_a_walk_gives_back_variance_up_to_the_prior(kernels: SanitizedKernels) -
         for index in range(200):
             x = np.array([1.0 if index % 2 else -1.0, 0.0])
             y = state[0] @ np.float32(x) + state[1]
-            state = list(
-                kernels.run("logistic", [*state, *sample("logistic", x, y, np.ones(1))], {**GIVEN, "walk": walk})[:3]
-            )
+            state[:3] = kernels.run(
+                "logistic", [*state, *sample("logistic", x, y, np.ones(1))], {**GIVEN, "walk": walk}
+            )[:3]
         spread[walk] = unpacked(state[2]).diagonal()
     assert spread[0.125][0] > 3 * spread[0.0][0]
     assert spread[0.0][1] == spread[0.125][1] == 1.0

@@ -263,8 +263,7 @@ def _map(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...
 
 @bound("logistic")
 def _logistic(inputs: Arrays, given: Given, results: Arrays) -> tuple[np.ndarray, ...]:
-    weight, bias, rows, x, y, target = inputs
-    most = np.append(np.full(x.size, given["prior"]), given["bias_prior"])
+    weight, bias, rows, most, x, y, target = inputs
     found: list[list[np.ndarray]] = [[], [], []]
     for output, packed in enumerate(rows.reshape(bias.size, -1)):
         walked = closed_form.unpacked(packed)
@@ -327,7 +326,7 @@ def _draw_head(
         root = generator.normal(size=(size, size)) * 0.2
         return closed_form.packed(np.float32(root @ root.T + 0.01 * np.eye(size)).astype(np.float64))
 
-    given |= {"walk": data.draw(st.sampled_from([0.0, 0.0625]), label="walk"), "bias_prior": 0.5, "memory": 5.0}
+    given |= {"walk": data.draw(st.sampled_from([0.0, 0.0625]), label="walk"), "memory": 5.0}
     given["forgetting"] = data.draw(st.sampled_from([1.0, 0.984375]), label="forgetting")
     layer, label = [values(m, n), values(m)], np.array([float(generator.integers(m))])
     if op == "rls":
@@ -337,7 +336,10 @@ def _draw_head(
     if op == "logistic":
         each = [covariance(n + 1) for _ in range(m)]
         target = np.float32(generator.uniform(size=m)).astype(np.float64)
-        return [*layer, np.concatenate(each), values(n), values(m), target], given
+        # a variance is never above its prior: cut down to less, the matrix would be no covariance any more
+        known = np.max([closed_form.unpacked(rows).diagonal() for rows in each], axis=0)
+        most = np.float32(known * generator.uniform(1, 1.5, n + 1) + 1e-6).astype(np.float64)
+        return [*layer, np.concatenate(each), most, values(n), values(m), target], given
     state = [values(m * n), generator.integers(0, 8, m).astype(np.float64), generator.integers(0, 2, 1) * 1.0]
     return [*layer, np.concatenate(state), covariance(n), -np.abs(values(m)), values(n), label], given
 

@@ -146,8 +146,8 @@ REFUSED = {
     "no ridge": (lambda: mt.MAP(ridge=0), "ridge must be above 0"),
     "too much shrinkage": (lambda: mt.SLDA(shrinkage=1.5), "shrinkage must be above 0 and at most 1"),
     "a short memory": (lambda: mt.SLDA(worth=4, memory=3), "memory must be 0 or at least 1"),
-    "no prior": (lambda: mt.Logistic(prior=0), "prior must be above 0"),
-    "an endless prior": (lambda: mt.Logistic(bias_prior=float("inf")), "bias prior must be above 0 and finite"),
+    "no worth of a prior": (lambda: mt.Logistic(worth=0), "worth must be above 0"),
+    "an endless ridge": (lambda: mt.Logistic(ridge=float("inf")), "ridge must be above 0 and finite"),
     "a wild walk": (lambda: mt.Logistic(walk=1.0), "walk must be in 0 to 1"),
     "Bayes over int8": (lambda: mt.plan(int8_net(), optimizer=mt.Bayes()), "Bayes()"),
     "Bayes behind an int8 net": (

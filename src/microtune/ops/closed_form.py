@@ -83,9 +83,13 @@ def _map(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
     return weight + step[:, :-1], bias + step[:, -1], packed(covariance), np.append(gain, p)
 
 
+def _logistic_shape(inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Shape, ...]:
+    weight, bias, covariance, prior = inputs[:4]
+    return weight.shape, bias.shape, covariance.shape, prior.shape
+
+
 def _logistic(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
-    weight, bias, rows, x, y, target = inputs
-    most = np.append(np.full(x.size, given["prior"]), given["bias_prior"])
+    weight, bias, rows, most, x, y, target = inputs
     moved, shifted, found, gain = weight.copy(), bias.copy(), [], np.zeros(0)
     for output, each in enumerate(rows.reshape(bias.size, -1)):
         covariance = unpacked(each)
@@ -150,11 +154,11 @@ OPS = (
     Op(
         name="logistic",
         summary="Bayesian logistic step of a dense layer, each output for itself",
-        shape=_rls_shape,
+        shape=_logistic_shape,
         reference=_logistic,
-        kernel=_kernel("logistic", "walk", "prior", "bias_prior"),
+        kernel=_kernel("logistic", "walk"),
         header="mt_kernels_logistic.h",
-        multiply_adds=lambda inputs, outputs: inputs[0].size + 2 * inputs[1].size * (inputs[3].size + 1) ** 2,
+        multiply_adds=lambda inputs, outputs: inputs[0].size + 2 * inputs[1].size * inputs[3].size ** 2,
     ),
     Op(
         name="slda",

@@ -13,17 +13,26 @@
 /* variances above this say nothing, and a sample that has one teaches nothing: keeps products finite */
 #define MT_COVARIANCE_LARGE 1e18f
 
-/* independent weights: a prior variance for the inputs' and one for the bias; `outputs` covariances in a row */
-static inline void mt_covariance_begin(float *covariance, float prior, float bias_prior, uint32_t inputs,
-                                       uint32_t outputs)
+/* independent weights of one prior variance; `outputs` covariances in a row */
+static inline void mt_covariance_begin(float *covariance, float prior, uint32_t inputs, uint32_t outputs)
 {
     for (uint32_t o = 0; o < outputs; ++o) {
         for (uint32_t row = 0; row <= inputs; ++row) {
             for (uint32_t column = 0; column < row; ++column) {
                 *covariance++ = 0.0f;
             }
-            *covariance++ = row < inputs ? prior : bias_prior;
+            *covariance++ = prior;
         }
+    }
+}
+
+/* all `outputs` covariances begin as one, of inputs + 1 rows */
+static inline void mt_covariance_copy(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior, uint32_t inputs,
+                                      uint32_t outputs)
+{
+    const uint32_t size = (inputs + 1) * (inputs + 2) / 2;
+    for (uint32_t o = 0; o < outputs; ++o) {
+        MT_COPY(covariance + o * size, prior, size * sizeof *prior);
     }
 }
 

@@ -5,25 +5,26 @@
 #include "mt_kernels_covariance.h"
 
 /* what is liked changes: every variance grows by a share of its prior, and never above it */
-static inline void mt_logistic_walk(float *covariance, float walk, float prior, float bias_prior, uint32_t inputs)
+static inline void mt_logistic_walk(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior, float walk,
+                                    uint32_t inputs)
 {
     for (uint32_t row = 0; row <= inputs; ++row, covariance += row) {
-        const float most = row < inputs ? prior : bias_prior, more = covariance[row] + walk * most;
-        covariance[row] = more < most ? more : most;
+        const float more = covariance[row] + walk * prior[row];
+        covariance[row] = more < prior[row] ? more : prior[row];
     }
 }
 
 /*
- * weight (outputs, inputs), bias (outputs), covariance (outputs) packed, x (inputs), y (outputs) the logits of x, target
- * (outputs) in 0..1; gain (inputs + 1) is scratch.
+ * weight (outputs, inputs), bias (outputs), covariance (outputs) packed, prior (inputs + 1) variances, x (inputs), y
+ * (outputs) the logits of x, target (outputs) in 0..1; gain (inputs + 1) is scratch.
  */
 static inline void mt_logistic(float *MT_RESTRICT weight, float *MT_RESTRICT bias, float *MT_RESTRICT covariance,
-                               const float *MT_RESTRICT x, const float *MT_RESTRICT y,
-                               const float *MT_RESTRICT target, float *MT_RESTRICT gain, float walk, float prior,
-                               float bias_prior, uint32_t inputs, uint32_t outputs)
+                               const float *MT_RESTRICT prior, const float *MT_RESTRICT x,
+                               const float *MT_RESTRICT y, const float *MT_RESTRICT target,
+                               float *MT_RESTRICT gain, float walk, uint32_t inputs, uint32_t outputs)
 {
     for (uint32_t o = 0; o < outputs; ++o, covariance += (inputs + 1) * (inputs + 2) / 2) {
-        mt_logistic_walk(covariance, walk, prior, bias_prior, inputs);
+        mt_logistic_walk(covariance, prior, walk, inputs);
         const float variance = mt_covariance_gain(covariance, x, gain, inputs);
         if (!mt_covariance_sound(variance)) {
             continue;

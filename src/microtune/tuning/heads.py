@@ -89,13 +89,17 @@ class SLDA:
 class Logistic:
     """Bayesian logistic regression on the last dense layer, for answers of yes or no (extended Kalman filter).
 
-    prior, bias_prior: the variance each weight and each bias may have moved from the base before anything is seen.
-    walk: share of it that comes back with each sample, so that new habits are learnt as fast as the first; 0: none.
-    Each output is a question of its own. Binary cross-entropy only; probabilities are moderated (MacKay 1992).
+    The weights' prior covariance is that of ``MAP``, with a ridge that lets everything move: with
+    ``plan(..., calibration=x)`` from the Gram matrix of the factory's samples at the last layer, without as if its
+    inputs were of size 1 and not correlated. Probabilities are moderated (MacKay 1992).
+
+    worth: samples that the prior counts like. ridge: added to the Gram matrix's diagonal, as a share of its mean.
+    walk: share of the prior variance that comes back with each sample, so that new habits are learnt as fast as the
+    first; 0: none. Each output is a question of its own. Binary cross-entropy only.
     """
 
-    prior: float = 0.5
-    bias_prior: float = 0.5
+    worth: float = 5.0
+    ridge: float = 1.0
     walk: float = 0.02
     lr = 0.0
     decay = 0.0
@@ -104,8 +108,8 @@ class Logistic:
     def __post_init__(self) -> None:
         check(
             self,
-            prior_must_be_above_0_and_finite=0 < self.prior < float("inf"),
-            bias_prior_must_be_above_0_and_finite=0 < self.bias_prior < float("inf"),
+            worth_must_be_above_0_and_finite=0 < self.worth < float("inf"),
+            ridge_must_be_above_0_and_finite=0 < self.ridge < float("inf"),
             walk_must_be_in_0_to_1=0 <= self.walk < 1,
         )
 

@@ -56,9 +56,9 @@ class _Update:
     begin_constants: tuple[Tensor, ...] = ()
 
 
-def _independent(state: str, prior: float, bias_prior: float, inputs: int, outputs: int) -> KernelCall:
+def _independent(state: str, prior: float, inputs: int, outputs: int) -> KernelCall:
     """Begin covariances of weights that are independent of each other."""
-    return KernelCall("mt_covariance_begin", (state, float(prior), float(bias_prior), inputs, outputs))
+    return KernelCall("mt_covariance_begin", (state, float(prior), inputs, outputs))
 
 
 def _rls(head: _Head, optimizer: RLS, sampled: Sampled | None) -> _Update:
@@ -67,18 +67,32 @@ def _rls(head: _Head, optimizer: RLS, sampled: Sampled | None) -> _Update:
         (triangle(head.inputs + 1),),
         (head.x, head.gradient),
         {"forgetting": float(np.float32(optimizer.forgetting)), "prior": float(optimizer.prior)},
-        lambda state: _independent(state, optimizer.prior, optimizer.prior, head.inputs, 1),
+        lambda state: _independent(state, optimizer.prior, head.inputs, 1),
     )
 
 
 def _logistic(head: _Head, optimizer: Logistic, sampled: Sampled | None) -> _Update:
-    given = {name: float(getattr(optimizer, name)) for name in ("walk", "prior", "bias_prior")}
+    size = head.inputs + 1
+    if sampled is None:
+        variance = 4 / (optimizer.worth * (1 + optimizer.ridge))  # that of inputs of size 1 which do not correlate
+        beginning, most = None, np.full(size, variance, np.float32)
+    else:
+        covariance = prior_covariance(sampled(head.x, head.y), optimizer.worth, optimizer.ridge)
+        beginning, most = constant(head.fresh("prior_covariance"), packed(covariance)), covariance.diagonal()
+
+    def begin(state: str) -> KernelCall:
+        if beginning is None:
+            return _independent(state, float(most[0]), head.inputs, head.outputs)
+        return KernelCall("mt_covariance_copy", (state, beginning.name, head.inputs, head.outputs))
+
     return _Update(
         "logistic",
-        (head.outputs * triangle(head.inputs + 1),),
+        (head.outputs * triangle(size),),
         (head.x, head.y, head.target),
-        given,
-        lambda state: _independent(state, optimizer.prior, optimizer.bias_prior, head.inputs, head.outputs),
+        {"walk": float(optimizer.walk)},
+        begin,
+        (constant(head.fresh("prior_variance"), most),),
+        () if beginning is None else (beginning,),
     )
 
 

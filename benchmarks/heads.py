@@ -1,0 +1,203 @@
+"""Closed-form classification heads beside SGD on the last layer, by the generated C: ``python -m benchmarks.heads``.
+
+Three places they are for: a person's digits, also said one digit after the other (examples/speaker); activities from
+an accelerometer that is mounted the wrong way round (examples/wearer); and likes of people who differ (simulated).
+Settings were chosen with seeds 0 and 1; the seed given is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPClassifier
+
+import microtune as mt
+from microtune import gallery
+
+LEARNER = mt.Learner(sensors=False)
+HEADS: dict[str, Any] = {"SGD": mt.SGD(0.01), "MAP": mt.MAP(), "SLDA": mt.SLDA()}
+MOUNTINGS = (((1, 0, 2), (0, 1, 0)), ((2, 1, 0), (1, 0, 0)), ((1, 2, 0), (0, 0, 1)), ((0, 1, 2), (1, 1, 0)))
+"""Which axis stands where x, y and z should, and which are turned round."""
+QUESTIONS, PEOPLE, EVENTS = 8, 30, (0, 5, 10, 20, 50, 100)
+
+Reached = dict[str, float]
+
+
+def _accuracy(device: mt.Device, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
+    right = [int(np.argmax(device.predict(each).value)) == label for each, label in zip(x, y, strict=True)]
+    return 100 * float(np.mean(right))
+
+
+def _stream(
+    device: mt.Device,
+    x: NDArray[np.float32],
+    y: NDArray[np.int64],
+    tests: list[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    checkpoints: tuple[int, ...],
+) -> NDArray[np.float64]:
+    """(checkpoints, tests): accuracy while a stream is learnt."""
+    found = [[_accuracy(device, *each) for each in tests]]
+    for count, (each, label) in enumerate(zip(x, y, strict=True), start=1):
+        device.predict(each)
+        device.observe(int(label))
+        device.idle()
+        if count in checkpoints:
+            found.append([_accuracy(device, *each) for each in tests])
+    # somebody with fewer samples keeps the last accuracy reached
+    return np.array(found + found[-1:] * (len(checkpoints) - len(found)))
+
+
+def _summary(runs: list[NDArray[np.float64]], checkpoints: tuple[int, ...], names: tuple[str, ...]) -> dict[str, Any]:
+    mean = np.mean(runs, axis=0)
+    own = np.array(runs)[:, :, 0]
+    found: dict[str, Any] = {
+        name: {str(k): round(float(v), 1) for k, v in zip(checkpoints, mean[:, column], strict=True)}
+        for column, name in enumerate(names)
+    }
+    found["worst"] = {str(k): round(float(v), 1) for k, v in zip(checkpoints, own.min(axis=0), strict=True)}
+    found["harmed"] = {
+        str(k): round(100 * float(v), 1) for k, v in zip(checkpoints, (own - own[:, :1] < -1).mean(axis=0), strict=True)
+    }
+    return found
+
+
+def speaker(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
+    """Six people's digits on the features of the keyword net: in any order, and digit by digit."""
+    run = gallery.load_example("speaker")
+    takes = run.data.load()
+    heard = run.hear(takes, run.data.DEFAULT_PATH, folder)
+    x = heard.features[0]
+    runs: dict[str, list[NDArray[np.float64]]] = {}
+    for fold in run.data.folds(takes):
+        base = run.train_base(heard, takes, fold, seed)
+        rows = np.random.default_rng((seed, fold.person, 0)).permutation(np.flatnonzero(takes.person == fold.person))
+        learn, test = rows[: len(rows) // 2][:100], rows[len(rows) // 2 :]
+        tests = [(x[each], takes.digit[each]) for each in (test, fold.others)]
+        sort = learn[np.argsort(takes.digit[learn], kind="stable")]
+        for name, head in heads.items():
+            plan = mt.plan(
+                mt.load(base, name="digits"), loss="cross_entropy", optimizer=head, learner=LEARNER,
+                calibration=(x[fold.train], takes.digit[fold.train]),
+            )  # fmt: skip
+            package = mt.build(plan, folder / "digits")
+            for order, each in (("any order", learn[:50]), ("digit by digit", sort)):
+                found = _stream(mt.Device(package), x[each], takes.digit[each], tests, (0, 20, 50, 100))
+                runs.setdefault(f"{order}: {name}", []).append(found)
+    return {name: _summary(each, (0, 20, 50, 100), ("own", "others")) for name, each in runs.items()}
+
+
+def _mounted(features: NDArray[np.float32], axes: tuple[int, ...], turned: tuple[int, ...]) -> NDArray[np.float32]:
+    """WISDM's features of a phone whose axes lie otherwise: ten bins, mean, peak distance, two deviations of each."""
+    found = features.copy()
+    for to, (origin, back) in enumerate(zip(axes, turned, strict=True)):
+        bins = features[:, 10 * origin : 10 * origin + 10]
+        found[:, 10 * to : 10 * to + 10] = bins[:, ::-1] if back else bins
+        for start in (30, 33, 36, 39):
+            found[:, start + to] = features[:, start + origin] * (-1 if back and start == 30 else 1)
+    return found
+
+
+def wearer(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
+    """People whose accelerometer is mounted the wrong way round; the base has never seen it so."""
+    run = gallery.load_example("wearer")
+    windows = run.data.load()
+    checkpoints = (0, 5, 10, 20, 50)
+    runs: dict[str, list[NDArray[np.float64]]] = {}
+    for fold in run.data.folds(windows, seed):
+        scale = run.data.scale_of(windows, fold.train)
+        base = run.train_base(windows, fold, scale, seed)
+        factory = scale.apply(windows.features[fold.train])
+        for name, head in heads.items():
+            plan = mt.plan(
+                mt.load(base, name="wearer"), loss="cross_entropy", optimizer=head, learner=LEARNER,
+                calibration=(factory, windows.activity[fold.train]),
+            )  # fmt: skip
+            package = mt.build(plan, folder / "wearer")
+            for person in fold.held_out:
+                x = scale.apply(_mounted(windows.features, *MOUNTINGS[(person + seed) % len(MOUNTINGS)]))
+                stream = run.data.stream(windows, person, seed, 0)
+                tests = [(x[stream.test], windows.activity[stream.test])]
+                found = _stream(mt.Device(package), x[stream.learn], windows.activity[stream.learn], tests, checkpoints)
+                runs.setdefault(name, []).append(found)
+    return {name: _summary(each, checkpoints, ("own",)) for name, each in runs.items()}
+
+
+def likes(seed: int, folder: Path) -> dict[str, Any]:
+    """People who like what others do, each with weights of their own, half of them changing slowly to another's; area
+    under the curve (percent) for what comes next."""
+    r = np.random.default_rng(seed)
+    common, curved = r.normal(size=QUESTIONS), 0.3 * r.normal(size=(QUESTIONS, QUESTIONS))
+
+    def person() -> NDArray[np.float64]:
+        return np.asarray(common + r.normal(size=QUESTIONS))
+
+    def logits(x: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.sum(x * weights, axis=1) + np.einsum("ij,jk,ik->i", x, curved, x) / 2)
+
+    def liked(x: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.int64]:
+        return (r.random(len(x)) < 1 / (1 + np.exp(-logits(x, weights)))).astype(np.int64)
+
+    x = r.normal(size=(3600, QUESTIONS))
+    y = np.concatenate([liked(each, person()) for each in np.split(x, 60)])
+    base = MLPClassifier((16,), alpha=1e-3, learning_rate_init=5e-3, max_iter=60, random_state=seed).fit(x, y)
+    lives = []
+    for number in range(PEOPLE):
+        first, last = person(), person()
+        seen, later = r.normal(size=(EVENTS[-1], QUESTIONS)), r.normal(size=(300, QUESTIONS))
+        share = np.linspace(0, number % 2, EVENTS[-1])[:, None]
+        answers = liked(seen, first + share * (last - first))
+        tests = [liked(later, first + share[max(k - 1, 0)] * (last - first)) for k in EVENTS]
+        lives.append((seen.astype(np.float32), answers, later.astype(np.float32), tests))
+    found: dict[str, Any] = {}
+    for name, head in {"SGD": mt.SGD(0.05), "Logistic": mt.Logistic()}.items():
+        plan = mt.plan(
+            mt.load(base, name="likes"), loss="binary_cross_entropy", optimizer=head, learner=LEARNER, calibration=x
+        )
+        package = mt.build(plan, folder / "likes")
+        areas = []
+        for seen, answers, later, tests in lives:
+            device = mt.Device(package)
+            reached = []
+            for count in range(EVENTS[-1] + 1):
+                if count:
+                    device.predict(seen[count - 1])
+                    device.observe(float(answers[count - 1]))
+                    device.idle()
+                if count in EVENTS:
+                    scores = [float(device.predict(each).value[0]) for each in later]
+                    reached.append(100 * roc_auc_score(tests[EVENTS.index(count)], scores))
+            areas.append(reached)
+        found[name] = {
+            what: {str(k): round(float(v), 1) for k, v in zip(EVENTS, np.mean(areas[half::2], axis=0), strict=True)}
+            for half, what in enumerate(("steady", "changing"))
+        }
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", help="speaker, wearer, likes; all of them without a word")
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--heads", default=",".join(HEADS), help="some of SGD,MAP,SLDA")
+    chosen = parser.parse_args()
+    heads = {name: HEADS[name] for name in chosen.heads.split(",")}
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    with tempfile.TemporaryDirectory() as folder:
+        for what in chosen.what or ("speaker", "wearer", "likes"):
+            place = Path(folder)
+            found = likes(chosen.seed, place) if what == "likes" else globals()[what](chosen.seed, place, heads)
+            print(json.dumps({what: found}, indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main()
