@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 setup: $(VENV)/.setup
 
 test: $(VENV)/.setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 bench: $(VENV)/.setup
 	$(BIN)/python -m benchmarks
