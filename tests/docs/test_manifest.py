@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,19 @@ def network() -> Graph:
     return Graph("lamp", {each.name: each for each in tensors}, tuple(nodes), ("x",), ("y",))
 
 
+USUAL = np.random.default_rng(1).uniform(size=(100, 2))
 CHOICES: dict[str, dict[str, Any]] = {
     "adam": {"learn": mt.Full(), "optimizer": mt.Adam(), "inputs": [mt.Input("a", 0, 1, "m"), mt.Input("b")]},
-    "lora": {"learn": mt.LoRA(1), "optimizer": mt.SGD(momentum=0.9), "learner": mt.Learner(fallback=(0.5,))},
+    "lora": {
+        "learn": mt.LoRA(1),
+        "optimizer": mt.SGD(momentum=0.9),
+        "learner": mt.Learner(
+            fallback=(0.5,), profiles=2, recognise=True, contexts=(mt.Context("a", (0.5,)),), log=50, ewc_memory=1.0,
+            sensors=mt.Sensors(drift=False), buffer=10, replay=2,
+        ),
+        "inputs": [mt.Input("a", 0, 1), mt.Input("b")],
+        "calibration": USUAL,
+    },
     "bayes": {"optimizer": mt.Bayes()},
 }
 
@@ -79,7 +90,10 @@ def test_every_field_is_documented(package: mt.Package) -> None:
 def test_every_documented_field_exists(package: mt.Package) -> None:
     missing = documented(FIELDS) - set(paths(package.manifest))
     without_state = {f"tensors.optimizer[].{key}" for key in ("name", "shape", "dtype", "offset")}
-    assert missing == (without_state if package.manifest["optimizer"]["name"] == "Bayes" else set())
+    absent = without_state if package.manifest["optimizer"]["name"] == "Bayes" else set()
+    if not package.manifest["sensors"]:
+        absent |= {each for each in documented(FIELDS) if each.startswith("sensors[]")}
+    assert missing == absent
 
 
 def test_settings_are_the_fields_of_their_classes(package: mt.Package) -> None:
@@ -107,9 +121,13 @@ def test_every_file_is_documented_and_summed(package: mt.Package) -> None:
 def test_figures_agree_with_each_other(package: mt.Package) -> None:
     """What the page says of them, from the other fields."""
     manifest = package.manifest
-    fields, memory = manifest["layout"]["fields"], manifest["memory"]
+    fields, people, memory = manifest["layout"]["fields"], manifest["layout"]["people"], manifest["memory"]
+    learner = manifest["learner"]
+    assert people["count"] == learner["profiles"] * math.prod(len(each["edges"]) + 1 for each in learner["contexts"])
     end = 0
     for field in fields:
+        if end == people["offset"] + people["bytes"]:
+            end += (people["count"] - 1) * people["bytes"]
         assert field["offset"] == end
         end += field["bytes"]
     assert end == manifest["layout"]["bytes"]
