@@ -80,7 +80,9 @@ def test_what_learns_and_how_reaches_the_plan(model: Path) -> None:
         assert figures("plan", model, "--learn", learn)["parameters"] == 4 * floats, learn
     state = {name: figures("plan", model, "--optimizer", name)["optimizer"] for name in ("sgd", "momentum:0.1", "adam")}
     assert state == {"sgd": 0, "momentum:0.1": 4 * 5, "adam": 4 * (2 * 5 + 2)}
-    assert figures("plan", model, "--buffer", 7)["buffers"] == 4 * 7 * (4 + 1)  # a sample: cut and target
+    assert figures("plan", model, "--buffer", 7)["buffers"] == 4 * 7 * (4 + 2)  # a sample: cut, target, time
+    kept = figures("plan", model, "--buffer", 7, "--learner", "replay=3,profiles=2,contexts=0:0.5")["buffers"]
+    assert kept == 4 * (7 + 3) * (4 + 2) * 2 * 2  # of each profile in each context
     assert figures("plan", model, "--optimizer", "bayes")["buffers"] > 0
 
 
