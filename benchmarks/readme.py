@@ -1,5 +1,5 @@
-"""The figures in README.md and docs/memory.md, written from ``results.json`` so that they cannot differ from what was
-measured."""
+"""The figures in README.md, docs/memory.md and docs/power.md, written from ``results.json`` so that they cannot differ
+from what was measured."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import FILE
+from microtune.targets.catalogue import targets
+from microtune.targets.power import with_unit
 
 README = Path(__file__).parent.parent / "README.md"
 MEMORY = README.parent / "docs" / "memory.md"
+POWER = README.parent / "docs" / "power.md"
 START, END = "## What it reaches\n", "## Quickstart\n"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
@@ -110,6 +113,16 @@ learns); the same scheme here takes **{anchor}**. What each measure is worth the
 
 As a device, with the stack at its worst, it takes **{ram}** bytes of RAM and {flash} of flash. With
 `precision="float32"` its struct would take {float32}.
+"""
+
+POWER_TABLES = """\
+| core | typical of | cycles per instruction | **an instruction** | source |
+|---|---|---|---|---|
+{figures}
+
+| the toaster on | clock | a prediction: instructions, time, energy | an update | its longest slice | slices |
+|---|---|---|---|---|---|
+{costs}
 """
 
 LEARNT = ("0", "5", "10", "20", "50")
@@ -235,6 +248,25 @@ def scheme_table(results: dict[str, Any]) -> str:
     )
 
 
+def power_tables(results: dict[str, Any]) -> str:
+    """The catalogue's figures and what the toaster takes for docs/power.md."""
+    known = {each.name: each.power for each in targets() if each.power is not None}
+    figures = [
+        f"| {core} | {power.text} | {power.cycles:g} | **{with_unit(power.joules, 'J')}** | {power.source} |"
+        for core, power in known.items()
+    ]
+    costs = [
+        f"| {core} | {with_unit(row['clock'], 'Hz')} | {_work(row['predict'])} | {_work(row['update'])} "
+        f"| {_work(row['slice'])} | {row['slices']} |"
+        for core, row in ((core, results["power"][core]) for core in known)
+    ]
+    return POWER_TABLES.format(figures="\n".join(figures), costs="\n".join(costs))
+
+
+def _work(row: dict[str, Any]) -> str:
+    return f"{row['instructions']:,}, {with_unit(row['seconds'], 's')}, **{with_unit(row['joules'], 'J')}**"
+
+
 def section(results: dict[str, Any]) -> str:
     """The text of the section for these results."""
     wearer, step, ratios = results["wearer"], results["step on cortex-m4"], results["step on the host"]["ratios"]
@@ -263,16 +295,26 @@ def rewritten(readme: str, results: dict[str, Any]) -> str:
     return head + section(results) + END + tail
 
 
-def rewritten_memory(page: str, results: dict[str, Any]) -> str:
-    """docs/memory.md with what lies between its marks replaced."""
+def _between_marks(page: str, text: str) -> str:
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(STOP)
-    return head + BEGIN + "\n" + scheme_table(results) + "\n" + STOP + tail
+    return head + BEGIN + "\n" + text + "\n" + STOP + tail
+
+
+def rewritten_memory(page: str, results: dict[str, Any]) -> str:
+    """docs/memory.md with what lies between its marks replaced."""
+    return _between_marks(page, scheme_table(results))
+
+
+def rewritten_power(page: str, results: dict[str, Any]) -> str:
+    """docs/power.md likewise."""
+    return _between_marks(page, power_tables(results))
 
 
 def rewrite() -> None:
-    """Bring both pages up to date."""
+    """Bring the pages up to date."""
     results = json.loads(FILE.read_text())
     README.write_text(rewritten(README.read_text(), results))
+    POWER.write_text(rewritten_power(POWER.read_text(), results))
     if "training devices" in results and "training memory" in results:
         MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))

@@ -10,6 +10,7 @@ from benchmarks.host import compare
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
 from benchmarks.networks import run_networks
+from benchmarks.power import run_power
 from benchmarks.readme import rewrite
 from benchmarks.results import record
 
@@ -62,6 +63,7 @@ def main() -> int:
     held.append(run_networks())
     held.append(run_devices())
     held.append(run_examples())
+    run_power()
     rewrite()
     if not all(held):
         print("\nA limit was missed.")

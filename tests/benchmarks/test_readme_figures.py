@@ -1,10 +1,22 @@
-"""README and docs/memory.md claim what was measured: their figures are those of benchmarks/results.json."""
+"""README, docs/memory.md and docs/power.md claim what was measured: their figures are those of results.json."""
 
 import json
 
 import pytest
-from benchmarks.readme import MEMORY, README, rewritten, rewritten_memory, scheme_table, section
+from benchmarks.readme import (
+    MEMORY,
+    POWER,
+    README,
+    power_tables,
+    rewritten,
+    rewritten_memory,
+    rewritten_power,
+    scheme_table,
+    section,
+)
 from benchmarks.results import FILE
+
+from microtune.targets import targets
 
 
 def test_readme_shows_the_measured_figures() -> None:
@@ -30,6 +42,16 @@ def test_another_plan_is_another_page() -> None:
     before = rewritten_memory(MEMORY.read_text(), results)
     results["training memory"]["schemes"][0]["total"] += 1
     assert rewritten_memory(before, results) != before
+
+
+def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
+    page, results = POWER.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_power(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert power_tables(results) in page
+    assert set(results["power"]) == {each.name for each in targets() if each.power is not None}
+    for core, row in results["power"].items():
+        assert 0 < row["slice"]["instructions"] < row["update"]["instructions"] / 4, core
+        assert row["update"]["joules"] == pytest.approx(row["update"]["instructions"] * row["energy"], rel=1e-3)
 
 
 @pytest.mark.parametrize("part", ["speaker", "camera", "inference"])

@@ -47,6 +47,6 @@ def measure(plan: Plan) -> Memory:
         bound=max(program.arena.bound for program in programs),
         parameters=sum(WORD * words(each.tensor) for each in layout.parameters),
         optimizer=WORD * layout.optimizer_size,
-        buffers=layout.field("samples").bytes,
+        buffers=layout.sets * layout.field("samples").bytes,
         timeline=timeline,
     )

@@ -70,7 +70,7 @@ class Memory:
 
     ram: the whole device struct and the worst-case stack. arena: scratch of the network, shared by prediction
     and training; ``bound`` is the most bytes ever live at once. parameters: what learns, once.
-    buffers: the sample buffer.
+    buffers: the samples, of everybody.
     """
 
     ram: int
