@@ -10,10 +10,9 @@
 /* an error counts as at most this many tolerances in the running mean square */
 #define MT_LEARNER_WORST 10.0f
 /* seconds without a use that are an absence, and the observations after it in which a change of habits is likelier */
-#define MT_LEARNER_ABSENCE (14u * 24u * 3600u)
-#define MT_LEARNER_RETURNED 8u
-/* seconds without a use from which on what was learnt fades; shorter ones add up to nothing */
 #define MT_LEARNER_DAY (24u * 3600u)
+#define MT_LEARNER_ABSENCE (14u * MT_LEARNER_DAY)
+#define MT_LEARNER_RETURNED 8u
 
 /// Who it is ///
 
@@ -66,13 +65,11 @@ MT_COLD static void wake(mt_learner *learner)
     /* a clock that was set back tells nothing */
     const uint32_t away = person->seen != 0 && now > person->seen ? now - person->seen : 0u;
     person->seen = now;
-    if (away < MT_LEARNER_DAY || person->uses == 0) {
+    if (away < MT_LEARNER_ABSENCE || person->uses == 0) {
         return;
     }
-    if (away >= MT_LEARNER_ABSENCE) {
-        person->returned = MT_LEARNER_RETURNED;
-        tell(learner, MT_LOG_RETURN, away / MT_LEARNER_DAY);
-    }
+    person->returned = MT_LEARNER_RETURNED;
+    tell(learner, MT_LOG_RETURN, away / MT_LEARNER_DAY);
     if (learner->settings->disuse > 0.0f) {
         /* 1 - 2^(-away / half-life) */
         const float share = 1.0f - mt_exp(-0.69314718f * ((float)away / learner->settings->disuse));

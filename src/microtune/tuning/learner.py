@@ -78,7 +78,8 @@ class Learner:
         Needs ``SGD``.
     recency: samples after which an older one takes part in half as many passes; 0: all alike.
     changes: look for changes of habits (classes and yes/no) and drop the samples they have overtaken.
-    disuse: days without a use in which half of what was learnt fades, by the port's clock; 0: it stays.
+    disuse: days without a use in which half of what was learnt fades, by the port's clock, where there were more than
+        14; 0: it stays.
     profiles: people who share the device, each with parameters and samples of their own.
     recognise: an unchosen profile is recognised by the contexts in which each was chosen.
     contexts: inputs by which what is learnt is kept apart; what is not named is shared.
@@ -105,7 +106,7 @@ class Learner:
     ewc_memory: float = 0.0
     recency: float = 0.0
     changes: bool = True
-    disuse: float = 0.0
+    disuse: float = 730.0
     profiles: int = 1
     recognise: bool = False
     contexts: tuple[Context, ...] = ()
