@@ -19,6 +19,11 @@ VERBS = (
 """The C functions of every device, behind its name."""
 
 
+def verbs_of(profiles: int, sensors: bool) -> tuple[str, ...]:
+    """The C functions of one device."""
+    return (*VERBS, *(["select_profile"] if profiles > 1 else []), *(["sensor"] if sensors else []))
+
+
 @dataclass(frozen=True)
 class Package:
     """A built package directory and its manifest."""
@@ -45,7 +50,7 @@ class Package:
     @property
     def verbs(self) -> tuple[str, ...]:
         """Its C functions."""
-        return (*VERBS, *(["select_profile"] if self.manifest["learner"]["profiles"] > 1 else []))
+        return verbs_of(self.manifest["learner"]["profiles"], bool(self.manifest["sensors"]))
 
     @property
     def sources(self) -> list[Path]:

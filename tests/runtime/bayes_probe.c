@@ -16,7 +16,7 @@ typedef struct probe {
     mt_bayes_state state;
     float samples[BUFFER * MT_BAYES_STRIDE(INPUTS)];
     float centres[BUMPS * INPUTS];
-    float precision[FEATURES], mean[FEATURES], covariance[MT_BAYES_TRIANGLE(FEATURES)];
+    float precision[FEATURES], mean[FEATURES], covariance[MT_BAYES_TRIANGLE(FEATURES)], former[FEATURES];
     float workspace[MT_BAYES_WORKSPACE(FEATURES)];
     uint16_t active[FEATURES + 1];
     mt_bayes_cursor cursor;
@@ -42,7 +42,7 @@ static void features(const void *model, const float *input, float *hidden, float
 static mt_bayes head_of(probe *p)
 {
     mt_bayes head = {&p->settings, features, &p->base, 0, &p->state, p->samples, p->centres,
-                     p->precision, p->mean, p->covariance, p->workspace, p->active, &p->cursor};
+                     p->precision, p->mean, p->covariance, p->former, p->workspace, p->active, &p->cursor};
     return head;
 }
 

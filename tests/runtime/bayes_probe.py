@@ -84,6 +84,7 @@ class Probe(ctypes.Structure):
         ("precision", ctypes.c_float * FEATURES),
         ("mean", ctypes.c_float * FEATURES),
         ("covariance", ctypes.c_float * (FEATURES * (FEATURES + 1) // 2)),
+        ("former", ctypes.c_float * FEATURES),
         ("workspace", ctypes.c_float * ((RUN + 2) * FEATURES + FEATURES * (FEATURES + 1) // 2 + 2 * JUDGED)),
         ("active", ctypes.c_uint16 * (FEATURES + 1)),
         ("cursor", ctypes.c_uint16 * 4),
@@ -112,6 +113,7 @@ class Snapshot:
     centres: NDArray[np.float64]  # (placed bumps, inputs)
     precision: NDArray[np.float64]  # (features,)
     mean: NDArray[np.float64]  # (features,)
+    former: NDArray[np.float64]  # (features,)
 
 
 @dataclass
@@ -224,4 +226,5 @@ class Head:
             np.array(probe.centres[: bumps * inputs], float).reshape(-1, inputs)[: min(probe.state.bump, bumps)],
             np.array(probe.precision[:size], float),
             np.array(probe.mean[:size], float),
+            np.array(probe.former[:size], float),
         )

@@ -10,7 +10,7 @@ from microtune import toolchain
 from microtune.compiler.layout import WORD, lay_out, words
 from microtune.compiler.planned import Memory, Plan, Span
 from microtune.compiler.sources import write_sources
-from microtune.package import VERBS
+from microtune.package import verbs_of
 from microtune.targets.size import image_size
 from microtune.targets.stack import stack_bounds
 
@@ -18,11 +18,18 @@ REFERENCE = "cortex-m4"
 POINTER = 4  # bytes of an address on the 32-bit cores that figures are given for
 
 
-def image_footprint(name: str, sources: Sequence[Path], include: Path, image: Path, core: str) -> tuple[int, int]:
+def entries(plan: Plan, name: str) -> list[str]:
+    """The C functions of a plan's device."""
+    return [f"{name}_{verb}" for verb in verbs_of(plan.learner.profiles, bool(plan.sensors))]
+
+
+def image_footprint(
+    plan: Plan, name: str, sources: Sequence[Path], include: Path, image: Path, core: str
+) -> tuple[int, int]:
     """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
-    entries = [f"{name}_{verb}" for verb in VERBS]
-    toolchain.compile_image(sources, [include], image, core, keep=entries)
-    return image_size(image).flash, max(each.size for each in stack_bounds(image, entries).values())
+    kept = entries(plan, name)
+    toolchain.compile_image(sources, [include], image, core, keep=kept)
+    return image_size(image).flash, max(each.size for each in stack_bounds(image, kept).values())
 
 
 def measure(plan: Plan) -> Memory:
@@ -32,7 +39,7 @@ def measure(plan: Plan) -> Memory:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "device"
         sources = write_sources(plan, "device_", folder)
-        flash, stack = image_footprint("device_", sources, folder, folder / "device.elf", REFERENCE)
+        flash, stack = image_footprint(plan, "device_", sources, folder, folder / "device.elf", REFERENCE)
     timeline = tuple(
         Span(buffer.program, " = ".join(buffer.tensors), buffer.offset, buffer.bytes, buffer.first, buffer.last)
         for program in programs

@@ -170,6 +170,7 @@ def _bayes_rows(head: Bayes, kept: int, hidden: int, inputs: int, arena: int) ->
         ("precision", "float", features, "prior precisions of the head"),
         ("parameters", "float", features, "what has been learnt: the head's mean"),
         ("covariance", "float", features * (features + 1) // 2, "and its uncertainty"),
+        ("former", "float", features, "the mean before the last change of habits"),
     ], [
         ("output", "float", 1, "scratch"),
         ("cursor", "mt_bayes_cursor", 1, "how far a fit has come"),

@@ -17,13 +17,13 @@ import numpy as np
 
 from microtune import toolchain
 from microtune.compiler.emit import check_name
-from microtune.compiler.footprint import image_footprint
+from microtune.compiler.footprint import entries, image_footprint
 from microtune.compiler.layout import Slice, lay_out
 from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
-from microtune.package import FORMAT, VERBS, Package
+from microtune.package import FORMAT, Package, verbs_of
 from microtune.targets.catalogue import target
 from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
@@ -163,12 +163,12 @@ def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library:
     chosen = target(wanted)
     if chosen.kind == "elf-thumb":
         image = library / f"{chosen.name}.elf"
-        flash, stack = image_footprint(name, sources, include, image, chosen.name)
+        flash, stack = image_footprint(plan, name, sources, include, image, chosen.name)
         _hold(plan, chosen.name, plan.memory.ram - plan.memory.stack + stack, flash)
         return {"file": f"lib/{image.name}", "flash": flash, "stack": stack}
     if chosen.kind == "wasm":
         module = toolchain.compile_wasm(
-            sources, [include], library / f"{name}.wasm", exports=[f"{name}_{verb}" for verb in VERBS]
+            sources, [include], library / f"{name}.wasm", exports=entries(plan, name)
         )
         return {"file": f"lib/{module.name}"}
     built = toolchain.compile_library(sources, [include], library / f"{chosen.name}{chosen.suffix}", name=chosen)

@@ -242,6 +242,7 @@ void mt_bayes_init(const mt_bayes *bayes)
     bayes->state->standing = 1;
     bayes->state->noise = s->noise;
     take_prior(s, bayes->mean, bayes->covariance);
+    MT_ZERO(bayes->former, size_of(s) * sizeof(float));
     for (uint32_t i = 0; i < size_of(s); ++i) {
         bayes->precision[i] = 1.0f / prior_variance(s, i);
     }
@@ -305,18 +306,32 @@ MT_BAYES_RARE static float evidence_of_jump(const mt_bayes *bayes, const float *
     return gain;
 }
 
-/* The number of last uses that were a jump to other habits, 0 for none (step 4). */
-MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence)
+/* likewise by who was known before the last jump; errors (RUN) are those of their d */
+MT_BAYES_RARE static float evidence_of_return(const mt_bayes *bayes, const float *errors, uint32_t length)
+{
+    /* as much is not known of d as of a single use */
+    const float variance = 2.0f * bayes->state->noise;
+    float gain = 0.0f;
+    for (uint32_t i = MT_BAYES_RUN - length; i < MT_BAYES_RUN; ++i) {
+        gain += log_density(bayes->settings, errors[i] * errors[i] / variance, variance) - bayes->state->evidence[i];
+    }
+    return gain;
+}
+
+/* The number of last uses that were a jump to other habits, 0 for none; *returned: to those before the last one
+ * (step 4). */
+MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence, int *returned)
 {
     const mt_bayes_settings *s = bayes->settings;
     const mt_bayes_state *state = bayes->state;
     const uint32_t size = size_of(s), first = MT_BAYES_RUN - state->run;
-    float gram[MT_BAYES_RUN * MT_BAYES_RUN], residuals[MT_BAYES_RUN];
+    float gram[MT_BAYES_RUN * MT_BAYES_RUN], residuals[MT_BAYES_RUN], errors[MT_BAYES_RUN];
     for (uint32_t i = first; i < MT_BAYES_RUN; ++i) {
         float *sample = sample_at(bayes, state->count - MT_BAYES_RUN + i);
         const mt_bayes_phi phi = features_of_sample(bayes, sample);
         float *full = bayes->workspace + (i + 1) * size;
         residuals[i] = *target_of(bayes, sample) - phi.base_output;
+        errors[i] = residuals[i] - mean_along(bayes->former, &phi);
         MT_ZERO(full, size * sizeof(float));
         for (uint32_t k = 0; k < phi.count; ++k) {
             full[phi.active[k]] = phi.values[k];
@@ -338,6 +353,13 @@ MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence)
             if (gain > best) {
                 best = gain;
                 found = length;
+                *returned = 0;
+            }
+            const float again = state->jumps > 0 ? evidence_of_return(bayes, errors, length) : 0.0f;
+            if (again > best) {
+                best = again;
+                found = length;
+                *returned = 1;
             }
         }
     }
@@ -346,8 +368,9 @@ MT_BAYES_RARE static uint32_t jump_length(const mt_bayes *bayes, float evidence)
 
 /* Take the weight from what the uses from `first` on have overtaken: everything before them if their contexts
  * have nothing in common, or if it is more likely than not that somebody else has come; otherwise what lies near one
- * of them (step 5). Returns 1 if it was near only. */
-MT_BAYES_RARE static int forget(const mt_bayes *bayes, uint32_t first)
+ * of them (step 5). What had been overtaken by the last jump counts again if it was a return, or else never again:
+ * a weight below zero is one that may come back. Returns 1 if it was near only. */
+MT_BAYES_RARE static int forget(const mt_bayes *bayes, uint32_t first, int returned)
 {
     const mt_bayes_settings *s = bayes->settings;
     const uint32_t count = bayes->state->count;
@@ -361,12 +384,17 @@ MT_BAYES_RARE static int forget(const mt_bayes *bayes, uint32_t first)
     }
     for (uint32_t i = 0; i < first; ++i) {
         float *sample = sample_at(bayes, i);
+        float *weight = change_weight_of(bayes, sample);
         int affected = !local;
+        if (*weight <= 0.0f) {
+            *weight = returned ? -*weight : 0.0f;
+            continue;
+        }
         for (uint32_t j = first; j < count && !affected; ++j) {
             affected = distance_squared(sample, sample_at(bayes, j), s->inputs) < s->affected_squared;
         }
         if (affected) {
-            *change_weight_of(bayes, sample) = 0.0f;
+            *weight = -*weight;
         }
     }
     return local;
@@ -402,17 +430,19 @@ MT_BAYES_RARE static void place_bump(const mt_bayes *bayes, uint32_t first)
 MT_BAYES_RARE static uint32_t watch_for_jump(const mt_bayes *bayes, float evidence)
 {
     mt_bayes_state *state = bayes->state;
-    const uint32_t count = state->count, length = jump_length(bayes, evidence);
+    int returned = 0;
+    const uint32_t count = state->count, length = jump_length(bayes, evidence, &returned);
     if (length == 0) {
         *change_weight_of(bayes, sample_at(bayes, count - 1)) = bayes->settings->probation;
         return 0;
     }
-    if (forget(bayes, count - length)) {
+    if (forget(bayes, count - length, returned) && !returned) {
         place_bump(bayes, count - length);
     }
     for (uint32_t i = count - length; i < count; ++i) {
         *change_weight_of(bayes, sample_at(bayes, i)) = 1.0f;
     }
+    MT_COPY(bayes->former, bayes->mean, size_of(bayes->settings) * sizeof(float));
     state->run = 0;
     state->stranger = 0.0f; /* now known */
     ++state->jumps;
@@ -582,7 +612,7 @@ static void judge_sample(const mt_bayes *bayes, const mt_bayes_fit *fit, uint32_
     float *sample = sample_at(bayes, bayes->state->count - judged_of(bayes) + judged);
     const mt_bayes_phi phi = features_of_sample(bayes, sample);
     const float noise = bayes->state->noise, residual = *target_of(bayes, sample) - phi.base_output;
-    const float change_weight = *change_weight_of(bayes, sample);
+    const float kept = *change_weight_of(bayes, sample), change_weight = kept > 0.0f ? kept : 0.0f;
     const float weight = change_weight * *robust_weight_of(bayes, sample);
     const float along = variance_along(fit->matrix, &phi);
     /* the fit with and without this sample differ by its leverage */

@@ -104,6 +104,7 @@ typedef struct mt_bayes {
     float *precision;       /* (features): prior precisions of d */
     float *mean;            /* (features): d */
     float *covariance;      /* (MT_BAYES_TRIANGLE): of d, the lower triangle by rows */
+    float *former;          /* (features): d before the last jump */
     /* scratch, not saved */
     float *workspace;       /* (MT_BAYES_WORKSPACE) */
     uint16_t *active;       /* (features): which features are not zero */

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microtune.errors import EmulationError
-from microtune.package import VERBS, Package
+from microtune.package import Package
 from microtune.targets.catalogue import Target, target
 from microtune.targets.emulator import Emulator
 from microtune.targets.power import parse_clock, parse_energy
@@ -58,7 +58,7 @@ class CoreDevice:
         with tempfile.TemporaryDirectory() as scratch:
             image = compile_image(
                 [*package.sources, HERE / "slice_port.c"], [package.directory, HERE], Path(scratch) / "device.elf",
-                core, keep=[*(f"{self._name}_{verb}" for verb in VERBS), "mt_slice_port_create"],
+                core, keep=[*(f"{self._name}_{verb}" for verb in package.verbs), "mt_slice_port_create"],
             )  # fmt: skip
             self.machine = Emulator(image, core)
         layout = package.manifest["layout"]

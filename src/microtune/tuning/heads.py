@@ -100,7 +100,7 @@ class Logistic:
 
     worth: float = 5.0
     ridge: float = 1.0
-    walk: float = 0.02
+    walk: float = 0.005
     lr = 0.0
     decay = 0.0
     rule = "logistic"
