@@ -57,7 +57,8 @@ Person = structure(
 Saved = structure("Saved", state=State, people=Person * SETS)
 Work = structure(
     "Work", begun=U8, phase=U8, set=U16, random=U32,
-    **dict.fromkeys("fold epoch position measured steps mask half add factor".split(), U32), scores=F32 * 8,
+    **dict.fromkeys(["fold", "epoch", "position", "measured", "steps"], U32),
+    **dict.fromkeys(["mask", "half", "add", "factor"], U32), scores=F32 * 8,
 )  # fmt: skip
 Ram = structure(
     "Ram", saved=Saved, sequence=U32, pending_cut=F32 * 3, pending_output=F32 * 3, work=Work, candidate=F32 * 12,
@@ -68,7 +69,8 @@ Model = structure(
     inputs=U32, cut=U32, outputs=U16, targets=U16, parameters=U32, floats=U32, optimizer=U32,
     profiles=U16, contexts=U16, people_at=U32, person_bytes=U32, parameters_at=U32,
     **dict.fromkeys(["base", "pulls", "low", "high", "target_low", "target_high"], POINTER),
-    **dict.fromkeys(["backbone", "head", "activate", "loss", "step", "begin", "person", "context", "recognise"], POINTER),
+    **dict.fromkeys(["backbone", "head", "activate", "loss", "step", "begin", "person"], POINTER),
+    **dict.fromkeys(["context", "recognise"], POINTER),
     **dict.fromkeys(["suspect", "begin_shared", "change", "remember", "log", "migrate"], POINTER),
 )  # fmt: skip
 Settings = structure(

@@ -198,7 +198,8 @@ def test_forget_undoes_the_last_update_and_its_samples(library: ctypes.CDLL) -> 
     assert device.parameters != after_ten
     assert device.call("forget") == OK
     assert device.parameters == after_ten
-    assert (device.counted.undo, device.counted.samples.count, device.counted.samples.next, device.counted.fresh) == (0, 10, 10, 0)
+    kept = device.counted.samples
+    assert (device.counted.undo, kept.count, kept.next, device.counted.fresh) == (0, 10, 10, 0)
     assert list(device.person().samples)[:50] == samples
     assert device.metrics.forgets == 1
     assert device.call("forget") == OK
