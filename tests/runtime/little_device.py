@@ -14,7 +14,7 @@ RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
 TARGETS = RUNTIME.parent / "targets"
 INCLUDE = [RUNTIME, TARGETS]
 SOURCES = [
-    *(RUNTIME / f"mt_{name}.c" for name in ("answer", "change", "gradient", "learner", "samples", "store")),
+    *(RUNTIME / f"mt_{name}.c" for name in ("answer", "change", "gradient", "judgement", "learner", "people", "samples", "store")),
     TARGETS / "memory_port.c",
 ]
 OK, INVALID, NOT_FINITE, OUT_OF_RANGE, BAD_TARGET, NO_PREDICTION, STORAGE_FAILED = range(7)

@@ -1,6 +1,8 @@
-/* mt_gradient.c: see mt_gradient.h. Sections from low to high: order, training, judgement, the rule. */
+/* mt_gradient.c: see mt_gradient.h. Sections from low to high: order, training, the rule. */
 #include "mt_gradient.h"
 
+#include "mt_answer.h"
+#include "mt_judgement.h"
 #include "mt_math.h"
 #include "mt_random.h"
 
@@ -138,95 +140,13 @@ MT_COLD static int train(const mt_learner *learner, uint32_t folds, uint32_t lef
     return 0;
 }
 
-MT_COLD static int all_finite(const float *values, uint32_t size)
-{
-    for (uint32_t i = 0; i < size; ++i) {
-        if (!mt_is_finite(values[i])) {
-            return 0;
-        }
-    }
-    return 1;
-}
+/// The rule ///
 
-/// Judgement: on samples that were not trained on ///
-
-/* more than any loss or error that matters; keeps sums finite */
-#define MT_GRADIENT_LARGE 1e30f
 /* samples a sequential rule is judged on: the newest */
 #define MT_GRADIENT_JUDGED 32u
 /* elastic weights: samples looked at in one update, and those that the running mean of squared gradients is over */
 #define MT_GRADIENT_REMEMBERED 8u
 #define MT_GRADIENT_MEMORY 32.0f
-
-/* not above LARGE; NaN counts as LARGE */
-MT_COLD static float bounded(float value)
-{
-    return value < MT_GRADIENT_LARGE ? value : MT_GRADIENT_LARGE;
-}
-
-/*
- * How wrong an output is. Classification: 0 or 1. Regression: e^2 / (e^2 + tolerance^2), e^2 the mean square
- * error of the outputs (Geman and McClure 1987): close to the squared error in tolerances where it is small, a half
- * where the error equals the tolerance, never above 1. So a single wild sample weighs no more than one plainly
- * wrong answer, while being less wrong always counts, however far off both models still are.
- */
-MT_COLD static float fault_of(const mt_learner *learner, const float *output, const float *target)
-{
-    const mt_model *model = learner->model;
-    const uint32_t outputs = model->outputs;
-    if (!all_finite(output, outputs)) {
-        return 1.0f;
-    }
-    if (model->task == MT_MULTICLASS) {
-        uint32_t best = 0;
-        for (uint32_t i = 1; i < outputs; ++i) {
-            best = output[i] > output[best] ? i : best;
-        }
-        return best == (uint32_t)target[0] ? 0.0f : 1.0f;
-    }
-    float sum = 0.0f;
-    for (uint32_t i = 0; i < outputs; ++i) {
-        if (model->task == MT_BINARY && (output[i] >= 0.0f) != (target[i] >= 0.5f)) {
-            return 1.0f;
-        }
-        const float error = output[i] - target[i];
-        sum += bounded(error * error);
-    }
-    if (model->task == MT_BINARY) {
-        return 0.0f;
-    }
-    const float square = bounded(sum / (float)outputs);
-    const float tolerance = learner->settings->tolerance * learner->settings->tolerance;
-    return square / (square + (tolerance > 1e-30f ? tolerance : 1e-30f));
-}
-
-MT_COLD static void measure(const mt_learner *learner, uint32_t index, const void *parameters, mt_score *sum)
-{
-    const mt_model *model = learner->model;
-    const float *sample = mt_samples_at(&learner->samples, index), *target = sample + model->cut;
-    model->head(sample, parameters, learner->output, learner->arena);
-    sum->faults += fault_of(learner, learner->output, target);
-    sum->loss += bounded(model->loss(learner->output, target));
-}
-
-/*
- * The candidate, which has not seen this sample, against the base. Those since the last accepted update the
- * parameters in use have not seen either: there the candidate is held against them too.
- */
-MT_COLD static void judge(const mt_learner *learner, uint32_t index)
-{
-    mt_work *work = learner->work;
-    mt_score candidate = {0.0f, 0.0f};
-    measure(learner, index, learner->candidate, &candidate);
-    measure(learner, index, learner->model->base, &work->base);
-    work->candidate.faults += candidate.faults;
-    work->candidate.loss += candidate.loss;
-    ++work->measured;
-    if (index + learner->person->since >= mt_samples_size(&learner->samples)) {
-        work->newest.faults += candidate.faults; /* summed as what it is held against: as good is equal to the bit */
-        measure(learner, index, learner->parameters, &work->present);
-    }
-}
 
 /* cross-validation folds: one per sample while there are fewer than two samples per fold */
 MT_COLD static uint32_t folds_of(const mt_learner *learner)
@@ -235,18 +155,6 @@ MT_COLD static uint32_t folds_of(const mt_learner *learner)
     return count < 2u * folds ? count : folds;
 }
 
-/* a right answer more than the base's, or luck alone would often do; a graded error need only be no worse */
-MT_COLD static int is_better(const mt_learner *learner)
-{
-    const mt_work *work = learner->work;
-    if (learner->settings->folds == 0) {
-        return 1;
-    }
-    const float gain = learner->model->task != MT_REGRESSION ? 1.0f : 0.0f;
-    return work->candidate.faults + gain <= work->base.faults && work->newest.faults <= work->present.faults;
-}
-
-/// The rule ///
 
 /* what the slices of an update do, in this order; not judged, it begins with TRAIN */
 enum {
@@ -361,9 +269,9 @@ MT_COLD void mt_gradient_remember(const mt_learner *learner)
 MT_COLD static int take(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
-    const int sound = all_finite((const float *)learner->candidate, model->floats) &&
-                      all_finite(learner->candidate_optimizer, model->optimizer);
-    if (!sound || !is_better(learner)) {
+    const int sound = mt_answer_check((const float *)learner->candidate, NULL, NULL, model->floats) == MT_OK &&
+                      mt_answer_check(learner->candidate_optimizer, NULL, NULL, model->optimizer) == MT_OK;
+    if (!sound || !mt_judgement_is_better(learner)) {
         return 0;
     }
     put_parameters(learner, learner->previous, learner->parameters);
@@ -421,8 +329,8 @@ MT_COLD static int compare(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
     if (work->position < mt_samples_size(&learner->samples)) {
-        measure(learner, work->position, learner->parameters, &work->present);
-        measure(learner, work->position++, learner->model->base, &work->newest);
+        mt_judgement_measure(learner, work->position, learner->parameters, &work->present);
+        mt_judgement_measure(learner, work->position++, learner->model->base, &work->newest);
         return 0;
     }
     if (work->newest.faults < work->present.faults) {
@@ -448,7 +356,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
         return 0;
     case LEFT_OUT:
         if (work->position < count) {
-            judge(learner, work->position);
+            mt_judgement_add(learner, work->position);
             work->position += folds_of(learner);
         } else if (++work->fold < folds_of(learner)) {
             work->phase = FOLD;
@@ -459,7 +367,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
         return 0;
     case IN_ORDER:
         if (work->position < count) {
-            judge(learner, work->position);
+            mt_judgement_add(learner, work->position);
             learn_sample(learner, work->position++);
         } else {
             begin_final(learner);

@@ -63,7 +63,7 @@ class Uses:
     def of(uses: Sequence[Use]) -> Uses:
         """Uses of a stream as arrays; which are wild is not told there."""
         columns = [np.array([getattr(use, each.name) for use in uses]) for each in fields(Use)]
-        return Uses(*columns, np.zeros(len(uses), bool))
+        return Uses(*[*columns, np.zeros(len(uses), bool)])
 
     def before(self, day: float) -> Uses:
         """Those before this day."""
