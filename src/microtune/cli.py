@@ -101,8 +101,8 @@ LearnerSettings = Annotated[
     str,
     typer.Option(
         "--learner",
-        help="More settings of the learner: replay=40,ewc=10,profiles=2,recognise,contexts=weekend:0.5,log=16 and so on "
-        "(docs/learner.md).",
+        help="More settings of the learner: replay=40,ewc=10,profiles=2,recognise,contexts=weekend:0.5,log=16 "
+        "and so on (docs/learner.md).",
     ),
 ]
 Calibration = Annotated[

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 import microtune.toolchain
+from microtune.compiler.sources import runtime_sources
 
 HERE = Path(__file__).parent
 RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
 TARGETS = RUNTIME.parent / "targets"
 INCLUDE = [RUNTIME, TARGETS]
 SOURCES = [
-    *(RUNTIME / f"mt_{name}.c" for name in ("answer", "change", "gradient", "judgement", "learner", "people", "samples", "store")),
+    *(path for path in runtime_sources('#include "mt_gradient.h"') if path.suffix == ".c"),
     TARGETS / "memory_port.c",
 ]
 OK, INVALID, NOT_FINITE, OUT_OF_RANGE, BAD_TARGET, NO_PREDICTION, STORAGE_FAILED = range(7)

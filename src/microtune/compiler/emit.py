@@ -318,7 +318,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "cut_bytes": all(each.dtype == "int8" for each in programs.cut),
         "rate": 0.0 if isinstance(plan.optimizer, ClosedForm | Bayes) else plan.optimizer.lr,
         "migrates": True,
-        "activate": {"MT_REGRESSION": "NULL", "MT_BINARY": "mt_sigmoid_all", "MT_MULTICLASS": "mt_softmax"}[plan.loss.task],
+        "activate": ACTIVATE[plan.loss.task],
         "counts": (0, 0, 0)
         if programs.hidden
         else (
@@ -352,6 +352,8 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     }
 
 
+ACTIVATE = {"MT_REGRESSION": "NULL", "MT_BINARY": "mt_sigmoid_all", "MT_MULTICLASS": "mt_softmax"}
+"""Logits to probabilities, in the runtime."""
 VERBS_OF_LEARNER = (
     ("learning_mode", "uses"), ("forget", ""), ("forget_last", "uses"), ("forget_since", "seconds"), ("reset", ""),
     ("save", ""),

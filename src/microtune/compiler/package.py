@@ -23,7 +23,7 @@ from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
-from microtune.package import FORMAT, Package, verbs_of
+from microtune.package import FORMAT, Package
 from microtune.targets.catalogue import target
 from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
