@@ -317,7 +317,6 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "kinds": 0 if programs.hidden else change_kinds(plan),
         "cut_bytes": all(each.dtype == "int8" for each in programs.cut),
         "rate": 0.0 if isinstance(plan.optimizer, ClosedForm | Bayes) else plan.optimizer.lr,
-        "migrates": True,
         "activate": ACTIVATE[plan.loss.task],
         "counts": (0, 0, 0)
         if programs.hidden
