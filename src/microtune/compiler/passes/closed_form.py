@@ -102,7 +102,10 @@ def _copy(state: str, beginning: Tensor) -> KernelCall:
 
 def _needed(sampled: Sampled | None, head: _Head, wanted: str, why: str) -> Samples:
     if sampled is None:
-        raise PlanError(f"{why}: pass plan(..., calibration={wanted}), some hundred samples that the base learnt from")
+        raise PlanError(
+            f"{why}: pass plan(..., calibration={wanted}), or --calibration FILE.npz, some hundred samples that the "
+            "base learnt from"
+        )
     return sampled(head.x, head.y)
 
 
