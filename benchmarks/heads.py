@@ -91,8 +91,8 @@ def speaker(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
             package = mt.build(plan, folder / "digits")
             for order, each in (("any order", learn[:50]), ("digit by digit", sort)):
                 found = _stream(mt.Device(package), x[each], takes.digit[each], tests, (0, 20, 50, 100))
-                runs.setdefault(f"{order}: {name}", []).append(found)
-    return {name: _summary(each, (0, 20, 50, 100), ("own", "others")) for name, each in runs.items()}
+                runs.setdefault(f"{order}: {name}", []).append(found[: 3 if order == "any order" else 4])
+    return {name: _summary(each, (0, 20, 50, 100)[: len(each[0])], ("own", "others")) for name, each in runs.items()}
 
 
 def _mounted(features: NDArray[np.float32], axes: tuple[int, ...], turned: tuple[int, ...]) -> NDArray[np.float32]:
