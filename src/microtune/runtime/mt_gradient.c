@@ -163,7 +163,7 @@ enum {
     IN_ORDER,    /* sequential: one of the newest samples is judged, then learnt (progressive validation: Blum,
                   * Kalai and Langford 1999) */
     TRAIN,       /* a step on all samples */
-    TRAIN_NEW,   /* sequential: a step on the next of the samples not yet learnt */
+    TRAIN_NEW,   /* sequential: the next of the samples not yet learnt is held against what is in use, then learnt */
     COMPARE      /* dropped: one sample is answered by the parameters in use and by the base */
 };
 
@@ -207,12 +207,15 @@ MT_COLD uint32_t mt_gradient_change(const mt_learner *learner)
     return run;
 }
 
-/* the newest samples once, in order; restart: all of them */
+/* The samples not yet learnt once, in order: judged, those since the last accepted update, so what a dropped one had
+ * to learn from is not lost; restart: all samples. */
 MT_COLD static void begin_in_order(const mt_learner *learner)
 {
-    const uint32_t count = mt_samples_size(&learner->samples), fresh = learner->person->fresh;
+    const mt_person *person = learner->person;
+    const int judged = learner->settings->folds != 0 && person->since > person->fresh;
+    const uint32_t count = mt_samples_size(&learner->samples), rest = judged ? person->since : person->fresh;
     begin_candidate(learner, learner->settings->restart);
-    learner->work->position = learner->settings->restart || fresh > count ? 0u : count - fresh;
+    learner->work->position = learner->settings->restart || rest > count ? 0u : count - rest;
     learner->work->phase = TRAIN_NEW;
 }
 
@@ -357,6 +360,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
     case LEFT_OUT:
         if (work->position < count) {
             mt_judgement_add(learner, work->position);
+            mt_judgement_compare(learner, work->position);
             work->position += folds_of(learner);
         } else if (++work->fold < folds_of(learner)) {
             work->phase = FOLD;
@@ -377,6 +381,9 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
         return train(learner, 0, 0) ? 0 : end_training(learner, update);
     case TRAIN_NEW:
         if (work->position < count) {
+            if (learner->settings->folds != 0) {
+                mt_judgement_compare(learner, work->position);
+            }
             learn_sample(learner, work->position++);
             return 0;
         }

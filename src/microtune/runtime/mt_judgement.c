@@ -56,14 +56,16 @@ MT_COLD void mt_judgement_measure(const mt_learner *learner, uint32_t index, con
 MT_COLD void mt_judgement_add(const mt_learner *learner, uint32_t index)
 {
     mt_work *work = learner->work;
-    mt_score candidate = {0.0f, 0.0f};
-    mt_judgement_measure(learner, index, learner->candidate, &candidate);
+    mt_judgement_measure(learner, index, learner->candidate, &work->candidate);
     mt_judgement_measure(learner, index, learner->model->base, &work->base);
-    work->candidate.faults += candidate.faults;
-    work->candidate.loss += candidate.loss;
     ++work->measured;
+}
+
+MT_COLD void mt_judgement_compare(const mt_learner *learner, uint32_t index)
+{
+    mt_work *work = learner->work;
     if (index + learner->person->since >= mt_samples_size(&learner->samples)) {
-        work->newest.faults += candidate.faults; /* summed as what it is held against: as good is equal to the bit */
+        mt_judgement_measure(learner, index, learner->candidate, &work->newest);
         mt_judgement_measure(learner, index, learner->parameters, &work->present);
     }
 }
