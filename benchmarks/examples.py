@@ -69,10 +69,10 @@ def _lost(toaster: dict[str, Any], person: str, uses: str) -> float:
 
 
 def _device_years_a_minute(package: mt.Package, devices: int = 400) -> float:
-    """Of drifting people with three uses a day, on all of this machine."""
+    """Of consistent people with three uses a day, on all of this machine."""
     world = gallery.load_example("toaster").WORLD
     begin = time.perf_counter()
-    simulate(package, world, "drifting", days=365.0, devices=devices)
+    simulate(package, world, "consistent", days=365.0, devices=devices)
     return 60.0 * devices / (time.perf_counter() - begin)
 
 

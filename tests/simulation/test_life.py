@@ -69,6 +69,14 @@ def test_carelessness_and_pranks_are_as_described() -> None:
     assert np.ptp(uses.sets[uses.wild]) > 0.9 * (LIMITS[1] - LIMITS[0])  # 400 of them, anywhere
 
 
+def test_uses_of_a_stream_are_the_same_as_arrays() -> None:
+    stream = live("consistent", CALENDAR, 4).uses(7)
+    uses = Uses.of(stream)
+    assert len(uses) == 7 and not uses.wild.any()
+    assert [float(day) for day in uses.day] == [use.day for use in stream]
+    np.testing.assert_array_equal(uses.context, [use.context for use in stream])
+
+
 @settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_absences_and_holidays_are_empty(seed: int) -> None:
