@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.neural_network import MLPClassifier
+from tests.simulation.conftest import INPUTS, population
+from tests.simulation.lamp import LEVELS
 
 import microtune as mt
 from microtune.errors import DeviceError, MicrotuneError
@@ -116,6 +120,29 @@ def test_refused_inputs_and_labels_are_not_learnt(packages: Packages) -> None:
     assert driver.state() == device.state()
     assert record.events[3] == 0 == record.events[5] and record.events[8] & (PREDICTED | OBSERVED) == PREDICTED
     assert not record.accepted(world, uses.prefers)[[3, 5]].any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_change_of_habits_is_noticed_in_a_whole_device(tmp_path: Path) -> None:
+    """docs/change.md, by generated code: a change is counted, learnt from at once, and costs fewer suggestions."""
+    base = MLPClassifier(hidden_layer_sizes=(8,), max_iter=60, random_state=0).fit(*population(LEVELS))
+    accepted, changes = {}, {}
+    for watches in (False, True):
+        learner = mt.Learner(buffer=64, every=2, epochs=4, folds=4, changes=watches)
+        plan = mt.plan(mt.load(base), mt.Full(), "cross_entropy", mt.SGD(0.05), learner, inputs=INPUTS)
+        package = mt.build(plan, tmp_path / f"lamp_{watches}")
+        for person in ("abrupt", "consistent"):
+            shares, found = [], 0
+            for seed in range(8):
+                driver = Driver(package)
+                uses = next(live(person, LEVELS, seed).years(27.0))
+                record = driver.live(uses, LEVELS, "sets")
+                shares.append(record.accepted(LEVELS, uses.prefers)[45:].mean())
+                found += driver.metrics().changes
+            accepted[person, watches], changes[person, watches] = float(np.mean(shares)), found
+    assert changes["abrupt", False] == 0 and changes["abrupt", True] >= 4 and changes["consistent", True] <= 2
+    assert accepted["abrupt", True] > accepted["abrupt", False] + 0.05
+    assert accepted["consistent", True] > accepted["consistent", False] - 0.02
 
 
 def test_watching_changes_nothing(packages: Packages) -> None:
