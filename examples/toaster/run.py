@@ -84,13 +84,17 @@ def follow(
     package: mt.Package, person: str | Person, seed: int, wanted: Iterable[int] = (*CHECKPOINTS, *CHANGED)
 ) -> dict[int, float]:
     """One household's life with one device: {uses: share of 200 contexts whose suggestion is accepted at the next}."""
-    driver, life, found, done = Driver(package), live(person, WORLD, seed), {}, 0
-    uses = life.uses(max(wanted) + 1)
+    driver, life, done = Driver(package), live(person, WORLD, seed), 0
+    uses, found = life.uses(max(wanted) + 1), {}
+
+    def suggest(contexts: np.ndarray) -> np.ndarray:
+        return driver.watch(contexts, uses[done].day).answers
+
     for count in sorted(set(wanted)):
         if count > done:
             driver.live(Uses.of(uses[done:count]), WORLD, "sets")
-        found[count] = life.accepted(lambda contexts, day=uses[count].day: driver.watch(contexts, day).answers, count)
         done = count
+        found[count] = life.accepted(suggest, count)
     return found
 
 

@@ -15,7 +15,7 @@ from microtune.errors import BudgetError, BuildError, PlanError
 def test_memory_is_the_sum_of_what_the_device_holds(net: Any) -> None:
     plan = mt.plan(net([4, 16, 1]), mt.Full(), "mse", mt.SGD(), mt.Learner(buffer=50))
     assert plan.memory.parameters == 4 * (4 * 16 + 16 + 16 + 1)
-    assert plan.memory.buffers == 50 * 4 * (4 + 1)
+    assert plan.memory.buffers == 50 * 4 * (4 + 2)  # cut, target, time
     assert plan.memory.optimizer == 0
     assert plan.memory.ram > plan.memory.parameters + plan.memory.buffers + plan.memory.arena + plan.memory.stack
     assert plan.memory.arena == max(span.offset + span.bytes for span in plan.memory.timeline)

@@ -532,7 +532,7 @@ def test_cost_on_a_cortex_m4(tmp_path: Path) -> None:
     assert known.state["count"] == 64 and np.all(known.change_weights > 0.0), "every sample counts"
     predict = machine.measure("probe_predict", device.address, device.room, device.room + 64)
     refit = machine.measure("probe_refit", device.address, device.room)
-    slices = []
+    slices: list[int] = []
     while not slices or device.memory().cursor[0] or device.memory().cursor[1]:
         slices.append(machine.measure("probe_slice", device.address, device.room).instructions)
     assert max(slices) < 20_000 and sum(slices) < 1.01 * refit.instructions + 100 * len(slices)

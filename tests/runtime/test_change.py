@@ -276,10 +276,10 @@ def test_who_stays_the_same_raises_less_than_one_alarm_in_a_thousand_uses(host: 
     for seed in range(10):
         rng = np.random.default_rng(seed)
         for name, stream in people(rng, 1000):
-            alarms[name] = alarms.get(name, 0) + np.count_nonzero(run(host, stream).runs)
+            alarms[name] = alarms.get(name, 0) + int(np.count_nonzero(run(host, stream).runs))
         for name, stream in (("classes", clusters(rng, 1000)), ("yes/no", preference(rng, 1000))):
             name += " in blocks of one label"
-            alarms[name] = alarms.get(name, 0) + np.count_nonzero(run(host, by_class(stream)).runs)
+            alarms[name] = alarms.get(name, 0) + int(np.count_nonzero(run(host, by_class(stream)).runs))
     assert max(alarms.values()) < 10, alarms
     assert alarms["classes, 0% careless"] == 0 and alarms["yes/no in blocks of one label"] < 5
 

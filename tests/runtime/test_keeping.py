@@ -260,7 +260,7 @@ def test_a_step_follows_no_policy(library: ctypes.CDLL) -> None:
 
 
 def test_in_order_learning_goes_on_for_longer_than_samples_are_kept(library: ctypes.CDLL) -> None:
-    """A dropped update's samples are learnt with the next: what was learnt from 200 is not held against the last few."""
+    """A dropped update's samples are learnt with the next: it does not stop with the few that are kept."""
     distances = []
     for uses in (20, 200):
         found, accepted = [], 0

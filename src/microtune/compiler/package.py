@@ -23,7 +23,7 @@ from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.sources import write_sources
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
-from microtune.package import FORMAT, Package
+from microtune.package import FORMAT, Package, open_package
 from microtune.targets.catalogue import target
 from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
@@ -156,7 +156,7 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
         if goal.exists():
             shutil.rmtree(goal)
         fresh.replace(goal)
-    return Package(goal, manifest)
+    return open_package(goal)
 
 
 def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library: Path, wanted: str) -> dict[str, Any]:
