@@ -23,13 +23,14 @@ from microtune.ir import verify
 from microtune.package import VERBS
 from microtune.targets.disassembly import is_forbidden, undefined_symbols
 from microtune.targets.emulator import Emulator
-from microtune.toolchain import compile_image, compile_objects, compile_program
+from microtune.toolchain import compile_image, compile_objects
 from microtune.tuning.heads import RLS
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Bias, Full, Head, LoRA
 
-PORT = Path(__file__).parents[2] / "src/microtune/targets"
+from .living import live
+
 ALLOWED = re.compile(r"^(memcpy|memset|memmove|_GLOBAL_OFFSET_TABLE_|mt_\w+|net_\w+)$")
 
 
@@ -116,23 +117,9 @@ def test_clean_as_cpp_when_included(made: Plan, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_life_is_clean_under_the_sanitizers(made: Plan, tmp_path: Path) -> None:
-    sources = write_sources(made, "net", tmp_path)
-    head = made.programs.head.graph
-    (tmp_path / "device_under_test.h").write_text(
-        '#include "net.h"\n#define DEVICE net\n#define CALL(verb) net_##verb\n'
-        "#define INPUTS NET_INPUTS\n#define OUTPUTS NET_OUTPUTS\n#define TARGETS NET_TARGETS\n"
-        f"#define MULTICLASS {int(made.loss.task == 'MT_MULTICLASS')}\n"
-        "#define STORAGE_BYTES NET_STORAGE(256u)\n"
-    )
-    assert head.outputs
-    life = Path(__file__).parent / "life.c"
-    program = compile_program(
-        [*sources, life, PORT / "memory_port.c"], [tmp_path, PORT], tmp_path / "life", sanitize=True
-    )
-    found = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
-    assert (found.returncode, found.stderr) == (0, ""), found.stderr[-2000:]
-    assert int(found.stdout) >= 1
+def test_whole_lives_are_clean_under_the_sanitizers(net: Any, tmp_path: Path) -> None:
+    updates = live({f"net{number}": made for number, made in enumerate(plans(net).values())}, tmp_path)
+    assert min(updates.values()) >= 10
 
 
 def test_worst_stack_is_within_the_manifest(made: Plan, tmp_path: Path) -> None:
