@@ -37,7 +37,7 @@ Progress = Callable[..., Iterable[Any]]
 CHECKPOINTS = (0, 5, 10, 20, 50)
 ORDERS = 2
 SEED = 11  # of the folds, bases and streams reported; the settings below were chosen with other seeds
-LEARNER = mt.Learner(buffer=100, every=5, epochs=8, folds=5, restart=True, pull=0.002)
+LEARNER = mt.Learner(buffer=100, every=5, epochs=8, folds=5, caution=0.5, restart=True, pull=0.002)
 OPTIMIZER = mt.SGD(lr=0.02)
 
 

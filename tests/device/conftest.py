@@ -59,6 +59,30 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
     return mt.build(plan, tmp_path_factory.mktemp("classes") / "sorter")
 
 
+HOUR, WEEKEND, LIGHT = range(3)
+HOUSE_INPUTS = [mt.Input("hour", 0, 24, "h"), mt.Input("weekend", 0, 1), mt.Input("light")]
+HOUSE_LEARNER = mt.Learner(
+    buffer=20, replay=6, every=5, epochs=5, folds=2, slice=40, disuse=30, sensors=True, log=8,
+    profiles=3, recognise=True, contexts=(mt.Context("weekend", (0.5,)),),
+)  # fmt: skip
+
+
+def factory(samples: int = 400, seed: int = 0) -> np.ndarray:
+    """Contexts as they come: (samples, 3)."""
+    r = np.random.default_rng(seed)
+    return np.stack([r.uniform(0, 24, samples), r.integers(0, 2, samples), r.normal(0, 1, samples)], axis=1)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
+    """A classifier that three people share, weekends apart, with all that goes with it."""
+    plan = mt.plan(
+        make_net([3, 6, 3]), mt.Head(1), "cross_entropy", mt.SGD(0.05, momentum=0.5), HOUSE_LEARNER, inputs=HOUSE_INPUTS,
+        calibration=factory(),
+    )  # fmt: skip
+    return mt.build(plan, tmp_path_factory.mktemp("house") / "house")
+
+
 def use_it(device: mt.Device, uses: int, seed: int = 0) -> list[mt.Update]:
     """So many uses by a person with a simple wish; what the updates did."""
     r = np.random.default_rng(seed)

@@ -12,32 +12,9 @@ import microtune as mt
 from microtune.errors import DeviceError
 from microtune.inspection import read_image
 
-from .conftest import make_net
+from .conftest import HOUR, LIGHT, WEEKEND, factory
 
 DAY = 86400.0
-HOUR, WEEKEND, LIGHT = range(3)
-INPUTS = [mt.Input("hour", 0, 24, "h"), mt.Input("weekend", 0, 1), mt.Input("light")]
-LEARNER = mt.Learner(
-    buffer=20, replay=6, every=5, epochs=5, folds=2, slice=40, disuse=30, sensors=True, log=8,
-    profiles=3, recognise=True, contexts=(mt.Context("weekend", (0.5,)),),
-)  # fmt: skip
-
-
-def factory(samples: int = 400, seed: int = 0) -> np.ndarray:
-    """Contexts as they come: (samples, 3)."""
-    r = np.random.default_rng(seed)
-    return np.stack([r.uniform(0, 24, samples), r.integers(0, 2, samples), r.normal(0, 1, samples)], axis=1)
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
-    plan = mt.plan(
-        make_net([3, 6, 3]), mt.Head(1), "cross_entropy", mt.SGD(0.05, momentum=0.5), LEARNER, inputs=INPUTS,
-        calibration=factory(),
-    )  # fmt: skip
-    return mt.build(plan, tmp_path_factory.mktemp("house") / "house")
-
-
 class Clock:
     """Seconds that a test sets."""
 

@@ -76,7 +76,8 @@ Model = structure(
 )  # fmt: skip
 Settings = structure(
     "Settings", **dict.fromkeys(["every", "epochs", "folds", "slice"], U16), restart=U8, sequential=U8,
-    **dict.fromkeys(["pull", "rate", "memory", "recency", "disuse", "tolerance", "threshold"], F32), fallback=POINTER,
+    **dict.fromkeys(["caution", "pull", "rate", "memory", "recency", "disuse", "tolerance", "threshold"], F32),
+    fallback=POINTER,
 )  # fmt: skip
 Port = structure(
     "Port", **dict.fromkeys(["context", "read", "write", "erase"], POINTER), size=U32, sector=U32, log=U32,

@@ -2,6 +2,7 @@
 #include "mt_judgement.h"
 
 #include "mt_answer.h"
+#include "mt_math.h"
 
 /* more than any loss or error that matters; keeps sums finite */
 #define MT_JUDGEMENT_LARGE 1e30f
@@ -77,6 +78,8 @@ MT_COLD int mt_judgement_is_better(const mt_learner *learner)
         return 1;
     }
     /* a right answer more, or luck alone would often do; a graded error need only be no worse */
-    const float gain = learner->model->task != MT_REGRESSION ? 1.0f : 0.0f;
+    const float least = learner->model->task != MT_REGRESSION ? 1.0f : 0.0f;
+    /* the number of faults varies by about its root (Poisson) */
+    const float gain = least + learner->settings->caution * mt_sqrt(work->base.faults);
     return work->candidate.faults + gain <= work->base.faults && work->newest.faults <= work->present.faults;
 }

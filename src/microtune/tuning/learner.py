@@ -68,6 +68,8 @@ class Learner:
     epochs: passes over the samples in one update.
     folds: an update is judged by cross-validation in so many folds, and dropped when the base does better or, on
         what neither has learnt, the parameters in use do; 0 takes every update unjudged.
+    caution: standard deviations of the number of the base's faults, its root, by which an update must beat the base
+        besides: fewer people harmed, and slower learning.
     restart: learn each update from the base over all samples (no drift by path), or go on from the present
         parameters.
     pull: after each step the parameters move this share back towards the base (L2-SP, Li et al. 2018).
@@ -100,6 +102,7 @@ class Learner:
     every: int = 5
     epochs: int = 8
     folds: int = 5
+    caution: float = 0.0
     restart: bool = True
     pull: float = 0.0
     ewc: float = 0.0
@@ -122,7 +125,8 @@ class Learner:
         object.__setattr__(self, "contexts", tuple(self.contexts))
         for name, low, high in (
             ("buffer", 1, 65535), ("replay", 0, 65535), ("every", 1, 65535), ("epochs", 1, 65535), ("folds", 0, 64),
-            ("pull", 0, 1), ("threshold", 0, 1), ("ewc", 0, 1e6), ("ewc_memory", 0, 1e6), ("recency", 0, 65535),
+            ("pull", 0, 1), ("threshold", 0, 1), ("caution", 0, 10), ("ewc", 0, 1e6),
+            ("ewc_memory", 0, 1e6), ("recency", 0, 65535),
             ("disuse", 0, 36500), ("profiles", 1, 16), ("slice", 0, 65535), ("log", 0, 65535),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
