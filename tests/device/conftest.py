@@ -77,8 +77,8 @@ def factory(samples: int = 400, seed: int = 0) -> np.ndarray:
 def house(tmp_path_factory: pytest.TempPathFactory) -> mt.Package:
     """A classifier that three people share, weekends apart, with all that goes with it."""
     plan = mt.plan(
-        make_net([3, 6, 3]), mt.Head(1), "cross_entropy", mt.SGD(0.05, momentum=0.5), HOUSE_LEARNER, inputs=HOUSE_INPUTS,
-        calibration=factory(),
+        make_net([3, 6, 3]), mt.Head(1), "cross_entropy", mt.SGD(0.05, momentum=0.5), HOUSE_LEARNER,
+        inputs=HOUSE_INPUTS, calibration=factory(),
     )  # fmt: skip
     return mt.build(plan, tmp_path_factory.mktemp("house") / "house")
 

@@ -145,6 +145,10 @@ class Learner:
             raise PlanError(
                 "Learner(in_place=True): nothing is kept to judge or to begin again; set folds=0, restart=False"
             )
+        if self.in_place and self.ewc_memory:
+            raise PlanError(
+                f"Learner(in_place=True, ewc_memory={self.ewc_memory}): there is no copy to read gradients off; use one"
+            )
         if self.recognise and self.profiles == 1:
             raise PlanError("Learner(recognise=True): there is one profile; set profiles=2 or more")
         if self.sets > MOST_SETS:
