@@ -41,8 +41,8 @@ TOASTER: tuple[Limit, ...] = (
 )
 WEARER: tuple[Limit, ...] = (
     ("gain after 20 samples, points", lambda d: d["gain"]["20"], ">=", 5),
-    ("gain after 50 samples, points", lambda d: d["gain"]["50"], ">=", 6),
-    ("people harmed at 20, %", lambda d: d["harmed"]["20"], "<=", 15),
+    ("gain after 50 samples, points", lambda d: d["gain"]["50"], ">=", 6.5),
+    ("people harmed at 20, %", lambda d: d["harmed"]["20"], "<=", 10),
 )
 HEAD, FEW = "Head(1)", "half of the last layer, biases"
 """Schemes of ``examples/speaker/run.py``: the one to compare with, and the one of a hundred times fewer parameters."""

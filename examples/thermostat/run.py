@@ -66,7 +66,7 @@ def occupancy_plan(seed: int = BASE_SEED) -> mt.Plan:
         learn=mt.Full(),
         loss="binary_cross_entropy",
         optimizer=mt.SGD(lr=0.05),
-        learner=mt.Learner(buffer=100, every=4, epochs=8, folds=5, log=28),
+        learner=mt.Learner(buffer=100, every=4, epochs=8, folds=5, caution=0.5, log=28),
         inputs=INPUTS,
         calibration=contexts,
     )

@@ -99,5 +99,19 @@ def test_learning_pays(found: Any, question: str, person: str, last_week: float,
 
 
 @pytest.mark.slow
+def test_a_dying_sensor_is_not_believed_and_all_others_are(found: Any) -> None:
+    for question in ("temperature", "occupancy"):
+        suspect = {person: figures["suspect"] / figures["uses"] for person, figures in found[question].items()}
+        assert suspect.pop("dying_sensor") > 0.1
+        assert max(suspect.values()) <= 0.001  # docs/sensors.md
+
+
+@pytest.mark.slow
+def test_changes_are_found_where_there_are_some(found: Any) -> None:
+    changes = {person: figures["changes"] for person, figures in found["temperature"].items()}
+    assert changes["abrupt"] >= 0.8 * found["temperature"]["abrupt"]["devices"] > changes["consistent"]
+
+
+@pytest.mark.slow
 def test_its_package_lives_in_its_world(found: Any, home: Path) -> None:
     assert find_world(mt.open_package(home / "build" / "thermostat")).name == "thermostat"

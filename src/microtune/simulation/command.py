@@ -102,6 +102,8 @@ def show(summary: Summary, console: Console) -> None:
         "saves a device and year": f"{summary.saves:,.0f}",
         "left alone": f"{summary.left_alone:,} uses",
         "nothing learnt, input refused": f"{summary.not_learnt:,}, {summary.refused:,} uses",
+        "a sensor not believed": f"{summary.suspect:,} uses",
+        "changes of habits found": f"{summary.changes:,}",
     }
     if summary.feedback == "sets":
         del rows["left alone"]

@@ -57,7 +57,8 @@ class Study:
 class Outcome:
     """What came of one device. uses, accepted, base (weeks,): uses, and how often its suggestion was good enough for
     what was truly wanted, and how often the base's would have been. saves: updates done, each of which is written to
-    the storage of a device that has one."""
+    the storage of a device that has one. suspect: uses not learnt as a sensor was not believed; changes: of habits,
+    that the device found."""
 
     number: int
     uses: NDArray[np.int64]
@@ -69,6 +70,8 @@ class Outcome:
     left_alone: int
     not_learnt: int
     refused: int
+    suspect: int
+    changes: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Summary:
     """A study's figures: shares are of uses, ``harmed`` is of devices. ``saves`` is per device and year.
 
     left_alone: uses at which a suggestion was left alone, of people who do that. not_learnt: uses whose input was
-    accepted but whose label was not given, or refused. refused: inputs refused, out of range or not finite.
+    accepted but whose label was not given, or refused. refused: inputs refused, out of range or not finite. suspect:
+    uses not learnt because a sensor was not believed. changes: of habits, found.
     """
 
     package: str
@@ -110,6 +114,8 @@ class Summary:
     left_alone: int
     not_learnt: int
     refused: int
+    suspect: int
+    changes: int
     weeks: tuple[Week, ...]
 
 
@@ -166,9 +172,10 @@ def run_device(study: Study, number: int) -> Outcome:
         counts["left_alone"] += record.count(LEFT_ALONE)
         counts["not_learnt"] += record.count(PREDICTED) - record.count(OBSERVED)
         counts["refused"] += len(year) - record.count(PREDICTED)
+    metrics = device.device.metrics()
     return Outcome(
         number, uses, accepted, base, counts["taken"], counts["updated"] - counts["taken"], counts["updated"],
-        counts["left_alone"], counts["not_learnt"], counts["refused"],
+        counts["left_alone"], counts["not_learnt"], counts["refused"], metrics.suspect, metrics.changes,
     )  # fmt: skip
 
 
@@ -211,6 +218,8 @@ def summarise(study: Study, outcomes: Iterable[Outcome]) -> Summary:
         left_alone=sum(each.left_alone for each in found),
         not_learnt=sum(each.not_learnt for each in found),
         refused=sum(each.refused for each in found),
+        suspect=sum(each.suspect for each in found),
+        changes=sum(each.changes for each in found),
         weeks=weeks,
     )
 
