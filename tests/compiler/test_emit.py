@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microtune.compiler.emit import emit, identifier, literal
+from microtune.compiler.emit import emit
 from microtune.compiler.layout import lay_out
 from microtune.compiler.package import build
 from microtune.compiler.plan import plan
 from microtune.compiler.planned import Plan
 from microtune.compiler.sources import runtime_directory, write_sources
+from microtune.compiler.writing import identifier, literal
 from microtune.errors import BuildError
 from microtune.frontends.builder import Builder
 from microtune.ir import verify

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ops.int8_kernels import INT8_OPS, compile_kernels, draw_inputs, examples, node_of, run_kernel, sanitized
 
-from microtune.compiler.emit import literal
 from microtune.compiler.sources import runtime_directory
+from microtune.compiler.writing import literal
 from microtune.ir import Tensor
 from microtune.ops import OPS
 from microtune.toolchain import WARNINGS, compile_objects, sanitizer_runtime

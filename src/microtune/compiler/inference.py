@@ -11,11 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microtune import toolchain
-from microtune.compiler.emit import C_TYPES, Writer, base_bytes, check_name, environment, rows, scale_of, shape_of, uses
 from microtune.compiler.layout import in_row
 from microtune.compiler.package import describe_tensor
 from microtune.compiler.program import Program, own_inputs, placed
 from microtune.compiler.sources import copy_runtime
+from microtune.compiler.writing import (
+    C_TYPES,
+    Writer,
+    base_bytes,
+    check_name,
+    environment,
+    rows,
+    scale_of,
+    shape_of,
+    uses,
+)
 from microtune.errors import BuildError, PlanError
 from microtune.ir import Graph, verify
 from microtune.network import DESCRIPTION, Network

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from microtune import toolchain
-from microtune.compiler.emit import check_name
 from microtune.compiler.footprint import entries, image_footprint
 from microtune.compiler.layout import Slice, lay_out
 from microtune.compiler.planned import Plan, lists_inputs, target_size
 from microtune.compiler.sources import write_sources
+from microtune.compiler.writing import check_name
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
 from microtune.package import FORMAT, Package, open_package

@@ -93,7 +93,7 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
     mt_status status = MT_OK;
     int found = 0;
     *learner->sequence = 0;
-    *learner->pending = 0;
+    MT_ZERO(learner->pending, 4);
     learner->work->begun = 0;
     if (port != NULL && port->size != 0) {
         status = mt_store_load(port, learner->model->identity, state, learner->saved_bytes, learner->sequence, &found);
