@@ -1,5 +1,5 @@
-"""The figures in README.md, docs/memory.md and docs/power.md, written from ``results.json`` so that they cannot differ
-from what was measured."""
+"""The figures in README.md, written from ``results.json`` so that they cannot differ from what was measured;
+``pages.py`` does the same for docs/."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import anchor, rewrite_pages
 from benchmarks.results import FILE
-from microtune.targets.catalogue import targets
-from microtune.targets.power import with_unit
 
 README = Path(__file__).parent.parent / "README.md"
-MEMORY = README.parent / "docs" / "memory.md"
-POWER = README.parent / "docs" / "power.md"
 START, END = "## What it reaches\n", "## Quickstart\n"
-BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 TEMPLATE = """## What it reaches
 
@@ -37,13 +33,21 @@ households and a base network that were not used while tuning. The folklore reci
 | contexts not visited since a local change, 5 / 15 / 60 uses on | {rl5} / {rl15} / {rl60} | **{l5} / {l15} / {l60}** |
 | careless person, after 20 (against the true preference) | {rn20} | **{n20}** |
 
+| the toaster, for years | |
+|---|---|
+| 90 days away, then the same person: accepted at the first use back | **{back} %** |
+| 90 days away, then somebody else: uses until 90 % is accepted | **{known}** |
+| one use in ten set to a wild value, as by children: points lost after 50 | **{lost}** |
+| simulated on this machine, at 3 uses a day | **{years} device-years a minute** |
+
 | the toaster on | flash | RAM, stack included | a prediction | a whole update |
 |---|---|---|---|---|
 | Cortex-M4F | {flash} bytes | {ram} bytes | {p4} instructions | {u4} instructions |
 | Cortex-M0 (no floating-point unit) | | | {p0} | {u0} |
 
 **The wearer** (`examples/wearer`): activity recognition on WISDM, 36 people, each new to the base network; of a
-person's windows a random half is learnt from, the other half tests.
+person's windows a random half is learnt from, the other half tests. After 20 samples **{wh20} %** of the people are
+harmed: served worse than without learning, by more than a point.
 
 | samples learnt | 0 | 5 | 10 | 20 | 50 |
 |---|---|---|---|---|---|
@@ -70,6 +74,9 @@ SPEAKER = """\
 |---|---|---|---|---|---|
 | accuracy, % | {accuracy} |
 | the other people with this device, % | {others} |
+
+After 100 samples said digit after digit, all zeros first (`buffer=50, replay=50, ewc=15`): the person **{own_kept} %**,
+the others **{others_kept} %**.
 
 """
 
@@ -98,43 +105,10 @@ once.
 
 """
 
-SCHEME_TABLE = """\
-| net | scheme | arena | learns | a step in all | lower bound | device struct | extra, KiB: published / here |
-|---|---|---|---|---|---|---|---|
-{rows}
-
-"Extra" is the paper's own count: weights that learn, biases, masks, and inputs of the layers that learn. The generator
-published with these nets plans **{published}** bytes in all for MCUNet-5FPS, 49kb (arena, kernel buffers and what
-learns); the same scheme here takes **{anchor}**. What each measure is worth there, left out one at a time:
-
-| MCUNet-5FPS, 49kb | a step in all, bytes |
-|---|---|
-{ablation}
-
-As a device, with the stack at its worst, it takes **{ram}** bytes of RAM and {flash} of flash. With
-`precision="float32"` its struct would take {float32}.
-"""
-
-POWER_TABLES = """\
-| core | typical of | cycles per instruction | **an instruction** | source |
-|---|---|---|---|---|
-{figures}
-
-| the toaster on | clock | a prediction: instructions, time, energy | an update | its longest slice | slices |
-|---|---|---|---|---|---|
-{costs}
-"""
-
+MEANS = "and elastic weights"
+"""The last of ``MEMORIES`` in examples/speaker/run.py: a ring, a reservoir and elastic weights."""
 LEARNT = ("0", "5", "10", "20", "50")
 NETS = {"keywords": "keywords", "images": "images", "person": "person in the picture", "sounds": "machine sounds"}
-LEFT_OUT = {
-    "everything": "nothing left out",
-    "depthwise not in place": "without depthwise in place",
-    "nothing in place": "without anything in place",
-    "bottlenecks layer by layer": "without row fusion of the frozen stem",
-    "updates after the backward pass": "without updates at once: all after the backward pass",
-    "without reordering": "without reordering",
-}
 
 
 def _percent(share: float) -> str:
@@ -164,6 +138,14 @@ def _toaster(results: dict[str, Any]) -> dict[str, str]:
     for key, core in (("4", "cortex-m4"), ("0", "cortex-m0")):
         found[f"p{key}"] = f"{counts[core]['predict']:,}"
         found[f"u{key}"] = f"{counts[core]['update']:,}"
+    absence, people = results["toaster"]["absence"], results["toaster"]["acceptance"]["default"]
+    known = absence["successor_known_after"]
+    found.update(
+        back=_percent(absence["same_at_first"]),
+        known=f"more than {len(absence['successor'])}" if known is None else str(known),
+        lost=_percent(people["consistent"]["50"] - people["prankster"]["50"]),
+        years=f"{results['toaster']['device_years_a_minute']:,}",
+    )
     found.update(flash=f"{results['toaster']['flash']:,}", ram=f"{results['toaster']['ram']:,}")
     return found
 
@@ -174,7 +156,8 @@ def _speaker(results: dict[str, Any]) -> str:
     if found is None:
         return ""
     rows = {key: " | ".join(f"{found[key][str(count)]:.1f}" for count in LEARNT) for key in ("accuracy", "others")}
-    return SPEAKER.format(people=found["people"], **rows)
+    kept = {f"{who}_kept": f"{found['sorted'][MEANS][who]['100']:.1f}" for who in ("own", "others")}
+    return SPEAKER.format(people=found["people"], **rows, **kept)
 
 
 def _camera(results: dict[str, Any]) -> str:
@@ -198,11 +181,6 @@ def _largest_excess(rows: list[dict[str, Any]]) -> float:
     return float(max(100 * (row["total"] / row["total_bound"] - 1) for row in rows))
 
 
-def _anchor(results: dict[str, Any]) -> str:
-    rows = results["training memory"]["schemes"]
-    return f"{next(row['total'] for row in rows if (row['net'], row['scheme']) == ('mcunet-5fps', '49kb')):,}"
-
-
 def _networks(results: dict[str, Any]) -> str:
     """Nothing where the published networks are not at hand."""
     inference, memory = results.get("inference"), results.get("training memory")
@@ -220,51 +198,11 @@ def _networks(results: dict[str, Any]) -> str:
         keywords=heard,
         slowest=f"{min(ratios):.0f}",
         fastest=f"{max(ratios):.0f}",
-        anchor=_anchor(results),
+        anchor=anchor(results),
         published=f"{memory['published']:,}",
         schemes=len(memory["schemes"]),
         above=f"{_largest_excess(memory['schemes']):.1f}",
     )
-
-
-def scheme_table(results: dict[str, Any]) -> str:
-    """The published schemes for docs/memory.md."""
-    memory, devices = results["training memory"], results["training devices"]
-    rows = [
-        f"| {row['net']} | {row['scheme']} | {row['arena']:,} | {row['trainables']:,} | **{row['total']:,}** "
-        f"| {row['total_bound']:,} | {devices['struct'][' '.join((row['net'], row['scheme']))]:,} "
-        f"| {row['published_kib']} / {row['extra_kib']} |"
-        for row in memory["schemes"]
-    ]
-    parts = sorted(memory["ablation"].items(), key=lambda item: item[1])
-    return SCHEME_TABLE.format(
-        rows="\n".join(rows),
-        published=f"{memory['published']:,}",
-        anchor=_anchor(results),
-        ablation="\n".join(f"| {LEFT_OUT[name]} | {size:,} |" for name, size in parts),
-        ram=f"{devices['anchor']['ram']:,}",
-        flash=f"{devices['anchor']['flash']:,}",
-        float32=f"{devices['anchor_float32']:,}",
-    )
-
-
-def power_tables(results: dict[str, Any]) -> str:
-    """The catalogue's figures and what the toaster takes for docs/power.md."""
-    known = {each.name: each.power for each in targets() if each.power is not None}
-    figures = [
-        f"| {core} | {power.text} | {power.cycles:g} | **{with_unit(power.joules, 'J')}** | {power.source} |"
-        for core, power in known.items()
-    ]
-    costs = [
-        f"| {core} | {with_unit(row['clock'], 'Hz')} | {_work(row['predict'])} | {_work(row['update'])} "
-        f"| {_work(row['slice'])} | {row['slices']} |"
-        for core, row in ((core, results["power"][core]) for core in known)
-    ]
-    return POWER_TABLES.format(figures="\n".join(figures), costs="\n".join(costs))
-
-
-def _work(row: dict[str, Any]) -> str:
-    return f"{row['instructions']:,}, {with_unit(row['seconds'], 's')}, **{with_unit(row['joules'], 'J')}**"
 
 
 def section(results: dict[str, Any]) -> str:
@@ -295,26 +233,8 @@ def rewritten(readme: str, results: dict[str, Any]) -> str:
     return head + section(results) + END + tail
 
 
-def _between_marks(page: str, text: str) -> str:
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(STOP)
-    return head + BEGIN + "\n" + text + "\n" + STOP + tail
-
-
-def rewritten_memory(page: str, results: dict[str, Any]) -> str:
-    """docs/memory.md with what lies between its marks replaced."""
-    return _between_marks(page, scheme_table(results))
-
-
-def rewritten_power(page: str, results: dict[str, Any]) -> str:
-    """docs/power.md likewise."""
-    return _between_marks(page, power_tables(results))
-
-
 def rewrite() -> None:
-    """Bring the pages up to date."""
+    """Bring README and the pages up to date."""
     results = json.loads(FILE.read_text())
     README.write_text(rewritten(README.read_text(), results))
-    POWER.write_text(rewritten_power(POWER.read_text(), results))
-    if "training devices" in results and "training memory" in results:
-        MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))
+    rewrite_pages(results)

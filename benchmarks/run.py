@@ -6,6 +6,7 @@ import platform
 
 from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
+from benchmarks.heads import run_heads
 from benchmarks.host import compare
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
@@ -63,6 +64,7 @@ def main() -> int:
     held.append(run_networks())
     held.append(run_devices())
     held.append(run_examples())
+    held.append(run_heads())
     run_power()
     rewrite()
     if not all(held):

@@ -1,21 +1,25 @@
-"""README, docs/memory.md and docs/power.md claim what was measured: their figures are those of results.json."""
+"""README and the pages of ``benchmarks/pages.py`` claim what was measured: their figures are those of results.json."""
 
 import json
 
 import pytest
-from benchmarks.readme import (
+from benchmarks.heads import HEADS as COMPARED
+from benchmarks.heads import PLACES, YES_OR_NO
+from benchmarks.pages import (
+    HEADS,
     MEMORY,
     POWER,
-    README,
+    heads_tables,
     power_tables,
-    rewritten,
+    rewritten_heads,
     rewritten_memory,
     rewritten_power,
     scheme_table,
-    section,
 )
+from benchmarks.readme import MEANS, README, rewritten, section
 from benchmarks.results import FILE
 
+from microtune import gallery
 from microtune.targets import targets
 
 
@@ -52,6 +56,37 @@ def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
     for core, row in results["power"].items():
         assert 0 < row["slice"]["instructions"] < row["update"]["instructions"] / 4, core
         assert row["update"]["joules"] == pytest.approx(row["update"]["instructions"] * row["energy"], rel=1e-3)
+
+
+def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
+    page, results = HEADS.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_heads(page, results), "run make bench, or benchmarks.readme.rewrite"
+    found = results["heads"]
+    assert set(found) == set(PLACES) and set(found["wearer"]) == set(COMPARED) and set(found["likes"]) == set(YES_OR_NO)
+    assert {key.partition(": ")[2] for key in found["speaker"]} == set(COMPARED)
+    before = heads_tables(results)
+    for figures in (found["speaker"]["digit by digit: MAP"]["others"], found["wearer"]["SLDA"]["own"]):
+        figures["100" if "100" in figures else "20"] = 12.3
+        assert heads_tables(results).count("12.3") == before.count("12.3") + 1
+        before = heads_tables(results)
+    found["likes"]["Logistic"]["changing"]["100"] = 45.6
+    assert "| tastes that change, 100 answers" in before and "45.6 |\n" in heads_tables(results)
+
+
+def test_readme_says_what_years_do_to_each() -> None:
+    results = json.loads(FILE.read_text())
+    results["toaster"]["absence"].update(same_at_first=0.5432, successor_known_after=None)
+    results["toaster"]["acceptance"]["default"]["prankster"]["50"] = 0.5
+    results["toaster"]["acceptance"]["default"]["consistent"]["50"] = 0.5678
+    results["toaster"]["device_years_a_minute"] = 6543
+    results["wearer"]["harmed"]["20"] = 77.7
+    found = section(results)
+    for claim in ("**54.3 %**", "**more than 10**", "**6.8**", "**6,543 device-years", "**78 %** of the people"):
+        assert claim in found, claim
+    assert list(gallery.load_example("speaker").MEMORIES)[-1] == MEANS
+    if "speaker" in results:
+        results["speaker"]["sorted"][MEANS]["others"]["100"] = 12.3
+        assert "the others **12.3 %**" in section(results)
 
 
 @pytest.mark.parametrize("part", ["speaker", "camera", "inference"])

@@ -1,0 +1,167 @@
+"""Tables of docs/memory.md, docs/power.md and docs/heads.md, written between marks from ``results.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from microtune.targets.catalogue import targets
+from microtune.targets.power import with_unit
+
+DOCS = Path(__file__).parent.parent / "docs"
+MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
+BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
+
+SCHEME_TABLE = """\
+| net | scheme | arena | learns | a step in all | lower bound | device struct | extra, KiB: published / here |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+"Extra" is the paper's own count: weights that learn, biases, masks, and inputs of the layers that learn. The generator
+published with these nets plans **{published}** bytes in all for MCUNet-5FPS, 49kb (arena, kernel buffers and what
+learns); the same scheme here takes **{anchor}**. What each measure is worth there, left out one at a time:
+
+| MCUNet-5FPS, 49kb | a step in all, bytes |
+|---|---|
+{ablation}
+
+As a device, with the stack at its worst, it takes **{ram}** bytes of RAM and {flash} of flash. With
+`precision="float32"` its struct would take {float32}.
+"""
+
+POWER_TABLES = """\
+| core | typical of | cycles per instruction | **an instruction** | source |
+|---|---|---|---|---|
+{figures}
+
+| the toaster on | clock | a prediction: instructions, time, energy | an update | its longest slice | slices |
+|---|---|---|---|---|---|
+{costs}
+"""
+
+HEADS_TABLES = """\
+| | base | SGD | MAP | SLDA |
+|---|---|---|---|---|
+{classes}
+
+| likes | SGD | Logistic |
+|---|---|---|
+{likes}
+"""
+
+LEFT_OUT = {
+    "everything": "nothing left out",
+    "depthwise not in place": "without depthwise in place",
+    "nothing in place": "without anything in place",
+    "bottlenecks layer by layer": "without row fusion of the frozen stem",
+    "updates after the backward pass": "without updates at once: all after the backward pass",
+    "without reordering": "without reordering",
+}
+
+
+def anchor(results: dict[str, Any]) -> str:
+    """Bytes of a training step of MCUNet-5FPS under scheme 49kb."""
+    rows = results["training memory"]["schemes"]
+    return f"{next(row['total'] for row in rows if (row['net'], row['scheme']) == ('mcunet-5fps', '49kb')):,}"
+
+
+def scheme_table(results: dict[str, Any]) -> str:
+    """The published schemes for docs/memory.md."""
+    memory, devices = results["training memory"], results["training devices"]
+    rows = [
+        f"| {row['net']} | {row['scheme']} | {row['arena']:,} | {row['trainables']:,} | **{row['total']:,}** "
+        f"| {row['total_bound']:,} | {devices['struct'][' '.join((row['net'], row['scheme']))]:,} "
+        f"| {row['published_kib']} / {row['extra_kib']} |"
+        for row in memory["schemes"]
+    ]
+    parts = sorted(memory["ablation"].items(), key=lambda item: item[1])
+    return SCHEME_TABLE.format(
+        rows="\n".join(rows),
+        published=f"{memory['published']:,}",
+        anchor=anchor(results),
+        ablation="\n".join(f"| {LEFT_OUT[name]} | {size:,} |" for name, size in parts),
+        ram=f"{devices['anchor']['ram']:,}",
+        flash=f"{devices['anchor']['flash']:,}",
+        float32=f"{devices['anchor_float32']:,}",
+    )
+
+
+def power_tables(results: dict[str, Any]) -> str:
+    """The catalogue's figures and what the toaster takes for docs/power.md."""
+    known = {each.name: each.power for each in targets() if each.power is not None}
+    figures = [
+        f"| {core} | {power.text} | {power.cycles:g} | **{with_unit(power.joules, 'J')}** | {power.source} |"
+        for core, power in known.items()
+    ]
+    costs = [
+        f"| {core} | {with_unit(row['clock'], 'Hz')} | {_work(row['predict'])} | {_work(row['update'])} "
+        f"| {_work(row['slice'])} | {row['slices']} |"
+        for core, row in ((core, results["power"][core]) for core in known)
+    ]
+    return POWER_TABLES.format(figures="\n".join(figures), costs="\n".join(costs))
+
+
+def _work(row: dict[str, Any]) -> str:
+    return f"{row['instructions']:,}, {with_unit(row['seconds'], 's')}, **{with_unit(row['joules'], 'J')}**"
+
+
+def heads_tables(results: dict[str, Any]) -> str:
+    """What each head reaches for docs/heads.md; the base is the same for all of them."""
+    heads = results["heads"]
+    speaker, wearer, likes = heads["speaker"], heads["wearer"], heads["likes"]
+
+    def said(order: str, head: str, count: str) -> str:
+        reached = speaker[f"{order}: {head}"]
+        return f"{reached['own'][count]:.1f} ({reached['others'][count]:.1f})"
+
+    def worn(head: str, count: str) -> str:
+        return f"{wearer[head]['own'][count]:.1f}"
+
+    def row(name: str, *cells: str) -> str:
+        return f"| {' | '.join((name, *cells))} |"
+
+    names, heard, moved = ("SGD", "MAP", "SLDA"), said("any order", "SGD", "0"), worn("SGD", "0")
+    classes = [
+        row("speaker, 20 samples in any order", heard, *(said("any order", name, "20") for name in names)),
+        row("the same, 50 samples", heard, *(said("any order", name, "50") for name in names)),
+        row("the same, 100 samples, digit by digit", heard, *(said("digit by digit", name, "100") for name in names)),
+        row("accelerometer mounted otherwise, 5 samples", moved, *(worn(name, "5") for name in names)),
+        row("the same, 20 samples", moved, *(worn(name, "20") for name in names)),
+        row("the same, 50 samples", moved, *(worn(name, "50") for name in names)),
+    ]
+    tastes = [
+        row(f"tastes that {what}, {count} answers", *(f"{likes[name][key][count]:.1f}" for name in ("SGD", "Logistic")))
+        for key, what in (("steady", "stay"), ("changing", "change"))
+        for count in ("20", "100")
+    ]
+    return HEADS_TABLES.format(classes="\n".join(classes), likes="\n".join(tastes))
+
+
+def _between_marks(page: str, text: str) -> str:
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(STOP)
+    return head + BEGIN + "\n" + text + "\n" + STOP + tail
+
+
+def rewritten_memory(page: str, results: dict[str, Any]) -> str:
+    """docs/memory.md with what lies between its marks replaced."""
+    return _between_marks(page, scheme_table(results))
+
+
+def rewritten_power(page: str, results: dict[str, Any]) -> str:
+    """docs/power.md likewise."""
+    return _between_marks(page, power_tables(results))
+
+
+def rewritten_heads(page: str, results: dict[str, Any]) -> str:
+    """docs/heads.md likewise."""
+    return _between_marks(page, heads_tables(results))
+
+
+def rewrite_pages(results: dict[str, Any]) -> None:
+    """Bring them up to date, but for what was never measured."""
+    POWER.write_text(rewritten_power(POWER.read_text(), results))
+    if "training devices" in results and "training memory" in results:
+        MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))
+    if "heads" in results:
+        HEADS.write_text(rewritten_heads(HEADS.read_text(), results))
