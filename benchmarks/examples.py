@@ -69,11 +69,14 @@ def _lost(toaster: dict[str, Any], person: str, uses: str) -> float:
 
 
 def _device_years_a_minute(package: mt.Package, devices: int = 400) -> float:
-    """Of consistent people with three uses a day, on all of this machine."""
+    """Of consistent people with three uses a day, on all of this machine: best of three, as other work delays."""
     world = gallery.load_example("toaster").WORLD
-    begin = time.perf_counter()
-    simulate(package, world, "consistent", days=365.0, devices=devices)
-    return 60.0 * devices / (time.perf_counter() - begin)
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        simulate(package, world, "consistent", days=365.0, devices=devices)
+        seconds.append(time.perf_counter() - begin)
+    return 60.0 * devices / min(seconds)
 
 
 def _kept(speaker: dict[str, Any]) -> dict[str, Any]:
