@@ -15,6 +15,8 @@ from microtune.inspection import read_image
 from .conftest import HOUR, LIGHT, WEEKEND, factory
 
 DAY = 86400.0
+
+
 class Clock:
     """Seconds that a test sets."""
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import microtune as mt
-from microtune.package import VERBS
 from microtune.targets.emulator import Emulator
 from microtune.targets.machine import HostMachine, Machine
 from microtune.targets.wasm import WasmMachine
@@ -19,15 +18,24 @@ from .conftest import make_net
 
 PORT = Path(mt.__file__).parent / "targets"
 DAYS = 365
+RECOGNISE = 0xFFFF
 CORES = ("cortex-m0", "cortex-m4", "cortex-m33")
 
 
 def plans() -> dict[str, mt.Plan]:
-    """Different arithmetic: exponentials and divisions, square roots, recursive least squares."""
+    """Different arithmetic: exponentials and divisions, square roots, recursive least squares; and a shared device with
+    all that a learner can keep."""
     short = mt.Learner(buffer=12, every=6, epochs=1, folds=2)
+    shared = mt.Learner(
+        buffer=12, every=6, epochs=4, folds=2, replay=4, pull=0.001, ewc=0.01, ewc_memory=0.01, recency=8.0, slice=30,
+        profiles=2, recognise=True, contexts=(mt.Context(0, (0.0,)),), sensors=True, log=16,
+    )  # fmt: skip
+    usual = np.random.default_rng(1).normal(size=(100, 3))
     return {
         "adam": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.Adam(0.01, decay=0.01), short),
-        "momentum": mt.plan(make_net([3, 4, 1]), mt.Full(), "huber", mt.SGD(0.02, momentum=0.5, clip=1), short),
+        "momentum": mt.plan(
+            make_net([3, 4, 1]), mt.Full(), "huber", mt.SGD(0.05, momentum=0.5, clip=1), shared, calibration=usual
+        ),
         "rls": mt.plan(make_net([3, 4, 1]), mt.Head(1), "mse", mt.RLS(0.98), short),
         "map": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.MAP(), short, calibration=np.eye(3)),
     }
@@ -36,7 +44,7 @@ def plans() -> dict[str, mt.Plan]:
 def machines(package: mt.Package, folder: Path) -> dict[str, Machine]:
     """The package's sources and a port in memory on every machine there is here."""
     sources, include = [*package.sources, PORT / "memory_port.c"], [package.directory, PORT]
-    keep = [*(f"{package.name}_{verb}" for verb in VERBS), "mt_memory_port_create"]
+    keep = [*(f"{package.name}_{verb}" for verb in package.verbs), "mt_memory_port_create"]
     found: dict[str, Machine] = {
         "host": HostMachine(compile_library(sources, include, folder / "host.so")),
         "wasm32": WasmMachine(compile_wasm(sources, include, folder / "net.wasm", exports=keep)),
@@ -71,10 +79,16 @@ def a_year(package: mt.Package, machine: Machine) -> tuple[bytes, bytes, bytes]:
         answers.append(machine.read(output, 4 * classes) + machine.read(result, 4))
         call("observe", y)
         call("idle", result)
+        if day % 10 == 9 and package.manifest["learner"]["profiles"] > 1:
+            call("select_profile", RECOGNISE if day % 100 == 69 else day // 10 % 2)
+        if day == 150:
+            call("learning_mode", 5)
         if day % 50 == 49:
             call("step", x, y, result)
         if day == 100:
             call("forget")
+        if day == 250:
+            call("forget_last", 4)
         if day == 200:
             machine.write(x, np.full(3, np.nan, "<f4").tobytes())
             call("predict", x, output, result, expect=2)
@@ -94,9 +108,12 @@ def test_a_year_gives_the_same_bits_everywhere(kind: str, tmp_path: Path) -> Non
         found[name] = a_year(package, machine)
         seconds[name] = time.perf_counter() - start
     print({name: round(value, 1) for name, value in seconds.items()})
-    learnt = next(field for field in package.manifest["layout"]["fields"] if field["name"] == "parameters")
-    span = slice(learnt["offset"], learnt["offset"] + learnt["bytes"])
-    assert found["host"][0][span] != mt.Device(package).state()[span]
+    layout, fresh = package.manifest["layout"], mt.Device(package).state()
+    learnt, people = next(field for field in layout["fields"] if field["name"] == "parameters"), layout["people"]
+    for person in range(people["count"]):
+        start = learnt["offset"] + person * people["bytes"]
+        span = slice(start, start + learnt["bytes"])
+        assert found["host"][0][span] != fresh[span]
     for name in found:
         for what, have, want in zip(("state", "storage", "answers"), found[name], found["host"], strict=True):
             assert have == want, f"{what} on {name} differs from the host's"
