@@ -7,7 +7,7 @@
  *     INPUTS, OUTPUTS, TARGETS, PROFILES, CONTEXTS
  *     TASK                     0 regression, 1 binary, 2 multiclass
  *     RECOGNISES, SENSES, LOGS 0 or 1
- *     STORAGE_BYTES            of its states
+ *     SAVED, STORAGE_BYTES     of a state, and of the storage for them
  *
  * LIFE returns 0, or the line of what did not hold; *updates counts the updates that were finished.
  */
@@ -85,6 +85,15 @@ static int LIFE(uint32_t seed, uint32_t *updates)
     mt_metrics metrics;
     mt_port port;
     int wild = 0, rotten = 0;
+    static uint8_t begun[SAVED];
+    /* a new device is the same wherever its memory comes from */
+    memset(&device, 0xA5, sizeof device);
+    MUST(CALL(init)(&device, NULL) == MT_OK);
+    memcpy(begun, (uint8_t *)&device + sizeof(void *), SAVED);
+    memset(&device, 0x5A, sizeof device);
+    MUST(CALL(init)(&device, NULL) == MT_OK);
+    MUST(memcmp(begun, (uint8_t *)&device + sizeof(void *), SAVED) == 0);
+    memset(&device, 0xA5, sizeof device);
     memset(storage, 0xFF, sizeof storage);
     mt_memory_port_create(&port, storage, sizeof storage, 256);
     life_write = port.write;

@@ -25,7 +25,7 @@ def _described(name: str, plan: Plan) -> str:
         "OUTPUTS": output, "TARGETS": target_size(plan), "TASK": TASKS[plan.loss.task],
         "PROFILES": plan.learner.profiles, "CONTEXTS": plan.learner.parts, "SENSES": int(bool(plan.sensors)),
         "RECOGNISES": int(plan.learner.recognise), "LOGS": int(plan.learner.log > 0),
-        "STORAGE_BYTES": f"(2u * MT_STORE_SLOT({saved}u, 256u))",
+        "SAVED": f"{saved}u", "STORAGE_BYTES": f"(2u * MT_STORE_SLOT({saved}u, 256u))",
     }  # fmt: skip
     defined = "".join(f"#define {key} {value}\n" for key, value in known.items())
     undone = "".join(f"#undef {key.partition('(')[0]}\n" for key in known)

@@ -59,8 +59,8 @@ def excluded(pair: Pair) -> bool:
     """Whether these two cannot go together, as docs/learner.md says."""
     found = dict(pair)
     head = found.get("head")
-    if head is None:
-        return False
+    if found.get("update") == "in place" and found.get("ewc_memory") == "yes":
+        return True
     gradual = any(found.get(name) == "yes" for name in ("ewc", "ewc_memory", "recency"))
     return (
         (head in CLOSED and gradual)

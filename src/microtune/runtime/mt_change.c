@@ -175,8 +175,7 @@ MT_COLD static int is_contradiction(const mt_change *change, const mt_samples *s
 
 MT_COLD static void clear(mt_change_class *class_)
 {
-    class_->evidence = 0.0f;
-    class_->run = 0;
+    MT_ZERO(class_, sizeof *class_);
 }
 
 /* log likelihood of a label by what the neighbours say, part of the uses being careless (step 3) */

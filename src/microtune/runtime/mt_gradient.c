@@ -178,6 +178,7 @@ MT_COLD static void gradient_begin(const mt_learner *learner)
     }
     mt_samples_clear(&learner->samples);
     if (learner->change.state != NULL) {
+        MT_ZERO(learner->change.state, sizeof *learner->change.state);
         mt_change_begin(&learner->change);
     }
 }
@@ -327,19 +328,14 @@ MT_COLD static int end_training(const mt_learner *learner, mt_update *update)
     return 0;
 }
 
-/* The parameters stay, unless the base answers better than they do: the newest samples, since the last accepted update,
- * which neither has learnt, or all of them. From the newest to the oldest. */
+/* The parameters stay, unless the base answers the samples better than they do, which learnt them. */
 MT_COLD static int compare(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
-    const uint32_t count = mt_samples_size(&learner->samples);
-    if (work->position < count) {
-        const uint32_t index = count - ++work->position;
-        mt_judgement_measure(learner, index, learner->parameters, &work->present);
-        mt_judgement_measure(learner, index, learner->model->base, &work->newest);
-        if (work->position != learner->person->since || work->newest.faults >= work->present.faults) {
-            return 0;
-        }
+    if (work->position < mt_samples_size(&learner->samples)) {
+        mt_judgement_measure(learner, work->position, learner->parameters, &work->present);
+        mt_judgement_measure(learner, work->position++, learner->model->base, &work->newest);
+        return 0;
     }
     if (work->newest.faults < work->present.faults) {
         back_to_base(learner);

@@ -94,7 +94,7 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
     int found = 0;
     *learner->sequence = 0;
     MT_ZERO(learner->pending, 4);
-    learner->work->begun = 0;
+    MT_ZERO(learner->work, sizeof *learner->work);
     if (port != NULL && port->size != 0) {
         status = mt_store_load(port, learner->model->identity, state, learner->saved_bytes, learner->sequence, &found);
     }
