@@ -94,6 +94,7 @@ MT_COLD mt_status mt_learner_select_profile(mt_learner *learner, uint32_t profil
 MT_COLD mt_status mt_learner_learning_mode(mt_learner *learner, uint32_t uses)
 {
     learner->state->teaching = uses;
+    mt_people_turn_to(learner, learner->state->last);
     mt_people_tell(learner, MT_LOG_TEACHING, uses != 0);
     return MT_OK;
 }
