@@ -45,6 +45,7 @@ _SANITIZE = (
     "-ffp-contract=off",
     "-fno-omit-frame-pointer",
     "-fsanitize=address,undefined",
+    "-ftrivial-auto-var-init=pattern",  # what nobody set is no address and no sane number
     "-fno-sanitize-recover=all",
 )
 
