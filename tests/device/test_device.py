@@ -47,11 +47,17 @@ def test_predicts_what_the_model_says(package: mt.Package) -> None:
 def test_learns_its_person(package: mt.Package, use: Use) -> None:
     device = mt.Device(package)
     updates = use(device, 60)
-    assert len(updates) == 12 and updates[-1].accepted
+    assert len(updates) == 12 and any(update.accepted for update in updates)
     assert updates[-1].loss_after < updates[-1].loss_before / 2
+    # later ones may be no better than what is in use; that is good
+    x = np.random.default_rng(1).uniform(-1, 1, (50, 3))
+    errors = [
+        [abs(one.predict(each).value[0] - (2 * each[0] + 1)) for each in x] for one in (device, mt.Device(package))
+    ]
+    assert np.mean(errors[0]) < np.mean(errors[1]) / 2
     status, metrics = device.status(), device.metrics()
     assert (status.uses, status.samples, status.waiting) == (60, 20, 0)
-    assert (metrics.predictions, metrics.observations) == (60, 60)
+    assert (metrics.predictions, metrics.observations) == (110, 60)
     assert metrics.accepted + metrics.rolled_back == 12
     assert 0 <= status.learnt <= 1 and 0 <= status.sure <= 1
 
