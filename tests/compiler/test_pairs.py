@@ -47,7 +47,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "slice": {"no": {}, "yes": {"slice": 20}},
     "log": {"no": {}, "yes": {"log": 4}},
     "sensors": {"no": {"sensors": False}, "yes": {"sensors": True}},
-    "doubt": {"no": {"disuse": 0}, "yes": {"disuse": 30, "threshold": 0.4}},
+    "doubt": {"no": {"disuse": 0}, "yes": {"disuse": 30, "threshold": 0.4, "caution": 0.1}},
 }  # fmt: skip
 GRADIENT = {"SGD", "momentum", "Adam"}
 CLOSED = {"RLS", "SLDA", "MAP", "Logistic"}

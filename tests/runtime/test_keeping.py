@@ -89,6 +89,24 @@ def test_what_is_worse_than_the_base_is_never_in_use(library: ctypes.CDLL) -> No
     assert 20 < sum(verdicts) < len(verdicts) - 20
 
 
+def test_caution_asks_for_more_than_luck_would_give(library: ctypes.CDLL) -> None:
+    """An update must beat the base by so many roots of the base's faults."""
+    verdicts = []
+    for seed in range(60):
+        for caution in (0.0, 0.5, 2.0):
+            device = Device(library, epochs=0, restart=0, every=20, caution=caution)
+            samples = life(seed, 20, noise=0.3)
+            chosen = (BASE + np.random.default_rng(seed).uniform() * np.array([0.5, 0.0, 0.0, 1.0])).tolist()
+            preferred(device, chosen)
+            for x, y in samples:
+                update = device.use(x, y)
+            before, after = faults(BASE, samples), faults(chosen, samples)
+            if abs(after + caution * np.sqrt(before) - before) > 1e-3:
+                assert update.accepted == (after + caution * np.sqrt(before) <= before)
+                verdicts.append((caution, update.accepted))
+    assert {(0.5, 0), (0.5, 1), (2.0, 0), (2.0, 1), (0.0, 1)} <= set(verdicts)
+
+
 def test_only_samples_that_neither_has_learnt_decide_between_them(library: ctypes.CDLL) -> None:
     """What is in use has learnt the older ones by heart; that is no merit when somebody else is there."""
     device = Device(library, epochs=40, every=10)
