@@ -13,7 +13,10 @@ from microtune.targets.machine import Machine
 Floats = NDArray[np.float32]
 
 RUNTIME = Path(__file__).parents[2] / "src" / "microtune" / "runtime"
-SOURCES = (RUNTIME / "mt_bayes.c", Path(__file__).parent / "bayes_probe.c")
+SOURCES = (
+    *(RUNTIME / f"mt_bayes{part}.c" for part in ("", "_change", "_features", "_refit")),
+    Path(__file__).parent / "bayes_probe.c",
+)
 HIDDEN, INPUTS, BUFFER, BUMPS = 16, 5, 64, 2
 FEATURES = HIDDEN + INPUTS + BUMPS + 2
 RUN, JUDGED = 4, 16
