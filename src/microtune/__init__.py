@@ -7,7 +7,7 @@ from microtune.compress.joining import features, join
 from microtune.compress.quantization import quantize
 from microtune.compress.quantization_report import quantization_report
 from microtune.compress.replacing import replace_head
-from microtune.device import Device, Metrics, Prediction, Status, Update
+from microtune.device import Device
 from microtune.errors import (
     BudgetError,
     BuildError,
@@ -19,6 +19,7 @@ from microtune.errors import (
     ToolchainError,
 )
 from microtune.frontends.load import load
+from microtune.interface import Metrics, Prediction, Status, Update
 from microtune.network import Network
 from microtune.package import Package, open_package
 from microtune.search import Frontier, search

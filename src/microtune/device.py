@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,169 +14,29 @@ import numpy as np
 import numpy.typing as npt
 
 from microtune.errors import BuildError, DeviceError
+from microtune.interface import (
+    DAY,
+    LAST,
+    MESSAGES,
+    ORIGINS,
+    RECOGNISE,
+    SENSOR_FLAGS,
+    SENSOR_WORDS,
+    STAGES,
+    STATUS,
+    CMetrics,
+    CPrediction,
+    CReport,
+    CUpdate,
+    Metrics,
+    Prediction,
+    Status,
+    Update,
+    load_library,
+    quantized,
+)
 from microtune.package import Package, open_package
 from microtune.storage import LOG, Storage, port_of
-
-STATUS = (
-    "MT_OK", "MT_INVALID_ARGUMENT", "MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE", "MT_TARGET_INVALID",
-    "MT_NO_PREDICTION", "MT_STORAGE_FAILED", "MT_STATE_CORRUPT", "MT_STATE_FOREIGN", "MT_STATE_MIGRATED",
-)  # fmt: skip
-MESSAGES = {
-    "MT_INVALID_ARGUMENT": "the storage is too small for two states",
-    "MT_INPUT_NOT_FINITE": "an input is NaN or infinite",
-    "MT_INPUT_OUT_OF_RANGE": "an input is outside its declared range",
-    "MT_TARGET_INVALID": "the target is not finite, out of range, not in 0 to 1, or not a class index",
-    "MT_NO_PREDICTION": "there is no prediction to pair this observation with: call predict first",
-    "MT_STORAGE_FAILED": "the storage reported a failure",
-}
-ORIGINS = {
-    "MT_STORAGE_FAILED": "base: the storage failed",
-    "MT_STATE_CORRUPT": "base: no whole state in the storage",
-    "MT_STATE_FOREIGN": "base: the state is of another build",
-    "MT_STATE_MIGRATED": "saved state of another build",
-}
-STAGES = ("stranger", "getting to know", "acquainted")
-"""``mt_stage`` of ``runtime/mt_learner.h``."""
-RECOGNISE = 0xFFFF
-SENSOR_FLAGS = {1: "range", 2: "stuck", 4: "drift"}
-"""Flags of ``runtime/mt_sensors.h``."""
-LAST = 30  # offset of `last` in mt_state of runtime/mt_learner.h
-SENSOR_WORDS = 3  # of mt_sensor in runtime/mt_sensors.h; its flags are the last byte
-DAY = 86400
-
-
-class _Prediction(ctypes.Structure):
-    _fields_ = [
-        ("confidence", ctypes.c_float),
-        ("fallback", ctypes.c_uint8),
-        ("suspect", ctypes.c_uint8),
-        ("best", ctypes.c_uint16),
-        ("profile", ctypes.c_uint16),
-    ]
-
-
-class _Update(ctypes.Structure):
-    _fields_ = [
-        ("ran", ctypes.c_uint8),
-        ("accepted", ctypes.c_uint8),
-        ("more", ctypes.c_uint8),
-        ("loss_before", ctypes.c_float),
-        ("loss_after", ctypes.c_float),
-        ("steps", ctypes.c_uint32),
-    ]
-
-
-class _Report(ctypes.Structure):
-    _fields_ = [
-        ("learnt", ctypes.c_float),
-        ("sure", ctypes.c_float),
-        ("uses", ctypes.c_uint32),
-        ("samples", ctypes.c_uint16),
-        ("waiting", ctypes.c_uint16),
-        ("profile", ctypes.c_uint16),
-        ("stage", ctypes.c_uint16),
-        ("teaching", ctypes.c_uint32),
-        ("suspect", ctypes.c_uint32),
-    ]
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """The metrics log (``mt_metrics`` in ``mt_learner.h``): counters and one mean, no raw data."""
-
-    predictions: int
-    fallbacks: int
-    observations: int
-    overrides: int
-    refused: int
-    accepted: int
-    rolled_back: int
-    forgets: int
-    resets: int
-    saves: int
-    recoveries: int
-    suspect: int
-    changes: int
-    mean_error: float
-
-
-class _Metrics(ctypes.Structure):
-    _fields_ = [
-        (each.name, ctypes.c_float if each.name == "mean_error" else ctypes.c_uint32) for each in fields(Metrics)
-    ]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """``value``: outputs (regression) or probabilities. ``fallback``: the safe default was used; ask the person.
-    ``suspect``: a sensor is not believed, and what is observed will not be learnt. ``profile``: whose it is."""
-
-    value: np.ndarray
-    confidence: float
-    fallback: bool
-    suspect: bool = False
-    profile: int = 0
-
-
-@dataclass(frozen=True)
-class Update:
-    """What ``idle`` did. Losses are held-out: of the base model, and of the candidate."""
-
-    accepted: bool
-    loss_before: float
-    loss_after: float
-    steps: int
-
-
-@dataclass(frozen=True)
-class Status:
-    """Getting to know you, of the person and context of the last prediction: ``learnt`` and ``sure`` are 0 to 1.
-
-    stage: "stranger" (nothing observed yet), "getting to know" or "acquainted" (8 of 10 answers were right).
-    teaching: observations left of the learning mode. sensors: names of the inputs that are not believed, each
-    with what is wrong. origin: where the state came from. erases: of the storage's most worn sector, which flash
-    is rated for; 0 without storage.
-    """
-
-    learnt: float
-    sure: float
-    uses: int
-    samples: int
-    waiting: int
-    origin: str
-    erases: int = 0
-    stage: str = STAGES[0]
-    profile: int = 0
-    teaching: int = 0
-    sensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def quantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    """Real values as int8: round(value / scale) + zero_point, saturated. Raises DeviceError for NaN and infinity."""
-    if not np.isfinite(values).all():
-        raise DeviceError(f"{MESSAGES['MT_INPUT_NOT_FINITE']} (MT_INPUT_NOT_FINITE)", "MT_INPUT_NOT_FINITE")
-    found = np.round(values.astype(np.float64) / scale) + zero_point
-    return np.clip(found, -128, 127).astype(np.int8)
-
-
-@cache
-def _loaded(content: bytes, suffix: str) -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / f"library{suffix}"
-        copy.write_bytes(content)
-        return ctypes.CDLL(str(copy))
-
-
-def load_library(path: Path, digest: str | None = None) -> ctypes.CDLL:
-    """The library in a file, of this SHA-256 if one is given. Loaded from a copy: a loader that knows the path
-    would not look again at a library that was built anew in the same place."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BuildError(f"{path} cannot be read: {error.strerror}; build the package again") from error
-    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise BuildError(f"{path} is not the library its manifest describes; build the package again")
-    return _loaded(content, path.suffix)
 
 
 class Device:
@@ -288,7 +145,7 @@ class Device:
         Of an int8 model, x holds int8 as the device takes it, or real numbers, which are quantised here.
         """
         vector = self.stored_input(x)
-        found = _Prediction()
+        found = CPrediction()
         self._check(
             self._call(
                 "predict",
@@ -309,7 +166,7 @@ class Device:
 
     def idle(self) -> Update | None:
         """Learn if there is cause. None when there was not, and when an update is not finished yet: see ``busy``."""
-        found = _Update()
+        found = CUpdate()
         self._check(self._call("idle", ctypes.byref(found)))
         self._busy = bool(found.more)
         if not found.ran:
@@ -395,13 +252,13 @@ class Device:
 
     def metrics(self) -> Metrics:
         """The counters since the factory."""
-        found = _Metrics()
+        found = CMetrics()
         self._check(self._call("metrics", ctypes.byref(found)))
         return Metrics(**{each.name: getattr(found, each.name) for each in fields(Metrics)})
 
     def status(self) -> Status:
         """How well the device knows its person by now."""
-        found = _Report()
+        found = CReport()
         self._check(self._call("status", ctypes.byref(found)))
         sequence = int(self._field("sequence", 0, 1, np.uint32)[0])
         storage, port = self._storage, self._port

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from microtune.device import load_library, quantized
 from microtune.errors import BuildError, DeviceError
+from microtune.interface import load_library, quantized
 
 DESCRIPTION = "network.json"
 

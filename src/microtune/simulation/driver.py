@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtune import toolchain
-from microtune.device import Device, Metrics, load_library, quantized
+from microtune.device import Device
 from microtune.errors import DeviceError, MicrotuneError
+from microtune.interface import Metrics, load_library, quantized
 from microtune.package import Package
 from microtune.simulation.life import Uses
 from microtune.simulation.people import FEEDBACKS, Feedback
