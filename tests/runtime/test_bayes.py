@@ -414,6 +414,16 @@ def test_samples_can_be_dropped_by_number_and_by_time(host: Machine) -> None:
     assert device.snapshot().state["count"] == 0
 
 
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_buffer_shorter_than_a_run_is_looked_at_no_farther_than_it_goes(host: Machine, kept: int) -> None:
+    device, rng = head(host, buffer=kept), np.random.default_rng(4)
+    for use, x in enumerate(contexts(rng, 12)):
+        device.observe(x, 3.0 * (-1) ** (use // 3))  # each use a surprise
+        device.refit()
+        state = device.snapshot().state
+        assert (state["count"], state["run"] <= state["count"]) == (min(use + 1, kept), True)
+
+
 def test_after_disuse_predictions_are_a_mixture_of_the_two_who_may_have_come(host: Machine) -> None:
     rng = np.random.default_rng(3)
     device, share = head(host), 0.3

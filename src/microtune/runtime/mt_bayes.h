@@ -57,7 +57,7 @@ enum {
 /* fixed-width fields, no pointers, the same bytes on every target */
 typedef struct mt_bayes_state {
     uint16_t count;                 /* samples in the buffer, oldest first */
-    uint16_t run;                   /* uses since the last jump, at most MT_BAYES_RUN */
+    uint16_t run;                   /* uses since the last jump, at most MT_BAYES_RUN, and count */
     uint16_t bump;                  /* the next place for a bump */
     uint16_t standing;              /* 1: the personal layer is in use; 0: the base predicts better */
     uint32_t jumps;                 /* changes found */
