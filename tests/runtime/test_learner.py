@@ -181,6 +181,17 @@ def test_parameters_gone_bad_give_the_base_with_no_confidence(library: ctypes.CD
     assert (value, prediction.confidence, prediction.fallback) == (base, 0.0, 1)
 
 
+def test_a_base_that_overflows_is_not_shown_and_spoils_no_counter(library: ctypes.CDLL) -> None:
+    device, huge = Device(library, threshold=1.0), (F32 * 12)(*[3e38, -3e38] * 6)
+    own = device.predict([2.0, 2.0, 2.0])[1]
+    device.little.model.base = ctypes.addressof(huge)
+    status, value, prediction = device.predict([2.0, 2.0, 2.0])
+    assert (status, value, prediction.fallback) == (OK, own, 1)
+    device.person().parameters[0] = np.nan  # and now the model has no answer either
+    assert device.observe(1.0) == OK
+    assert np.isfinite([device.metrics.mean_error, device.counted.error]).all()
+
+
 # Forget, reset, report
 
 

@@ -64,6 +64,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return library
 
 
+def test_a_port_without_functions_is_no_log(log: ctypes.CDLL) -> None:
+    port, head = Port(size=8192, sector=256, log=512), Head()
+    region = log.mt_log_of(ctypes.byref(port))
+    assert region.bytes == 512
+    assert log.mt_log_open(ctypes.byref(region), ctypes.byref(head)) == INVALID
+
+
 ## Life on flash ##
 
 

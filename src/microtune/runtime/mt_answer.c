@@ -126,7 +126,10 @@ MT_COLD void mt_answer_default(const mt_learner *learner, const float *cut, floa
     const mt_model *model = learner->model;
     if (learner->settings->fallback != NULL) {
         mt_copy(learner->settings->fallback, answer, model->outputs);
-    } else {
-        mt_answer_base(learner, cut, answer);
+        return;
+    }
+    mt_answer_base(learner, cut, answer);
+    if (mt_answer_check(answer, NULL, NULL, model->outputs) != MT_OK) {
+        mt_answer_of(learner, cut, answer); /* the base has no answer to this input, the model has */
     }
 }

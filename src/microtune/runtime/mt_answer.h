@@ -28,7 +28,7 @@ float mt_answer_of(const mt_learner *learner, const float *cut, float *answer);
 /* cut -> the base model's answer */
 void mt_answer_base(const mt_learner *learner, const float *cut, float *answer);
 
-/* the safe default for this input */
+/* the safe default for this input, to which mt_answer_of has an answer */
 void mt_answer_default(const mt_learner *learner, const float *cut, float *answer);
 
 #ifdef __cplusplus

@@ -186,9 +186,10 @@ MT_COLD static void count_error(const mt_learner *learner, const float *answer, 
         const float worst = MT_LEARNER_WORST * learner->settings->tolerance;
         float sum = 0.0f, squares = 0.0f;
         for (uint32_t i = 0; i < model->outputs; ++i) {
-            const float error = mt_clamp(answer[i] - target[i], -1e30f, 1e30f);
-            const float limited = mt_clamp(error, -worst, worst);
-            sum += mt_absolute(error) / (float)model->outputs;
+            const float apart = mt_absolute(answer[i] - target[i]);
+            const float error = apart < 1e30f ? apart : 1e30f; /* NaN too */
+            const float limited = error < worst ? error : worst;
+            sum += error / (float)model->outputs;
             squares += limited * limited / (float)model->outputs;
         }
         wrong = sum;

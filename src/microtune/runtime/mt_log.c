@@ -34,8 +34,11 @@ MT_COLD mt_log_region mt_log_of(const mt_port *port)
 
 MT_COLD static int is_possible(const mt_log_region *log)
 {
-    const uint32_t sector = log->port != NULL ? log->port->sector : 0u;
-    return sector != 0 && sector % MT_LOG_UNIT == 0 && log->bytes >= 2u * sector;
+    const mt_port *port = log->port;
+    if (port == NULL || port->read == NULL || port->write == NULL || port->erase == NULL) {
+        return 0;
+    }
+    return port->sector != 0 && port->sector % MT_LOG_UNIT == 0 && log->bytes >= 2u * port->sector;
 }
 
 MT_COLD static int is_whole(const mt_log_record *record)
