@@ -137,23 +137,28 @@ def optimizer(text: str) -> Any:
 def _context(text: str) -> Context:
     """``weekend:0.5``, ``hour:6/12/18``."""
     name, _, edges = text.partition(":")
+    if not name or not edges:
+        raise PlanError("write an input, by its name or place, and edges: 0:6/12/18, or 0:12+1:0.5 for two")
     return Context(int(name) if name.isdigit() else name, tuple(_number(edge) for edge in edges.split("/")))
 
 
 def _setting(name: str, value: str | None) -> Any:
     """The value of a setting of the learner; without one, a switch is on."""
     default = {each.name: each.default for each in fields(Learner)}[name]
-    if name == "contexts":
-        return tuple(_context(each) for each in (value or "").split("+"))
-    if name == "fallback":
-        return tuple(_number(each) for each in (value or "").split("/"))
     if isinstance(default, bool) or name == "sensors":
         if value not in (None, "yes", "no"):
             raise PlanError(f"{name}={value}: write {name}, {name}=yes or {name}=no")
         return value != "no"
-    if value is None:
+    if not value:
         raise PlanError(f"{name} takes a value: {name}=...")
-    return _whole(value) if isinstance(default, int) else _number(value)
+    try:
+        if name == "contexts":
+            return tuple(_context(each) for each in value.split("+"))
+        if name == "fallback":
+            return tuple(_number(each) for each in value.split("/"))
+        return _whole(value) if isinstance(default, int) else _number(value)
+    except PlanError as error:
+        raise PlanError(f"{name}={value}: {error}") from None
 
 
 def learner(text: str, **given: Any) -> Learner:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +44,7 @@ def _spoken() -> Iterator[None]:
     try:
         yield
     except (mt.MicrotuneError, OSError) as error:
-        Console(stderr=True).print(f"[red]microtune:[/red] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]microtune:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -95,14 +96,14 @@ OptimizerName = Annotated[
         help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:WORTH or bayes."
     ),
 ]
-Buffer = Annotated[int, typer.Option(help="Samples kept.")]
+Buffer = Annotated[int, typer.Option(help="Newest samples kept.")]
 Every = Annotated[int, typer.Option(help="New samples that cause an update.")]
 LearnerSettings = Annotated[
     str,
     typer.Option(
         "--learner",
-        help="More settings of the learner: replay=40,ewc=10,profiles=2,recognise,contexts=weekend:0.5,log=16 "
-        "and so on (docs/learner.md).",
+        help="More settings of the learner: replay=40,ewc=10,profiles=2,recognise,contexts=0:6/12/18+1:0.5,log=16 "
+        "and so on, an input of a context by its place (docs/learner.md).",
     ),
 ]
 Calibration = Annotated[

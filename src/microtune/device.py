@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ from microtune.interface import (
 )
 from microtune.package import Package, open_package
 from microtune.storage import LOG, Storage, port_of
+
+
+def _is_count(value: object, below: int) -> bool:
+    """Whether it is a whole number from 0 to before that one."""
+    return isinstance(value, Integral) and 0 <= int(value) < below
 
 
 class Device:
@@ -116,10 +122,10 @@ class Device:
             raise DeviceError(f"{what} must have {size} values, not {vector.size}", "MT_INVALID_ARGUMENT")
         return vector
 
-    def _check(self, status: int, x: np.ndarray | None = None) -> None:
+    def _check(self, status: int, x: np.ndarray | None = None, target: np.ndarray | None = None) -> None:
         if status == 0:
             return
-        detail = ""
+        detail = self._wrong_target(target) if target is not None and STATUS[status] == "MT_TARGET_INVALID" else ""
         if x is not None and STATUS[status] in ("MT_INPUT_NOT_FINITE", "MT_INPUT_OUT_OF_RANGE"):
             for value, each in zip(x, self.package.inputs, strict=True):
                 low = -np.inf if each["low"] is None else each["low"]
@@ -128,6 +134,19 @@ class Device:
                     detail = f": {each['name']} = {value:g}, allowed {low:g} to {high:g}"
                     break
         raise self._error(status, detail)
+
+    def _wrong_target(self, target: np.ndarray) -> str:
+        """Which value of a target the C refused, and what would do."""
+        task = self.package.manifest["task"]
+        if task == "MT_MULTICLASS":
+            return f": {target[0]:g} is no class; they are 0 to {self._outputs - 1}"
+        low, high = (0.0, 1.0) if task == "MT_BINARY" else (-np.inf, np.inf)
+        taken = np.isfinite(target) & (target >= low) & (target <= high)
+        if taken.all():  # of the residual head, whose values have bounds of their own
+            return f": {target[int(np.argmax(np.abs(target)))]:g} is too large"
+        index = int(np.argmin(taken))
+        wanted = "0 to 1" if task == "MT_BINARY" else "finite"
+        return f": value {index} is {target[index]:g}, and must be {wanted}"
 
     def stored_input(self, x: npt.ArrayLike) -> np.ndarray:
         """An input as the C takes it: int8 arrays as they are; numbers for an int8 model are quantised."""
@@ -160,15 +179,19 @@ class Device:
         )
 
     def observe(self, y: npt.ArrayLike) -> None:
-        """What the person did after the last prediction: outputs, a class index, or 0/1 for each output."""
+        """What the person did after the last prediction: outputs, a class index, or 0 to 1 for each output.
+
+        Raises DeviceError for what cannot be that, and where no prediction waits for it.
+        """
         vector = self._vector(y, self._targets, "the target")
-        self._check(self._call("observe", vector.ctypes.data_as(ctypes.c_void_p)))
+        self._check(self._call("observe", vector.ctypes.data_as(ctypes.c_void_p)), target=vector)
 
     def idle(self) -> Update | None:
         """Learn if there is cause. None when there was not, and when an update is not finished yet: see ``busy``."""
         found = CUpdate()
-        self._check(self._call("idle", ctypes.byref(found)))
+        status = self._call("idle", ctypes.byref(found))
         self._busy = bool(found.more)
+        self._check(status)
         if not found.ran:
             return None
         return Update(bool(found.accepted), found.loss_before, found.loss_after, found.steps)
@@ -181,14 +204,14 @@ class Device:
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """One plain optimiser step on one sample, no policy; returns the loss before the step.
 
-        A prediction that waits for its observation is given up. Raises DeviceError for a closed-form head.
+        A prediction that waits for its observation is given up. Raises DeviceError with ``Bayes``, which has no step.
         """
         inputs, target = (
             self.stored_input(x),
             self._vector(y, self._targets, "the target"),
         )
         if self.package.manifest["optimizer"]["name"] == "Bayes":
-            what = "this device learns in closed form and has no plain step: use observe and idle"
+            what = "Bayes() refits its head as a whole and has no plain step: use observe and idle"
             raise DeviceError(what, "MT_INVALID_ARGUMENT")
         loss = ctypes.c_float()
         self._check(
@@ -199,6 +222,7 @@ class Device:
                 ctypes.byref(loss),
             ),
             inputs,
+            target,
         )
         return loss.value
 
@@ -288,29 +312,30 @@ class Device:
         if profile is None and not learner["recognise"]:
             what = "this device does not recognise people: build it with Learner(recognise=True)"
             raise DeviceError(what, "MT_INVALID_ARGUMENT")
-        if profile is not None and not 0 <= profile < learner["profiles"]:
-            raise DeviceError(f"there is no profile {profile}: 0 to {learner['profiles'] - 1}", "MT_INVALID_ARGUMENT")
-        chosen = RECOGNISE if profile is None else profile
+        if profile is not None and not _is_count(profile, learner["profiles"]):
+            raise DeviceError(f"there is no profile {profile!r}: 0 to {learner['profiles'] - 1}", "MT_INVALID_ARGUMENT")
+        chosen = RECOGNISE if profile is None else int(profile)
         self._check(self._call("select_profile", ctypes.c_uint32(chosen)))
 
     def learning_mode(self, uses: int) -> None:
         """For the next ``uses`` observations learn after each one, and take a change of habits as meant; 0 ends it."""
-        if not 0 <= uses < 2**32:
-            raise DeviceError(f"learning_mode({uses}): a number of observations, 0 or more", "MT_INVALID_ARGUMENT")
-        self._check(self._call("learning_mode", ctypes.c_uint32(uses)))
+        if not _is_count(uses, 2**32):
+            raise DeviceError(f"learning_mode({uses!r}): a number of observations, 0 or more", "MT_INVALID_ARGUMENT")
+        self._check(self._call("learning_mode", ctypes.c_uint32(int(uses))))
 
     def forget(self, last: int | None = None, days: float | None = None) -> None:
-        """Of the person of the last prediction: undo the last update and drop the samples it learnt from, and those
-        since; or the ``last`` observations; or those of the last ``days``, which takes a clock."""
+        """Of the person and context of the last prediction: undo the last update that was taken, and drop the samples
+        it was the first to learn from and those since; or the ``last`` observations; or those of the last ``days``,
+        which takes a clock."""
         if last is not None and days is not None:
             raise DeviceError("forget takes last=... or days=..., not both", "MT_INVALID_ARGUMENT")
         if last is not None:
-            if not 0 <= last < 2**32:
-                raise DeviceError(f"forget(last={last}): a number of observations", "MT_INVALID_ARGUMENT")
-            self._check(self._call("forget_last", ctypes.c_uint32(last)))
+            if not _is_count(last, 2**32):
+                raise DeviceError(f"forget(last={last!r}): a number of observations", "MT_INVALID_ARGUMENT")
+            self._check(self._call("forget_last", ctypes.c_uint32(int(last))))
         elif days is not None:
-            if not 0 <= days * DAY < 2**32:
-                raise DeviceError(f"forget(days={days}): a number of days up to 49000", "MT_INVALID_ARGUMENT")
+            if not (isinstance(days, Real) and 0 <= days * DAY < 2**32):
+                raise DeviceError(f"forget(days={days!r}): a number of days up to 49000", "MT_INVALID_ARGUMENT")
             if self._port is None or not self._port.now:
                 raise DeviceError("forget(days=...) takes a clock: Device(..., clock=time.time)", "MT_INVALID_ARGUMENT")
             self._check(self._call("forget_since", ctypes.c_uint32(int(days * DAY))))

@@ -22,7 +22,7 @@ MESSAGES = {
     "MT_INVALID_ARGUMENT": "the storage is too small for two states",
     "MT_INPUT_NOT_FINITE": "an input is NaN or infinite",
     "MT_INPUT_OUT_OF_RANGE": "an input is outside its declared range",
-    "MT_TARGET_INVALID": "the target is not finite, out of range, not in 0 to 1, or not a class index",
+    "MT_TARGET_INVALID": "the target cannot be learnt",
     "MT_NO_PREDICTION": "there is no prediction to pair this observation with: call predict first",
     "MT_STORAGE_FAILED": "the storage reported a failure",
 }
@@ -79,7 +79,12 @@ class CReport(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics log (``mt_metrics`` in ``mt_learner.h``): counters and one mean, no raw data."""
+    """Counters since the factory, and one mean (``mt_metrics`` in ``mt_learner.h`` says of what); no raw data.
+
+    accepted, rolled_back: updates taken, and dropped. suspect: observations not learnt, as a sensor was not believed.
+    changes: of habits, found. mean_error: of the model's own answers, absolute in output units, or the share of wrong
+    ones.
+    """
 
     predictions: int
     fallbacks: int
@@ -105,7 +110,8 @@ class CMetrics(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Prediction:
-    """``value``: outputs (regression) or probabilities. ``fallback``: the safe default was used; ask the person.
+    """``value``: outputs (regression) or probabilities. ``confidence``: 0 to 1, how likely it is right (regression:
+    within the tolerance). ``fallback``: it was below the threshold, and the safe default is given; ask the person.
     ``suspect``: a sensor is not believed, and what is observed will not be learnt. ``profile``: whose it is."""
 
     value: np.ndarray
@@ -117,7 +123,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Update:
-    """What ``idle`` did. Losses are held-out: of the base model, and of the candidate."""
+    """What ``idle`` did. Losses are held-out means: of the base model, and of the candidate; 0 when unjudged.
+    ``steps``: of the optimiser."""
 
     accepted: bool
     loss_before: float
@@ -127,8 +134,10 @@ class Update:
 
 @dataclass(frozen=True)
 class Status:
-    """Getting to know you, of the person and context of the last prediction: ``learnt`` and ``sure`` are 0 to 1.
+    """Getting to know you, of the person and context of the last prediction.
 
+    learnt: share, 0 to 1, of the last 32 uses answered right; uses not yet made count as wrong. sure: running mean of
+    the confidence, 0 to 1. uses: observations so far. samples: kept. waiting: samples not yet learnt.
     stage: "stranger" (nothing observed yet), "getting to know" or "acquainted" (8 of 10 answers were right).
     teaching: observations left of the learning mode. sensors: names of the inputs that are not believed, each
     with what is wrong. origin: where the state came from. erases: of the storage's most worn sector, which flash

@@ -44,9 +44,17 @@ LOG = 16 * SECTOR
 def port_of(
     storage: Storage | None, clock: Callable[[], float] | None, may_learn: Callable[[], bool] | None
 ) -> Port | None:
-    """The port of a device in this process; None where it has nothing of the kind."""
+    """The port of a device in this process; None where it has nothing of the kind. Raises DeviceError for a clock that
+    tells no seconds: called from C, it could not say so."""
     if storage is None and clock is None and may_learn is None:
         return None
+    if may_learn is not None and not callable(may_learn):
+        raise DeviceError(f"may_learn={may_learn!r}: a function that says whether learning is allowed now")
+    if clock is not None:
+        try:
+            int(clock())
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DeviceError(f"clock={clock!r}: a function that tells seconds, as time.time does ({error})") from error
     callbacks = (_READ(), _READ(), _ERASE()) if storage is None else storage.callbacks
     size, log = (0, 0) if storage is None else (storage.size, storage.log)
     now = _NOW() if clock is None else _NOW(lambda _: int(clock()) & 0xFFFFFFFF)

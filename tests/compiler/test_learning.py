@@ -44,6 +44,10 @@ def planned(net: Any, learner: mt.Learner, optimizer: Any = None, loss: str = "m
     ({}, {"calibration": SAMPLES[:, :2]}, r"has the shape \(150, 2\); \(samples, 3\) is needed"),
     ({}, {"calibration": SAMPLES * np.nan}, "no finite numbers"),
     ({}, {"calibration": (SAMPLES, SAMPLES[:9, 0])}, "150 samples and 9 labels"),
+    ({}, {"calibration": (SAMPLES, 3)}, "150 samples and 1 labels"),
+    ({}, {"calibration": [SAMPLES, SAMPLES[:, 0]]}, r"a tuple \(x, y\) with what is wanted of each"),
+    ({}, {"calibration": (SAMPLES, ["warm"] * 150)}, r"\(150, 1\) finite numbers are needed"),
+    ({"sensors": "yes"}, {"calibration": SAMPLES}, r"Learner\(sensors='yes'\): True, False"),
     ({}, {"calibration": (SAMPLES, np.full(150, 3)), "loss": "cross_entropy"}, "class indices 0 to 2"),
 ])  # fmt: skip
 def test_a_plan_that_cannot_be_is_refused(

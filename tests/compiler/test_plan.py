@@ -39,6 +39,24 @@ def test_what_a_refused_budget_offers_does_fit(net: Any) -> None:
         assert (fitting.ram, fitting.flash) == (int(ram), int(flash))
 
 
+def test_a_refused_budget_offers_fewer_people_and_a_smaller_past(net: Any) -> None:
+    graph = net([4, 4, 1])
+    learner = mt.Learner(buffer=20, replay=40, profiles=3, recognise=True, contexts=[mt.Context(0, [0.0])])
+    least = mt.plan(graph, learner=mt.Learner(buffer=10)).memory
+    offer = r"buffer=10, replay=0, contexts=\(\), profiles=1, recognise=False \("
+    with pytest.raises(BudgetError, match=offer) as caught:
+        mt.plan(graph, learner=learner, budget=mt.Budget(ram=least.ram))
+    assert f"({least.ram} bytes of RAM, {least.flash} of flash)" in str(caught.value)
+    three = mt.plan(graph, learner=mt.Learner(buffer=10, replay=40, profiles=3)).memory
+    with pytest.raises(BudgetError, match=r"Would fit: replay=0 \(.*; profiles=1 \("):
+        mt.plan(graph, learner=mt.Learner(buffer=10, replay=40, profiles=3), budget=mt.Budget(ram=three.ram - 500))
+
+
+def test_a_model_that_was_not_loaded_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"a object cannot be planned as it is: mt.plan\(mt.load\(model\), ...\)"):
+        mt.plan(object())  # type: ignore[arg-type]
+
+
 def test_a_hopeless_budget_says_so(net: Any) -> None:
     with pytest.raises(BudgetError, match=r"bytes of RAM of 100 .*bytes of flash of 200 .*Nothing smaller fits"):
         mt.plan(net([4, 4, 1]), budget=mt.Budget(ram=100, flash=200))
@@ -66,6 +84,10 @@ def test_a_budget_that_is_met_exactly_is_enough(net: Any) -> None:
         ({"learner": mt.Learner(fallback=[1.0, 2.0])}, r"fallback=...\) has 2 values, the model has 3 outputs"),
         ({"optimizer": mt.RLS(), "learn": mt.Full()}, r"RLS learns the last dense layer.*learn=Head\(1\)"),
         ({"optimizer": mt.RLS(), "loss": "huber"}, r"RLS.*loss='mse'"),
+        ({"optimizer": "sgd"}, r"optimizer='sgd': write it as optimizer=SGD\(lr=0.05\)"),
+        ({"learner": {"buffer": 9}}, r"write it as learner=Learner\(buffer=100\)"),
+        ({"budget": "64KB"}, r"write it as budget=Budget\(ram='64KB'\)"),
+        ({"inputs": list("abcd")}, r"described by Input\(name, low, high, unit\), not by 'a'"),
     ],
 )
 def test_contradictions_are_explained(net: Any, arguments: dict[str, Any], message: str) -> None:

@@ -174,7 +174,7 @@ def test_bad_inputs_are_refused(package: mt.Package, x: Any, status: str, messag
 def test_bad_targets_are_refused_and_the_prediction_waits_on(package: mt.Package, y: Any) -> None:
     device = mt.Device(package)
     device.predict(GOOD)
-    refused(device, lambda: device.observe(y), "MT_TARGET_INVALID")
+    assert f"value 0 is {y[0]:g}, and must be finite" in refused(device, lambda: device.observe(y), "MT_TARGET_INVALID")
     refused(device, lambda: device.step(GOOD, y), "MT_TARGET_INVALID")
     refused(device, lambda: device.observe([1.0, 2.0]), "MT_INVALID_ARGUMENT")
     device.observe([1.0])
@@ -185,7 +185,8 @@ def test_a_class_must_exist(classifier: mt.Package, y: float) -> None:
     device = mt.Device(classifier)
     found = device.predict(GOOD)
     assert found.value.sum() == pytest.approx(1, abs=1e-6) and found.confidence == pytest.approx(found.value.max())
-    refused(device, lambda: device.observe(y), "MT_TARGET_INVALID")
+    message = refused(device, lambda: device.observe(y), "MT_TARGET_INVALID")
+    assert f"{y:g} is no class; they are 0 to 3" in message
     device.observe(3)
 
 

@@ -216,6 +216,14 @@ def test_days_are_forgotten_by_the_clock(house: mt.Package) -> None:
     assert len(finish(device)) == 1 and device.status().waiting == 0
 
 
+@pytest.mark.parametrize("clock", [12.0, lambda: "noon", lambda: float("nan")])
+def test_a_clock_must_tell_seconds(clock: Any, house: mt.Package) -> None:
+    with pytest.raises(DeviceError, match=r"a function that tells seconds, as time\.time does"):
+        mt.Device(house, clock=clock)
+    with pytest.raises(DeviceError, match="a function that says whether learning is allowed"):
+        mt.Device(house, may_learn=True)  # type: ignore[arg-type]
+
+
 def test_without_a_clock_days_cannot_be_forgotten(house: mt.Package) -> None:
     for device in (mt.Device(house), mt.Device(house, may_learn=lambda: True)):
         with pytest.raises(DeviceError, match=r"takes a clock: Device\(\.\.\., clock=time\.time\)"):
@@ -277,6 +285,10 @@ def test_the_log_tells_of_its_life(house: mt.Package, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("call", "message"), [
     (lambda device: device.select_profile(3), "there is no profile 3: 0 to 2"),
     (lambda device: device.select_profile(-1), "there is no profile -1"),
+    (lambda device: device.select_profile("mother"), "there is no profile 'mother': 0 to 2"),
+    (lambda device: device.learning_mode(2.5), r"learning_mode\(2.5\): a number of observations"),
+    (lambda device: device.forget(last=1.5), r"forget\(last=1.5\): a number of observations"),
+    (lambda device: device.forget(days="1"), r"forget\(days='1'\): a number of days"),
     (lambda device: device.learning_mode(-1), "a number of observations, 0 or more"),
     (lambda device: device.learning_mode(2**32), "a number of observations"),
     (lambda device: device.forget(last=-1), r"forget\(last=-1\)"),

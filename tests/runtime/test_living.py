@@ -1,6 +1,7 @@
 """Living with a device: learning mode, forgetting the last uses or days, getting to know somebody, long absence."""
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,22 @@ def test_what_is_forgotten_was_never_learnt(library: ctypes.CDLL, task: int, how
     assert alike(device, never)
 
 
+@pytest.mark.parametrize("how", [{"in_place": 1}, {"in_place": 1, "sequential": 1}, {"sequential": 2}], ids=str)
+def test_what_cannot_be_undone_is_learnt_again_from_what_is_left(library: ctypes.CDLL, how: dict[str, int]) -> None:
+    """In place there is no copy; of an optimiser's state that parameters are computed from there is one."""
+    device, never = (Device(library, restart=0, folds=0, every=5, **how) for _ in range(2))
+    for number, (x, y) in enumerate(life(13, 15)):
+        device.use(x, y)
+        if number < 10:
+            assert never.predict(x)[0] == never.observe(y) == OK
+    assert device.counted.undo == 5 and device.call("forget") == OK
+    assert device.parameters == Device(library).parameters
+    assert (device.counted.samples.count, device.counted.fresh, device.counted.eager) == (10, 10, 1)
+    device.counted.random = never.counted.random
+    assert len(device.finish()) == len(never.finish()) == 1
+    assert device.parameters == never.parameters != Device(library).parameters
+
+
 def test_forgetting_more_than_there_is_forgets_all(library: ctypes.CDLL) -> None:
     for uses in (7, 33):
         device = Device(library, clock=1000, reservoir=4)
@@ -186,6 +203,31 @@ def test_what_was_learnt_fades_with_disuse(library: ctypes.CDLL) -> None:
         # a product of two roundings and an exponential good to a few units of the last place
         np.testing.assert_allclose(device.parameters, learnt + share * (base - learnt), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(device.parameters, base, atol=1e-6)
+
+
+def test_what_a_closed_form_head_has_counted_fades_too(library: ctypes.CDLL) -> None:
+    @ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_float))
+    def begin(optimizer: Any) -> None:
+        optimizer[0], optimizer[1], optimizer[2], optimizer[3] = 1.0, 2.0, 3.0, 4.0
+
+    device = Device(library, clock=5000, disuse=30 * DAY, folds=0, restart=0, sequential=1)
+    for x, y in life(14, 10):
+        device.use(x, y)
+    device.little.model.begin = ctypes.cast(begin, ctypes.c_void_p)
+    counted = np.array(device.person().optimizer[:4])
+    away(device, 60 * DAY)
+    np.testing.assert_allclose(device.person().optimizer[:4], 0.25 * counted + 0.75 * np.arange(1, 5), rtol=1e-5)
+
+
+def test_integers_fade_as_a_whole_with_the_floats_beside_them(library: ctypes.CDLL) -> None:
+    device = Device(library, clock=5000, disuse=30 * DAY, folds=0)
+    for x, y in life(15, 10):
+        device.use(x, y)
+    learnt, device.little.model.floats = device.parameters, 2
+    away(device, 29 * DAY)
+    assert device.parameters == learnt
+    away(device, 31 * DAY)
+    assert device.parameters == Device(library).parameters
 
 
 def test_a_use_wakes_what_had_faded(library: ctypes.CDLL) -> None:

@@ -170,7 +170,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     def render(template: str, identity: int) -> str:
         return templates.get_template(template).render(**context, identity=identity)
 
-    # the identity covers the program and the weights: a state saved by any other build is refused
+    # the identity covers the program and the weights: a state saved by any other build is not read as it is
     identity = zlib.crc32(render("device.c.jinja", 0).encode() + render("device.h.jinja", 0).encode() + base)
     return {
         f"{name}.h": render("device.h.jinja", identity),

@@ -38,7 +38,7 @@ def calibration_of(given: Any, graph: Graph, loss: Loss) -> Calibration | None:
         return given
     x, y = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     tensor = graph.tensor(graph.inputs[0])
-    x = np.asarray(x)
+    x = _array(x)
     if x.ndim != len(tensor.shape) + 1 or x.shape[1:] != tensor.shape or len(x) == 0:
         wanted = ", ".join(map(str, ("samples", *tensor.shape)))
         raise PlanError(f"calibration has the shape {x.shape}; ({wanted}) is needed")
@@ -48,17 +48,25 @@ def calibration_of(given: Any, graph: Graph, loss: Loss) -> Calibration | None:
     if y is None:
         return Calibration(x, None)
     outputs = graph.tensor(graph.outputs[0]).size
-    y = np.asarray(y)
-    if len(y) != len(x):
-        raise PlanError(f"calibration has {len(x)} samples and {len(y)} labels")
+    y = _array(y)
+    if y.ndim == 0 or len(y) != len(x):
+        raise PlanError(f"calibration has {len(x)} samples and {len(y) if y.ndim else 1} labels")
     if loss.task == "MT_MULTICLASS":
         whole = y.reshape(len(y), -1)
         if whole.shape[1] != 1 or not np.isin(whole, np.arange(outputs)).all():
             raise PlanError(f"calibration: labels must be class indices 0 to {outputs - 1}, one of each sample")
         return Calibration(x, whole[:, 0].astype(np.int64))
-    if y.size != len(x) * outputs or not np.isfinite(y).all():
+    if y.size != len(x) * outputs or y.dtype.kind not in "fiub" or not np.isfinite(y).all():
         raise PlanError(f"calibration: targets of the shape {y.shape}; ({len(x)}, {outputs}) finite numbers are needed")
     return Calibration(x, y.reshape(len(x), outputs).astype(np.float64))
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        what = "calibration is no array: give samples of one shape, x, or a tuple (x, y) with what is wanted of each"
+        raise PlanError(what) from None
 
 
 def _as_taken(x: np.ndarray, graph: Graph) -> np.ndarray:

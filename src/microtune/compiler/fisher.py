@@ -21,7 +21,7 @@ from microtune.ir import Graph, Node, Tensor
 from microtune.ops.evaluate import evaluate
 from microtune.tuning.losses import LOSSES
 
-MOST = 256
+MOST = 200
 """Samples that are used, evenly out of those given: an average over more changes little, and takes as much longer."""
 RARE = 1e-6
 """Probability of a class whose share of the expectation is left out."""

@@ -20,8 +20,6 @@ from microtune.tuning.sensors import LEAST_SAMPLES, SensorModel, Sensors, sensor
 
 MOST_SENSORS = 64
 """Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
-MOST_IMPORTANCE = 200
-"""Of the factory's samples, so many, evenly spread, are enough for Fisher information."""
 
 
 def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int, Context], ...]:
@@ -33,7 +31,10 @@ def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int
         place = names.index(named) if named in names else named if isinstance(named, int) else -1
         if not 0 <= place < len(inputs):
             known = ", ".join(map(repr, names[:16])) if len(names) <= 16 else f"0 to {len(inputs) - 1}"
-            raise PlanError(f"Learner(contexts=...): there is no input {named!r}. There are: {known}")
+            last = len(inputs) - 1
+            raise PlanError(
+                f"Learner(contexts=...): there is no input {named!r}. There are: {known}; or by place, 0 to {last}"
+            )
         found.append((place, context))
     return tuple(found)
 
@@ -77,6 +78,8 @@ def sensors_of(
 ) -> tuple[SensorModel, ...]:
     """What is usual for each input; empty where sensors are not looked at."""
     chosen = learner.sensors
+    if not isinstance(chosen, Sensors | bool | None):
+        raise PlanError(f"Learner(sensors={chosen!r}): True, False, Sensors(...), or None for what is possible")
     if chosen is False:
         return ()
     taken = graph.tensor(graph.inputs[0])
@@ -106,8 +109,7 @@ def elastic_pulls(
             f"Learner(ewc={learner.ewc}): Fisher information is measured on the factory's samples; give them: "
             "mt.plan(..., calibration=x)"
         )
-    spread = np.linspace(0, len(calibration.x) - 1, min(len(calibration.x), MOST_IMPORTANCE)).astype(int)
-    importance = fisher(programs, graph, calibration.x[spread])
+    importance = fisher(programs, graph, calibration.x)
     strength = optimizer.lr * learner.ewc * np.concatenate(
         [importance[each.name].ravel() for each in programs.trained]
     )  # fmt: skip

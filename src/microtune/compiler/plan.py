@@ -36,9 +36,25 @@ LARGEST_OUTPUTS = 65535
 def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...]:
     if inputs is None:
         return tuple(Input(f"input {index}") for index in range(size))
+    odd = next((each for each in inputs if not isinstance(each, Input)), None)
+    if odd is not None:
+        raise PlanError(f"inputs are described by Input(name, low, high, unit), not by {odd!r}")
     if len(inputs) != size:
         raise PlanError(f"{len(inputs)} inputs are described, but the model takes {size}")
     return tuple(inputs)
+
+
+def _check_kinds(graph: object, optimizer: object, learner: object, budget: object) -> None:
+    """Raise PlanError for arguments of another kind: a model that was not loaded, the name of an optimiser."""
+    if not isinstance(graph, Graph):
+        raise PlanError(f"a {type(graph).__name__} cannot be planned as it is: mt.plan(mt.load(model), ...)")
+    for name, given, kind, written in (
+        ("optimizer", optimizer, Optimizer, "SGD(lr=0.05)"),
+        ("learner", learner, Learner, "Learner(buffer=100)"),
+        ("budget", budget, Budget, "Budget(ram='64KB')"),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise PlanError(f"{name}={given!r}: write it as {name}={written}")
 
 
 def plan(
@@ -69,6 +85,7 @@ def plan(
     """
     if precision not in PRECISIONS:
         raise PlanError(f"unknown precision {precision!r}. Known: {', '.join(map(repr, PRECISIONS))}")
+    _check_kinds(graph, optimizer, learner, budget)
     verify(graph)
     chosen = loss_of(loss)
     learner = learner or Learner()
@@ -90,7 +107,6 @@ def plan(
         raise PlanError(
             f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs"
         )
-    learner = replace(learner, fallback=None if learner.fallback is None else tuple(map(float, learner.fallback)))
     calibration = calibration_of(calibration, graph, chosen)
     described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
     scheme = learn if learn is not None else Head(1)
@@ -129,24 +145,44 @@ def _over(memory: Memory, budget: Budget) -> list[str]:
     return found
 
 
+def _smaller(learner: Learner) -> list[dict[str, Any]]:
+    """Settings that keep less, each as what is other in it; all of them at once come last."""
+    found: list[dict[str, Any]] = []
+    size = learner.buffer
+    while size > learner.every and size > 10:
+        size = max(size // 2, learner.every, 10)
+        found.append({"buffer": size})
+    if learner.replay:
+        found.append({"replay": 0})
+    if learner.contexts:
+        found.append({"contexts": ()})
+    if learner.profiles > 1:
+        found.append({"profiles": 1, **({"recognise": False} if learner.recognise else {})})
+    least: dict[str, Any] = {"buffer": min(learner.buffer, max(learner.every, 10))}
+    for each in found:
+        least |= each
+    return [*found, least]
+
+
 def _alternatives(found: Plan, graph: Graph) -> list[str]:
     """Smaller plans that do fit the budget, as the user would write them."""
-    options: list[tuple[str, Scheme, Learner]] = []
-    size = found.learner.buffer
-    while size > found.learner.every and size > 10:
-        size = max(size // 2, found.learner.every, 10)
-        options.append((f"buffer={size}", found.scheme, replace(found.learner, buffer=size)))
-    small = replace(found.learner, buffer=max(found.learner.every, 10))
-    smaller: tuple[Scheme, ...] = (Head(1), Bias(), LoRA(1))
-    for scheme in smaller:
+    smaller = {
+        ", ".join(f"{name}={value}" for name, value in each.items()): replace(found.learner, **each)
+        for each in _smaller(found.learner)
+    }
+    options = [(text, found.scheme, learner) for text, learner in smaller.items()]
+    small, least = list(smaller.items())[-1]
+    schemes: tuple[Scheme, ...] = (Head(1), Bias(), LoRA(1))
+    for scheme in schemes:
         if scheme != found.scheme and not isinstance(found.optimizer, Bayes):
             options.append((f"learn={scheme}", scheme, found.learner))
-            options.append((f"learn={scheme} with buffer={small.buffer}", scheme, small))
+            options.append((f"learn={scheme} with {small}", scheme, least))
     fitting = []
     for text, scheme, learner in options:
         try:
             other = plan(
-                graph, scheme, found.loss, found.optimizer, learner, inputs=found.inputs, calibration=found.calibration
+                graph, scheme, found.loss, found.optimizer, learner, found.precision, inputs=found.inputs,
+                calibration=found.calibration,
             )
         except PlanError:
             continue

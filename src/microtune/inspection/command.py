@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from microtune.inspection.image import KINDS, Image, Log, Record, Slot, State, read_image
@@ -83,7 +84,7 @@ def _show_package(package: Package, image: Image | None, console: Console) -> No
     told = summary(package)
     shown = {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in told.items()}
     _facts(
-        f"Package {package.directory}",
+        escape(f"Package {package.directory}"),
         {key.replace("_", " "): value for key, value in shown.items()} | {"targets": ", ".join(told["targets"])},
         console,
     )

@@ -400,7 +400,7 @@ MT_COLD static void gradient_forget(const mt_learner *learner, uint32_t samples,
     if (time != NULL) {
         mt_samples_drop_since(&learner->samples, *time);
     }
-    if (undo && learner->previous != NULL) {
+    if (undo) {
         put_parameters(learner, learner->parameters, learner->previous);
         /* the optimiser's state belonged to what is undone */
         begin_optimizer(learner->model, learner->optimizer);
@@ -422,10 +422,26 @@ MT_COLD static uint32_t gradient_since(const mt_learner *learner, uint32_t time)
 
 MT_COLD static void gradient_fade(const mt_learner *learner, float share)
 {
-    float *parameters = (float *)learner->parameters;
-    const float *base = (const float *)learner->model->base;
-    for (uint32_t i = 0; i < learner->model->floats; ++i) {
+    const mt_model *model = learner->model;
+    float *parameters = (float *)learner->parameters, *optimizer = learner->optimizer;
+    const float *base = (const float *)model->base, *begun = learner->candidate_optimizer;
+    if (model->floats < model->parameters) {
+        /* integers cannot go part of the way, and floats must not go without them: all of it, once most would */
+        if (share >= 0.5f) {
+            put_parameters(learner, parameters, base);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < model->floats; ++i) {
         parameters[i] = pulled(parameters[i], base[i], share);
+    }
+    /* what a closed-form head has counted fades too, or its next sample brings all of it back. (Not in place: there is
+     * no room to begin another one beside it.) */
+    if (model->begin != NULL && begun != optimizer) {
+        model->begin(learner->candidate_optimizer);
+        for (uint32_t i = 0; i < model->optimizer; ++i) {
+            optimizer[i] = pulled(optimizer[i], begun[i], share);
+        }
     }
 }
 

@@ -15,8 +15,8 @@ static inline void mt_slda_class(float *MT_RESTRICT weight, float *MT_RESTRICT b
 /*
  * The mean of the sample's class moves, and its discriminant with it. weight (outputs, inputs), bias (outputs); state:
  * means (outputs, inputs), samples each is worth (outputs), and 1 once all of the layer is discriminants: until the
- * first sample it is the base's. precision (inputs) packed and prior (outputs), logarithms, are the factory's; x
- * (inputs), target[0] the true class; a mean is worth at most `memory` samples.
+ * first sample it is the base's, and after disuse in part. precision (inputs) packed and prior (outputs), logarithms, are
+ * the factory's; x (inputs), target[0] the true class; a mean is worth at most `memory` samples.
  */
 static inline void mt_slda(float *MT_RESTRICT weight, float *MT_RESTRICT bias, float *MT_RESTRICT state,
                            const float *MT_RESTRICT precision, const float *MT_RESTRICT prior,
@@ -36,7 +36,7 @@ static inline void mt_slda(float *MT_RESTRICT weight, float *MT_RESTRICT bias, f
     }
     *worth = *worth + 1.0f < memory ? *worth + 1.0f : memory;
     for (uint32_t o = 0; o < outputs; ++o) {
-        if (o == label || *discriminants == 0.0f) {
+        if (o == label || *discriminants < 1.0f) {
             mt_slda_class(weight + o * inputs, bias + o, state + o * inputs, precision, prior[o], inputs);
         }
     }

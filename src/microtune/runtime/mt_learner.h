@@ -274,11 +274,11 @@ struct mt_rule {
      * what was learnt as a whole; `update`, but for `ran` and `more`, is filled in then. */
     int (*slice)(const mt_learner *learner, mt_update *update);
     /* Drop the newest `samples` samples, and older ones stamped `*time` or later (NULL: none); `undo`: and go back to
-     * before the last accepted update, else to the base. */
+     * `previous`, before the last accepted update, else to the base. */
     void (*forget)(const mt_learner *learner, uint32_t samples, int undo, const uint32_t *time);
     /* Samples stamped `time` or later: how many of the newest, without dropping them. */
     uint32_t (*since)(const mt_learner *learner, uint32_t time);
-    /* After long disuse: go this share, 0 to 1, of the way back to the base. */
+    /* After long disuse: go this share, 0 to 1, of the way back to the base. The caller ends an update under way. */
     void (*fade)(const mt_learner *learner, float share);
 };
 

@@ -121,10 +121,21 @@ MT_COLD static mt_status forget(mt_learner *learner, uint32_t dropped, int undo,
     return status;
 }
 
+/* Is there something to go back to? Not where learning is in place; nor where parameters come from the optimiser's state
+ * and that goes on from update to update: there is one copy of it. Both learn anew from the samples that are left. */
+MT_COLD static int can_undo(const mt_learner *learner)
+{
+    const mt_settings *settings = learner->settings;
+    if (learner->samples.words == NULL) {
+        return 1; /* a rule that keeps its own fits what is left by itself */
+    }
+    return learner->previous != NULL && (settings->sequential < 2 || settings->restart);
+}
+
 MT_COLD mt_status mt_learner_forget(mt_learner *learner)
 {
     mt_people_turn_to(learner, learner->state->last);
-    return forget(learner, learner->person->undo, 1, NULL);
+    return forget(learner, learner->person->undo, can_undo(learner), NULL);
 }
 
 MT_COLD mt_status mt_learner_forget_last(mt_learner *learner, uint32_t uses)

@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtune.errors import MicrotuneError
-from microtune.package import Package
+from microtune.package import Package, open_package
 from microtune.simulation.driver import LEFT_ALONE, OBSERVED, PREDICTED, TAKEN, UPDATED, Driver
 from microtune.simulation.life import live
 from microtune.simulation.people import Feedback, Person
@@ -37,8 +38,8 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.devices <= MOST_DEVICES:
-            raise MicrotuneError(f"devices: {self.devices} must be 1 to {MOST_DEVICES}")
+        if not (isinstance(self.devices, Integral) and 1 <= self.devices <= MOST_DEVICES):
+            raise MicrotuneError(f"devices: {self.devices} must be a whole number, 1 to {MOST_DEVICES}")
         if not (0 < self.days <= 36525 and 0 < self.uses_per_day <= 1000):
             raise MicrotuneError(
                 f"{self.days:g} days at {self.uses_per_day:g} uses: days must be above 0 and at most 36525, "
@@ -120,7 +121,7 @@ class Summary:
 
 
 def simulate(
-    package: Package,
+    package: str | os.PathLike[str] | Package,
     world: World,
     person: str | Person = "consistent",
     *,
@@ -142,7 +143,8 @@ def simulate(
         person = live(person, world, 0).person
     if feedback is not None:
         person = replace(person, feedback=feedback)
-    study = Study(package, world, person, days, uses_per_day, devices, seed)
+    opened = package if isinstance(package, Package) else open_package(package)
+    study = Study(opened, world, person, days, uses_per_day, devices, seed)
     outcomes = []
     for outcome in _outcomes(study, processes or os.cpu_count() or 1):
         outcomes.append(outcome)

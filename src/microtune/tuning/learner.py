@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, prod
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from microtune.errors import PlanError
 
@@ -27,6 +28,8 @@ class Input:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.low, Real) and isinstance(self.high, Real)):
+            raise PlanError(f"{self}: low and high are numbers; leave out what has no limit")
         if not self.low < self.high:
             raise PlanError(f"Input('{self.name}'): low {self.low} must be below high {self.high}")
 
@@ -48,7 +51,10 @@ class Context:
     edges: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edges", tuple(map(float, self.edges)))
+        try:
+            object.__setattr__(self, "edges", tuple(map(float, self.edges)))
+        except (TypeError, ValueError):
+            raise PlanError(f"{self}: edges are a list of numbers, such as [0.5] or [6, 12, 18]") from None
         rising = all(low < high for low, high in pairwise(self.edges))
         if not self.edges or not rising or not all(map(isfinite, self.edges)):
             raise PlanError(f"{self}: edges must be finite numbers that rise, at least one")
@@ -56,6 +62,27 @@ class Context:
     @property
     def parts(self) -> int:
         return len(self.edges) + 1
+
+
+def _checked(name: str, value: Any, low: float, high: float) -> int | float:
+    """A setting of the learner as a plain number. Raises PlanError for what is none, or not in its range."""
+    whole = isinstance(getattr(Learner, name), int)
+    if not isinstance(value, Integral if whole else Real):
+        raise PlanError(f"Learner({name}={value!r}): must be a {'whole ' if whole else ''}number, {low} to {high}")
+    if not low <= value <= high:
+        raise PlanError(f"Learner({name}={value}): must be {low} to {high}")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _fallback(values: Any) -> tuple[float, ...]:
+    """The safe default as floats. Raises PlanError for another thing."""
+    try:
+        found = tuple(map(float, values))
+    except (TypeError, ValueError):
+        found = ()
+    if not found or not all(map(isfinite, found)):
+        raise PlanError(f"Learner(fallback={values!r}): a list of finite numbers, one for each output")
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,7 +96,7 @@ class Learner:
     folds: an update is judged by cross-validation in so many folds, and dropped when the base does better or, on
         what neither has learnt, the parameters in use do; 0 takes every update unjudged.
     caution: standard deviations of the number of the base's faults, its root, by which an update must beat the base
-        besides: fewer people harmed, and slower learning.
+        besides: fewer people harmed, and slower learning. Nothing with ``folds=0``, or with ``Bayes``.
     restart: learn each update from the base over all samples (no drift by path), or go on from the present
         parameters.
     pull: after each step the parameters move this share back towards the base (L2-SP, Li et al. 2018).
@@ -122,6 +149,8 @@ class Learner:
     in_place: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.contexts, Context | str) or not all(isinstance(each, Context) for each in self.contexts):
+            raise PlanError(f"Learner(contexts={self.contexts!r}): a list of contexts, such as [Context('hour', [12])]")
         object.__setattr__(self, "contexts", tuple(self.contexts))
         for name, low, high in (
             ("buffer", 1, 65535), ("replay", 0, 65535), ("every", 1, 65535), ("epochs", 1, 65535), ("folds", 0, 64),
@@ -129,10 +158,11 @@ class Learner:
             ("ewc_memory", 0, 1e6), ("recency", 0, 65535),
             ("disuse", 0, 36500), ("profiles", 1, 16), ("slice", 0, 65535), ("log", 0, 65535),
         ):  # fmt: skip
-            if not low <= getattr(self, name) <= high:
-                raise PlanError(f"Learner({name}={getattr(self, name)}): must be {low} to {high}")
-        if not self.tolerance > 0:
-            raise PlanError(f"Learner(tolerance={self.tolerance}): must be above 0")
+            object.__setattr__(self, name, _checked(name, getattr(self, name), low, high))
+        if not (isinstance(self.tolerance, Real) and 0 < self.tolerance < float("inf")):
+            raise PlanError(f"Learner(tolerance={self.tolerance}): must be above 0, and finite")
+        if self.fallback is not None:
+            object.__setattr__(self, "fallback", _fallback(self.fallback))
         if self.every > self.buffer:
             raise PlanError(
                 f"Learner(every={self.every}, buffer={self.buffer}): an update needs more samples than are kept"

@@ -55,6 +55,10 @@ class Sensors:
     drift: bool = True
     ignore: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.ignore, str):
+            raise PlanError(f"Sensors(ignore={self.ignore!r}): a tuple of names, such as ({self.ignore!r},)")
+
 
 @dataclass(frozen=True)
 class SensorModel:
