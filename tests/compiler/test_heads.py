@@ -86,6 +86,7 @@ def test_a_device_learns_and_keeps_a_classifier(head: mt.MAP | mt.SLDA, tmp_path
     state = triangle(HIDDEN + 1) if isinstance(head, mt.MAP) else CLASSES * (HIDDEN + 1) + 1
     assert made.memory.optimizer == 4 * state
     assert emit(made, "net") == emit(made, "net")
+    assert f"    {2 if isinstance(head, mt.SLDA) else 1}, /* sequential */" in str(emit(made, "net")["net.c"])
     package = mt.build(made, tmp_path / "net")
     device = mt.Device(package, state=tmp_path / "flash.bin")
     x, y = draw(300, shift=0.9)

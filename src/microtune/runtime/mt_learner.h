@@ -93,7 +93,8 @@ typedef struct mt_settings {
     uint16_t slice;    /* slices of work done in one call of idle; 0: until the update is finished */
     uint8_t restart;   /* 1: every update starts from the base; 0: from the present parameters */
     uint8_t sequential;/* 1: each new sample is learnt once, in order (closed-form heads); `folds` above 0
-                        * then means: judged on samples predicted before they are learnt */
+                        * then means: judged on samples predicted before they are learnt. 2: likewise, and what is
+                        * learnt lies in the optimiser's state, from which the parameters are computed */
     float caution;     /* an update must beat the base by so many standard deviations of the base's faults, besides */
     float pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
     float rate;        /* learning rate of the first step; 0: the rule has none */
