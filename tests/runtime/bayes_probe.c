@@ -53,9 +53,8 @@ void probe_predict(probe *p, const float *input, float *output_and_variance);
 void probe_observe(probe *p, const float *input, const float *target);
 void probe_refit(probe *p, mt_bayes_judgement *judgement);
 uint32_t probe_slice(probe *p, mt_bayes_judgement *judgement);
-uint32_t probe_since(probe *p, uint32_t time);
+uint32_t probe_since(probe *p, uint32_t time, uint32_t now);
 void probe_drop_newest(probe *p, uint32_t count);
-void probe_drop_since(probe *p, uint32_t time);
 void probe_fade(probe *p, const float *share);
 void probe_live(probe *p, const float *inputs, const float *targets, uint32_t uses);
 
@@ -100,22 +99,16 @@ uint32_t probe_slice(probe *p, mt_bayes_judgement *judgement)
     return (uint32_t)mt_bayes_refit_slice(&head, &p->cursor, judgement);
 }
 
-uint32_t probe_since(probe *p, uint32_t time)
+uint32_t probe_since(probe *p, uint32_t time, uint32_t now)
 {
     const mt_bayes head = head_of(p);
-    return mt_bayes_since(&head, time);
+    return mt_bayes_since(&head, time, now);
 }
 
 void probe_drop_newest(probe *p, uint32_t count)
 {
     const mt_bayes head = head_of(p);
     mt_bayes_drop_newest(&head, count);
-}
-
-void probe_drop_since(probe *p, uint32_t time)
-{
-    const mt_bayes head = head_of(p);
-    mt_bayes_drop_since(&head, time);
 }
 
 void probe_fade(probe *p, const float *share)

@@ -187,14 +187,11 @@ class Head:
         values = np.uint32(time).tobytes() + np.float32(evidence).tobytes()
         self.machine.write(self.address + Probe.time.offset, values)
 
-    def since(self, time: int) -> int:
-        return self.machine.call("probe_since", self.address, time)
+    def since(self, time: int, now: int = 0xFFFFFFFF) -> int:
+        return self.machine.call("probe_since", self.address, time, now)
 
     def drop_newest(self, count: int) -> None:
         self.machine.call("probe_drop_newest", self.address, count)
-
-    def drop_since(self, time: int) -> None:
-        self.machine.call("probe_drop_since", self.address, time)
 
     def fade(self, share: float) -> None:
         self.machine.call("probe_fade", self.address, self._put([share]))

@@ -110,12 +110,12 @@ int main(void)
     static probe p;
     for (;;) {
         const mt_samples *s = &p.samples;
-        uint32_t since;
+        uint32_t since, time;
         switch (number()) {
         case 'b': begin(&p); break;
         case 'a': add(&p); break;
         case 'n': mt_samples_drop_newest(s, number()); break;
-        case 's': mt_samples_drop_since(s, number()); break;
+        case 's': time = number(), mt_samples_drop_since(s, time, number()); break;
         case 'r': mt_samples_remove(s, number()); break;
         case 'c': mt_samples_clear(s); break;
         case 'w': numbers(&p.state, sizeof p.state / 4u); break;
@@ -123,7 +123,10 @@ int main(void)
         case 'g': p.random = number(); break;
         case 't': trials(&p); break;
         case '?': show(&p); break;
-        case 'q': since = mt_samples_since(s, number()), fwrite(&since, 4, 1, stdout); break;
+        case 'q':
+            time = number(), since = mt_samples_since(s, time, number());
+            fwrite(&since, 4, 1, stdout);
+            break;
         default: return 1;
         }
         fflush(stdout);

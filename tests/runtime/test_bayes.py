@@ -396,7 +396,9 @@ def test_samples_can_be_dropped_by_number_and_by_time(host: Machine) -> None:
     assert [device.since(time) for time in (8901, 8900, 8800, 0)] == [0, 1, 2, 64]
     device.drop_newest(2)
     assert device.snapshot().times[-1] == 1000 + 100 * 77
-    device.drop_since(1000 + 100 * 70)
+    assert device.since(1000 + 100 * 70, now=1000 + 100 * 80) == 8
+    assert device.since(0, now=100) == 0  # a clock that starts again from zero, and no use since
+    device.drop_newest(8)
     assert list(device.snapshot().times) == [1000 + 100 * day for day in range(16, 70)]
     # a clock that starts again from zero: what lies before it is not of the last hour
     for time in (0, 50, 50, 120):

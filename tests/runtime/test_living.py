@@ -154,6 +154,15 @@ def test_days_are_forgotten_from_the_reservoir_too(library: ctypes.CDLL) -> None
     assert set(stamps[stamps > 0]) <= {1000 + 60 * number for number in range(21)}
 
 
+def test_a_clock_that_starts_again_does_not_make_the_past_the_last_day(library: ctypes.CDLL) -> None:
+    device = Device(library, clock=100 * DAY, reservoir=6)
+    for x, y in life(16, 30):
+        device.use(x, y)
+    device.little.clock = 60  # and no use since
+    assert device.call("forget_since", DAY) == OK
+    assert (device.counted.samples.count, device.counted.samples.kept) == (20, 6)
+
+
 def test_without_a_clock_days_cannot_be_forgotten(library: ctypes.CDLL) -> None:
     device = Device(library)
     device.use([0.1, 0.2, 0.3], 1.0)
@@ -262,6 +271,16 @@ def test_short_breaks_and_clocks_set_back_change_nothing(library: ctypes.CDLL) -
     away(nobody, 90 * DAY)
     away(nobody, 90 * DAY)
     assert nobody.counted.returned == 0
+
+
+def test_while_the_time_is_not_known_absence_waits(library: ctypes.CDLL) -> None:
+    device = Device(library, clock=100 * DAY)
+    device.use([0.1, 0.2, 0.3], 1.0)
+    device.little.clock = 0  # power was off, and the clock is not set yet
+    assert device.predict([0.1, 0.2, 0.3])[0] == OK
+    assert (device.counted.seen, device.counted.returned) == (100 * DAY, 0)
+    away(device, 120 * DAY)
+    assert device.counted.returned == 8
 
 
 def test_a_long_absence_is_remembered_for_eight_uses(library: ctypes.CDLL) -> None:

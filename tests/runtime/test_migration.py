@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtune.inspection.image import METRICS, METRICS_AT, PERSON, RECOGNISED
+from microtune.interface import LAST
 from microtune.toolchain import compile_library
 
 from .test_store import RUNTIME
@@ -128,11 +129,17 @@ def test_a_whole_old_state(probe: ctypes.CDLL) -> None:
     assert metrics(found) == metrics(old)
     # nothing else but the chosen profile changed
     expected = bytearray(replace(NEW, profile=1).bytes)
+    struct.pack_into("<H", expected, LAST, 1 * NEW.contexts)  # and who a report is about
     expected[METRICS_AT[1] : HEAD] = metrics(old)
     for index, learnt in enumerate(OLD.learnt(old)):
         at = NEW.people_at + index * NEW.person_bytes + NEW.parameters_at
         expected[at : at + len(learnt)] = learnt
     assert found == expected
+
+
+def test_a_device_that_recognised_people_goes_on_to(probe: ctypes.CDLL) -> None:
+    found = take(probe, replace(OLD, profile=RECOGNISED).bytes)
+    assert found is not None and struct.unpack_from("<2H", found, LAST - 2) == (RECOGNISED, 0)
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ class Model:
     def drop_newest(self, count: int) -> None:
         self.ring = self.ring[: max(len(self.ring) - count, 0)]
 
-    def since(self, time: int) -> int:
-        found, after = 0, LARGEST
+    def since(self, time: int, now: int) -> int:
+        found, after = 0, now
         for *_, stamp in reversed(self.kept + self.ring):
             if not time <= stamp <= after:
                 break
@@ -216,9 +216,9 @@ class Life(RuleBasedStateMachine):
     @rule(before=st.integers(0, 150))
     def drop_since(self, before: int) -> None:
         time = max(self.clock - before, 0)
-        for _ in range(self.model.since(time)):
+        for _ in range(self.model.since(time, self.clock)):
             self.model.remove(len(self.model.kept) + len(self.model.ring) - 1)
-        self.probe.tell("s", time)
+        self.probe.tell("s", time, self.clock)
 
     @rule(index=st.integers(0, 12))
     def remove(self, index: int) -> None:
@@ -246,8 +246,9 @@ class Life(RuleBasedStateMachine):
         # nothing dropped is left behind, and nothing lies twice
         occupied = sorted(words for words in shown.words.tolist() if any(words))
         assert occupied == sorted(expected)
-        self.probe.tell("q", max(self.clock - 30, 0))
-        assert self.probe.read(1)[0] == min(model.since(max(self.clock - 30, 0)), len(model.ring))
+        time = max(self.clock - 30, 0)
+        self.probe.tell("q", time, self.clock)
+        assert self.probe.read(1)[0] == min(model.since(time, self.clock), len(model.ring))
 
 
 def test_any_calls_in_any_order(probe: Probe) -> None:

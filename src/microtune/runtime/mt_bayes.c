@@ -121,10 +121,10 @@ MT_BAYES_RARE void mt_bayes_drop_newest(const mt_bayes *bayes, uint32_t count)
                 sizeof(float));
 }
 
-MT_BAYES_RARE uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time)
+MT_BAYES_RARE uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time, uint32_t now)
 {
     const uint32_t count = bayes->state->count;
-    uint32_t since = 0, latest = UINT32_MAX, stamp;
+    uint32_t since = 0, latest = now, stamp;
     for (; since < count; ++since) {
         MT_COPY(&stamp, mt_bayes_time(bayes, mt_bayes_sample(bayes, count - 1 - since)), sizeof stamp);
         if (stamp < time || stamp > latest) {
@@ -133,11 +133,6 @@ MT_BAYES_RARE uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time)
         latest = stamp;
     }
     return since;
-}
-
-MT_BAYES_RARE void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time)
-{
-    mt_bayes_drop_newest(bayes, mt_bayes_since(bayes, time));
 }
 
 MT_BAYES_RARE void mt_bayes_fade(const mt_bayes *bayes, float share)

@@ -141,15 +141,13 @@ void mt_bayes_refit(const mt_bayes *bayes, mt_bayes_judgement *judgement);
  * begin again with a cursor of zeros. */
 int mt_bayes_refit_slice(const mt_bayes *bayes, mt_bayes_cursor *cursor, mt_bayes_judgement *judgement);
 
-/* Drop the newest `count` samples; more than there are: all. Refit afterwards, as after drop_since. */
+/* Drop the newest `count` samples; more than there are: all. Refit afterwards. */
 void mt_bayes_drop_newest(const mt_bayes *bayes, uint32_t count);
 
-/* How many of the newest samples are stamped `time` or later. Counting goes back from the newest and ends before the
- * first one stamped earlier, or later than the one after it: there the clock jumped back. */
-uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time);
-
-/* Drop as many. */
-void mt_bayes_drop_since(const mt_bayes *bayes, uint32_t time);
+/* How many of the newest samples are stamped `time` or later, by a clock that says `now`. Counting goes back from now
+ * and ends before the first one stamped earlier than `time`, or later than what comes after it: there the clock jumped
+ * back. */
+uint32_t mt_bayes_since(const mt_bayes *bayes, uint32_t time, uint32_t now);
 
 /* After long disuse: with the probability `share` (0 to 1) it is somebody else who comes. Predictions go so far of the
  * way back to the base, and are as unsure as that makes them. Nothing is forgotten: each use tells which of the two it

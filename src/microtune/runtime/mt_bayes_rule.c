@@ -63,7 +63,7 @@ static void bayes_forget(const mt_learner *learner, uint32_t samples, int undo, 
 
 static uint32_t bayes_since(const mt_learner *learner, uint32_t time)
 {
-    return mt_bayes_since(bayes_of(learner), time);
+    return mt_bayes_since(bayes_of(learner), time, mt_learner_now(learner));
 }
 
 static void bayes_fade(const mt_learner *learner, float share)

@@ -155,7 +155,6 @@ MT_COLD static uint32_t folds_of(const mt_learner *learner)
     return count < 2u * folds ? count : folds;
 }
 
-
 /* what the slices of an update do, in this order; not judged, it begins with TRAIN */
 enum {
     FOLD = 0,    /* a step on the samples outside a fold */
@@ -398,7 +397,7 @@ MT_COLD static void gradient_forget(const mt_learner *learner, uint32_t samples,
 {
     mt_samples_drop_newest(&learner->samples, samples);
     if (time != NULL) {
-        mt_samples_drop_since(&learner->samples, *time);
+        mt_samples_drop_since(&learner->samples, *time, mt_learner_now(learner));
     }
     if (undo) {
         put_parameters(learner, learner->parameters, learner->previous);
@@ -417,7 +416,7 @@ MT_COLD static void gradient_forget(const mt_learner *learner, uint32_t samples,
 
 MT_COLD static uint32_t gradient_since(const mt_learner *learner, uint32_t time)
 {
-    return mt_samples_since(&learner->samples, time);
+    return mt_samples_since(&learner->samples, time, mt_learner_now(learner));
 }
 
 MT_COLD static void gradient_fade(const mt_learner *learner, float share)

@@ -108,10 +108,14 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
     }
     if (status == MT_STATE_FOREIGN && learner->model->migrate != NULL) {
         status = mt_store_migrate(port, learner->model->identity, learner->model->migrate, state, learner->saved_bytes);
-        if (status == MT_OK) {
+        if (state->profile == MT_RECOGNISE && learner->model->recognise == NULL) {
+            state->profile = 0;
+        }
+        if (status == MT_OK && is_possible(learner)) {
             status = MT_STATE_MIGRATED;
             keep_as_previous(learner);
         } else {
+            status = status == MT_OK ? MT_STATE_FOREIGN : status;
             begin_state(learner);
         }
     }

@@ -45,7 +45,8 @@ typedef struct mt_model {
     uint32_t floats;     /* so many of them, the first, are floats; behind them are integers */
     uint32_t optimizer;  /* 4-byte words of optimiser state */
     uint16_t profiles;   /* people, at least 1 */
-    uint16_t contexts;   /* parts of a day, say, in which what is learnt is kept apart; at least 1 */
+    uint16_t contexts;   /* parts of a day, say, in which what is learnt is kept apart; at least 1, times profiles at most
+                          * 256 */
     /* bytes of the saved state: where the first person is, the size of one, where in one the parameters are */
     uint32_t people_at, person_bytes, parameters_at;
     const void *base;    /* the factory's parameters */
@@ -133,15 +134,15 @@ enum {
     MT_RECOGNISE = 0xFFFF  /* as a profile: the one whose contexts these are */
 };
 
-/* The device; what its people have in common. The first ten fields describe the state to whoever reads it without
- * its build (microtune inspect, mt_migration.h); they never change in a build. */
+/* The device; what its people have in common. The fields up to `structure` describe the state to whoever reads it without
+ * its build (microtune inspect, mt_migration.h); they are the same in all states of a build. */
 typedef struct mt_state {
     uint16_t version;         /* MT_STATE_VERSION */
     uint16_t profiles, contexts;
     uint16_t reserved;
     uint32_t people_at, person_bytes, parameters_at, parameters, structure;
     uint16_t profile;         /* the one chosen, or MT_RECOGNISE */
-    uint16_t last;            /* the profile of the last prediction */
+    uint16_t last;            /* profile * contexts + context of the last prediction; a profile chosen since counts */
     uint32_t teaching;        /* observations left of the learning mode */
     mt_metrics metrics;
 } mt_state;
@@ -295,11 +296,11 @@ float mt_learner_evidence(const mt_learner *learner);
 /// Calls ///
 
 /* Load the saved state, or start from the base. MT_OK, MT_STATE_CORRUPT, MT_STATE_FOREIGN, MT_STATE_MIGRATED,
- * MT_STORAGE_FAILED: in each case the device is ready to use. */
+ * MT_STORAGE_FAILED, MT_INVALID_ARGUMENT (the storage is too small): in each case the device is ready to use. */
 mt_status mt_learner_init(mt_learner *learner);
 
 /* input (inputs) -> output (outputs): values, or probabilities. A new prediction replaces one not yet observed;
- * a refused one leaves it. */
+ * a refused one leaves it, but for an input so large that arithmetic overflows, which takes its place. */
 mt_status mt_learner_predict(mt_learner *learner, const void *input, float *output, mt_prediction *prediction);
 
 /* What the person really did: target (targets). Pairs with the last prediction, once. */
@@ -322,8 +323,8 @@ mt_status mt_learner_select_profile(mt_learner *learner, uint32_t profile);
 /* For the next `uses` observations learn after each one, and take a change of habits as meant; 0 ends it. */
 mt_status mt_learner_learning_mode(mt_learner *learner, uint32_t uses);
 
-/* Of the person and context of the last prediction; each then saves. Undo the last accepted update and drop the
- * samples since the one before it: */
+/* Of the person and context of the last prediction, or of the profile chosen since; each then saves. Undo the last
+ * accepted update and drop the samples since the one before it: */
 mt_status mt_learner_forget(mt_learner *learner);
 /* forget the last `uses` observations that are still kept, and learn anew from the others: */
 mt_status mt_learner_forget_last(mt_learner *learner, uint32_t uses);

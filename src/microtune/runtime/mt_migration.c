@@ -58,6 +58,9 @@ MT_COLD int mt_migration_take(const mt_old_state *old, void *payload, uint32_t b
         }
         if (from.profile < to->profiles) {
             to->profile = from.profile;
+            to->last = (uint16_t)(from.profile * to->contexts);
+        } else if (from.profile == MT_RECOGNISE) {
+            to->profile = MT_RECOGNISE;
         }
     }
     to->metrics = from.metrics;

@@ -18,7 +18,7 @@ extern "C" {
  * Take over an older build's state: what a mt_migrate does that knows no build in particular. `payload` holds this
  * build's state as it left the factory, `bytes` in all; of its parameters the first `floats` words are floats, the others
  * integers. The metrics are taken over; and, where the same tensors learn for as many profiles and contexts, the
- * parameters of all of them and the profile in use.
+ * parameters of all of them and the profile in use, MT_RECOGNISE too: the caller knows whether this build can.
  * Returns 0; anything else, with `payload` undefined, when the version of the old state is not known, a part of it is
  * not there, or a value in it is not finite.
  */

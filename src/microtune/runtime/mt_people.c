@@ -54,9 +54,9 @@ MT_COLD void mt_people_wake(mt_learner *learner)
 {
     mt_person *person = learner->person;
     const uint32_t now = mt_learner_now(learner);
-    /* a clock that was set back tells nothing */
+    /* a clock that was set back, or not yet set, tells nothing */
     const uint32_t away = person->seen != 0 && now > person->seen ? now - person->seen : 0u;
-    person->seen = now;
+    person->seen = now != 0 ? now : person->seen;
     if (away < MT_LEARNER_ABSENCE || person->uses == 0) {
         return;
     }

@@ -37,8 +37,9 @@ typedef struct mt_port {
      * for no log. What is before holds the state. */
     uint32_t log;
 
-    /* Seconds of a clock that goes on while the power is off, from any start; NULL without one. Absence is then not
-     * noticed, and what was learnt on the last day cannot be told from the rest. */
+    /* Seconds of a clock that goes on while the power is off, from any start; 0 while the time is not known (before a
+     * clock without a battery has been set, say). NULL without one: absence is then not noticed, and what was learnt on
+     * the last day cannot be told from the rest. */
     uint32_t (*now)(void *context);
 
     /* Asked before each slice of learning: anything but 0 allows it. On a battery, say no unless it is charging; with

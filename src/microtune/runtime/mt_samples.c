@@ -197,10 +197,10 @@ MT_COLD void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
 }
 
 /* of the newest, down to the index `first` */
-MT_COLD static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_t first)
+MT_COLD static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_t now, uint32_t first)
 {
     const uint32_t size = mt_samples_size(s);
-    uint32_t index = size, after = UINT32_MAX;
+    uint32_t index = size, after = now;
     for (; index > first; --index) {
         const uint32_t stamp = time_of(s, mt_samples_at(s, index - 1u));
         if (stamp < time || stamp > after) {
@@ -211,14 +211,14 @@ MT_COLD static uint32_t newest_since(const mt_samples *s, uint32_t time, uint32_
     return size - index;
 }
 
-MT_COLD uint32_t mt_samples_since(const mt_samples *s, uint32_t time)
+MT_COLD uint32_t mt_samples_since(const mt_samples *s, uint32_t time, uint32_t now)
 {
-    return newest_since(s, time, in_reservoir(s));
+    return newest_since(s, time, now, in_reservoir(s));
 }
 
-MT_COLD void mt_samples_drop_since(const mt_samples *s, uint32_t time)
+MT_COLD void mt_samples_drop_since(const mt_samples *s, uint32_t time, uint32_t now)
 {
-    const uint32_t found = newest_since(s, time, 0), ring = least(found, in_ring(s));
+    const uint32_t found = newest_since(s, time, now, 0), ring = least(found, in_ring(s));
     mt_samples_drop_newest(s, ring);
     for (uint32_t rest = found - ring; rest > 0; --rest) {
         remove_kept(s, in_reservoir(s) - 1u);

@@ -55,14 +55,15 @@ void mt_samples_add(const mt_samples *s, const float *cut, const float *target, 
 void mt_samples_drop_newest(const mt_samples *s, uint32_t count);
 
 /*
- * How many of the newest ring samples are stamped `time` or later. Counting goes back from the newest and ends before
- * the first one stamped earlier, or later than the one after it: there the clock jumped back, and how old what lies
- * before is nobody knows. So a clock that starts again from zero does not make the past look like the last hour.
+ * How many of the newest ring samples are stamped `time` or later, by a clock that says `now`. Counting goes back from
+ * now and ends before the first one stamped earlier than `time`, or later than what comes after it: there the clock
+ * jumped back, and how old what lies before is nobody knows. So a clock that starts again from zero does not make the
+ * past look like the last hour.
  */
-uint32_t mt_samples_since(const mt_samples *s, uint32_t time);
+uint32_t mt_samples_since(const mt_samples *s, uint32_t time, uint32_t now);
 
 /* drops as many, and where that is the whole ring goes on counting and dropping in the reservoir */
-void mt_samples_drop_since(const mt_samples *s, uint32_t time);
+void mt_samples_drop_since(const mt_samples *s, uint32_t time, uint32_t now);
 
 /* Any one; the order of the others stays. From the reservoir, it takes those that it stood for along: `seen` falls by
  * the same share as what is kept, and the next one offered takes the free place. An index that is not below the size

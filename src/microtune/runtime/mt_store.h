@@ -64,7 +64,7 @@ int mt_store_read(const mt_old_state *old, uint32_t at, void *data, uint32_t byt
 /*
  * After mt_store_load said MT_STATE_FOREIGN: have `migrate` take over the newest whole state of another build.
  * MT_OK: `payload` holds its state for this build; save it. The old one stays whole until that save is.
- * MT_STATE_FOREIGN: refused, or there is none; `payload` is undefined.
+ * MT_STATE_FOREIGN: refused, or there is none; MT_STORAGE_FAILED: none could be read; `payload` is undefined.
  */
 mt_status mt_store_migrate(const mt_port *port, uint32_t identity, mt_migrate migrate, void *payload, uint32_t bytes);
 
