@@ -334,7 +334,8 @@ class Device:
                 raise DeviceError(f"forget(last={last!r}): a number of observations", "MT_INVALID_ARGUMENT")
             self._check(self._call("forget_last", ctypes.c_uint32(int(last))))
         elif days is not None:
-            if not (isinstance(days, Real) and 0 <= days * DAY < 2**32):
+            number: Any = days
+            if not (isinstance(number, Real) and 0 <= float(number) * DAY < 2**32):
                 raise DeviceError(f"forget(days={days!r}): a number of days up to 49000", "MT_INVALID_ARGUMENT")
             if self._port is None or not self._port.now:
                 raise DeviceError("forget(days=...) takes a clock: Device(..., clock=time.time)", "MT_INVALID_ARGUMENT")

@@ -37,6 +37,8 @@ class _Wear(ctypes.Structure):
     _fields_ = [("saves", ctypes.c_uint32), ("erases", ctypes.c_uint32)]
 
 
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a file that can be somebody's state."""
 LOG = 16 * SECTOR
 """Bytes of the metrics log behind the states, where a device keeps one: 128 records."""
 
@@ -64,7 +66,8 @@ def port_of(
 
 class Storage:
     """Two slots of a device's state in a file, and ``log`` bytes of metrics log behind them. Writes go through to the
-    file at once, byte ranges in place."""
+    file at once, byte ranges in place. A file that is longer, of a build that saved more, stays as long as it is: what
+    that build had learnt must be found."""
 
     def __init__(self, path: Path, saved: int, slots: int = 2, log: int = 0) -> None:
         slot = (HEADER + (saved + UNIT - 1) // UNIT * UNIT + SECTOR - 1) // SECTOR * SECTOR
@@ -75,11 +78,13 @@ class Storage:
             found = self._file.seek(0, 2)
             if found == 0:
                 self._file.write(b"\xff" * self.size)
+            elif self.size < found <= LARGEST:
+                self.size = found // SECTOR * SECTOR
         except OSError as error:
             raise DeviceError(
                 f"the state file {path} cannot be opened: {error.strerror}", "MT_STORAGE_FAILED"
             ) from error
-        # a memory of another size was cut short, or is no state file at all
+        # a shorter memory was cut short; one of no whole sectors is no state file at all
         self.damaged = found not in (0, self.size)
         # the callbacks must outlive the port
         self.callbacks = (_READ(self._read), _READ(self._write), _ERASE(self._erase))

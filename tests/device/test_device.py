@@ -265,11 +265,14 @@ def test_any_truncation_gives_a_whole_state_or_the_base(
         assert mt.Device(package, cut).parameters()["w1"].tobytes() in whole
 
 
+@pytest.mark.parametrize("smaller", [False, True])
 def test_a_newer_build_of_the_same_model_takes_over_what_was_learnt(
-    package: mt.Package, newer: mt.Package, use: Use, state: Path
+    smaller: bool, package: mt.Package, newer: mt.Package, use: Use, state: Path
 ) -> None:
+    package, newer = (newer, package) if smaller else (package, newer)
+    assert (package.manifest["layout"]["saved"] > newer.manifest["layout"]["saved"]) == smaller
     older = mt.Device(package, state)
-    use(older, 20)
+    use(older, 15)  # the third state, in the second slot
     device = mt.Device(newer, state)
     assert device.status().origin == "saved state of another build"
     for name, values in older.parameters().items():
