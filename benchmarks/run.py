@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 
+from benchmarks.change import run_change
 from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
 from benchmarks.heads import run_heads
@@ -65,6 +66,7 @@ def main() -> int:
     held.append(run_devices())
     held.append(run_examples())
     held.append(run_heads())
+    held.append(run_change())
     run_power()
     rewrite()
     if not all(held):

@@ -3,14 +3,18 @@
 import json
 
 import pytest
+from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG
 from benchmarks.heads import HEADS as COMPARED
 from benchmarks.heads import PLACES, YES_OR_NO
 from benchmarks.pages import (
+    CHANGE,
     HEADS,
     MEMORY,
     POWER,
+    change_tables,
     heads_tables,
     power_tables,
+    rewritten_change,
     rewritten_heads,
     rewritten_memory,
     rewritten_power,
@@ -71,6 +75,24 @@ def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
         before = heads_tables(results)
     found["likes"]["Logistic"]["changing"]["100"] = 45.6
     assert "| tastes that change, 100 answers" in before and "45.6 |\n" in heads_tables(results)
+
+
+def test_the_page_of_changes_shows_the_measured_figures() -> None:
+    page, results = CHANGE.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_change(page, results), "run make bench, or benchmarks.readme.rewrite"
+    found = results["change"]
+    assert all(set(row) == set(STAYING) for order in found["false alarms"].values() for row in order.values())
+    assert len(found["swaps"]) == len(WRONG) and all(set(row) == set(CHANGING) for row in found["swaps"].values())
+    assert all(set(lived) == set(PEOPLE) for lived in found["lamps"].values())
+    found["false alarms"]["blocks"]["10%"]["three"] = 12.34
+    found["swaps"]["20%"]["three"].update(median=None, never=98.0)
+    found["swaps"]["0%"]["six, reservoir"].update({"overtaken dropped": 76.0, "others dropped": 54.0})
+    found["lamps"]["switch"]["narrow"]["harmed"] = [65.4, 32.1]
+    found["cost"].update(code=98765, stack=4321)
+    found["cost"]["instructions"]["64"]["contradiction"] = 87654
+    changed = change_tables(results)
+    for claim in ("| 12.34 |", "over 100; 98 %", "(76 %, 54 %)", "65.4 to 32.1", "98,765 bytes", "4321", "| 87,654 |"):
+        assert claim in changed and claim not in page, claim
 
 
 def test_readme_says_what_years_do_to_each() -> None:
