@@ -167,7 +167,7 @@ def learner(text: str, **given: Any) -> Learner:
     known = [each.name for each in fields(Learner)]
     chosen = dict(given)
     for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
+        name, equals, value = (each.strip() for each in part.partition("="))
         if name not in known:
             raise PlanError(f"unknown setting {name!r} of the learner. Known: {', '.join(known)}")
         chosen[name] = _setting(name, value if equals else None)

@@ -44,7 +44,8 @@ def _spoken() -> Iterator[None]:
     try:
         yield
     except (mt.MicrotuneError, OSError) as error:
-        Console(stderr=True).print(f"[red]microtune:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        Console(stderr=True).print(f"[red]microtune:[/red] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -25,7 +25,7 @@ def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
         if missing:
             there = ", ".join(found.files) or "nothing"
             raise PlanError(
-                f"{path} holds no {' and no '.join(missing)}, but {there}; {' and '.join(needed)} are needed"
+                f"{path} holds no {' and no '.join(missing)}, but {there}; needed: {', '.join(needed)}"
             )
         try:
             return {name: found[name] for name in found.files}

@@ -88,7 +88,8 @@ def sensors_of(
         if not possible or taken.dtype != "float32" or taken.size > MOST_SENSORS:
             return ()
     if calibration is None:
-        raise PlanError(f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x)")
+        raise PlanError(f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x), "
+            "or --calibration FILE.npz")
     if taken.dtype != "float32":
         raise PlanError(f"Learner(sensors={chosen}) looks at the inputs as numbers, and this model takes them as int8")
     settings = chosen if isinstance(chosen, Sensors) else None
@@ -107,7 +108,7 @@ def elastic_pulls(
     if calibration is None:
         raise PlanError(
             f"Learner(ewc={learner.ewc}): Fisher information is measured on the factory's samples; give them: "
-            "mt.plan(..., calibration=x)"
+            "mt.plan(..., calibration=x), or --calibration FILE.npz"
         )
     importance = fisher(programs, graph, calibration.x)
     strength = optimizer.lr * learner.ewc * np.concatenate(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.devices, Integral) and 1 <= self.devices <= MOST_DEVICES):
+        devices: Any = self.devices
+        if not (isinstance(devices, Integral) and 1 <= self.devices <= MOST_DEVICES):
             raise MicrotuneError(f"devices: {self.devices} must be a whole number, 1 to {MOST_DEVICES}")
         if not (0 < self.days <= 36525 and 0 < self.uses_per_day <= 1000):
             raise MicrotuneError(

@@ -28,7 +28,8 @@ class Input:
     unit: str = ""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.low, Real) and isinstance(self.high, Real)):
+        ends: tuple[Any, ...] = (self.low, self.high)
+        if not all(isinstance(each, Real) for each in ends):
             raise PlanError(f"{self}: low and high are numbers; leave out what has no limit")
         if not self.low < self.high:
             raise PlanError(f"Input('{self.name}'): low {self.low} must be below high {self.high}")
@@ -69,9 +70,10 @@ def _checked(name: str, value: Any, low: float, high: float) -> int | float:
     whole = isinstance(getattr(Learner, name), int)
     if not isinstance(value, Integral if whole else Real):
         raise PlanError(f"Learner({name}={value!r}): must be a {'whole ' if whole else ''}number, {low} to {high}")
-    if not low <= value <= high:
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if not low <= number <= high:
         raise PlanError(f"Learner({name}={value}): must be {low} to {high}")
-    return int(value) if isinstance(value, Integral) else float(value)
+    return number
 
 
 def _fallback(values: Any) -> tuple[float, ...]:
@@ -159,7 +161,8 @@ class Learner:
             ("disuse", 0, 36500), ("profiles", 1, 16), ("slice", 0, 65535), ("log", 0, 65535),
         ):  # fmt: skip
             object.__setattr__(self, name, _checked(name, getattr(self, name), low, high))
-        if not (isinstance(self.tolerance, Real) and 0 < self.tolerance < float("inf")):
+        tolerance: Any = self.tolerance
+        if not (isinstance(tolerance, Real) and 0 < float(tolerance) < float("inf")):
             raise PlanError(f"Learner(tolerance={self.tolerance}): must be above 0, and finite")
         if self.fallback is not None:
             object.__setattr__(self, "fallback", _fallback(self.fallback))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,7 +57,8 @@ class Sensors:
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.ignore, str):
+        ignore: Any = self.ignore
+        if isinstance(ignore, str):
             raise PlanError(f"Sensors(ignore={self.ignore!r}): a tuple of names, such as ({self.ignore!r},)")
 
 
