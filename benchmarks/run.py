@@ -15,6 +15,7 @@ from benchmarks.networks import run_networks
 from benchmarks.power import run_power
 from benchmarks.readme import rewrite
 from benchmarks.results import record
+from benchmarks.sensors import run_sensors
 
 # the published figures (SPEC B3, B4): AIfES takes 14 600 instructions and 1 864 bytes
 INSTRUCTIONS, RAM = 1300, 200
@@ -67,6 +68,7 @@ def main() -> int:
     held.append(run_examples())
     held.append(run_heads())
     held.append(run_change())
+    held.append(run_sensors())
     run_power()
     rewrite()
     if not all(held):

@@ -11,6 +11,7 @@ from benchmarks.pages import (
     HEADS,
     MEMORY,
     POWER,
+    SENSORS,
     change_tables,
     heads_tables,
     power_tables,
@@ -18,10 +19,13 @@ from benchmarks.pages import (
     rewritten_heads,
     rewritten_memory,
     rewritten_power,
+    rewritten_sensors,
     scheme_table,
+    sensors_tables,
 )
 from benchmarks.readme import MEANS, README, rewritten, section
 from benchmarks.results import FILE
+from benchmarks.sensors import APART, CLOSE, FACTORY, JUMPS, WORLDS
 
 from microtune import gallery
 from microtune.targets import targets
@@ -92,6 +96,28 @@ def test_the_page_of_changes_shows_the_measured_figures() -> None:
     found["cost"]["instructions"]["64"]["contradiction"] = 87654
     changed = change_tables(results)
     for claim in ("| 12.34 |", "over 100; 98 %", "(76 %, 54 %)", "65.4 to 32.1", "98,765 bytes", "4321", "| 87,654 |"):
+        assert claim in changed and claim not in page, claim
+
+
+def test_the_page_of_sensors_shows_the_measured_figures() -> None:
+    page, results = SENSORS.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_sensors(page, results), "run make bench, or benchmarks.readme.rewrite"
+    found = results["sensors"]
+    assert set(found["healthy"]) == set(WORLDS) and set(found["wearers"]) == set(map(str, FACTORY))
+    assert set(found["recognised"]["hours"]) == {*APART, *CLOSE} and set(found["jumps"]) == set(map(str, JUMPS))
+    found["healthy"]["heart"].update(uses=76543, flagged=2109)
+    found["wearers"]["100"]["flagged"] = 1234
+    found["dying"]["other"].update(found=121, latest=77)
+    found["jumps"]["6"]["5000"] = [65, 178, None]
+    found["recognised"]["hours"]["7, 9"] = 12.3
+    found["recognised"]["thermostat"] = 45.6
+    found["cost"]["instructions"]["cortex-m0"]["check"] = 87654
+    found["cost"]["code"]["recognition"] = 98765
+    changed = sensors_tables(results)
+    for claim in (
+        "| 76,543 | 2,109 |", "| 1,234 |", "| 121 | use 77 of ", "| 65 | 178 | over 200 |", "| 12.3 % |", "| 45.6 % |",
+        "| 87,654 |", "98,765",
+    ):  # fmt: skip
         assert claim in changed and claim not in page, claim
 
 
