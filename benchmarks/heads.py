@@ -43,7 +43,7 @@ def _accuracy(device: mt.Device, x: NDArray[np.float32], y: NDArray[np.int64]) -
     return 100 * float(np.mean(right))
 
 
-def _stream(
+def accuracies(
     device: mt.Device,
     x: NDArray[np.float32],
     y: NDArray[np.int64],
@@ -96,7 +96,7 @@ def speaker(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
             )  # fmt: skip
             package = mt.build(plan, folder / "digits")
             for order, each in (("any order", learn[:50]), ("digit by digit", sort)):
-                found = _stream(mt.Device(package), x[each], takes.digit[each], tests, (0, 20, 50, 100))
+                found = accuracies(mt.Device(package), x[each], takes.digit[each], tests, (0, 20, 50, 100))
                 runs.setdefault(f"{order}: {name}", []).append(found[: 3 if order == "any order" else 4])
     return {name: _summary(each, (0, 20, 50, 100)[: len(each[0])], ("own", "others")) for name, each in runs.items()}
 
@@ -132,7 +132,9 @@ def wearer(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
                 x = scale.apply(_mounted(windows.features, *MOUNTINGS[(person + seed) % len(MOUNTINGS)]))
                 stream = run.data.stream(windows, person, seed, 0)
                 tests = [(x[stream.test], windows.activity[stream.test])]
-                found = _stream(mt.Device(package), x[stream.learn], windows.activity[stream.learn], tests, checkpoints)
+                found = accuracies(
+                    mt.Device(package), x[stream.learn], windows.activity[stream.learn], tests, checkpoints
+                )
                 runs.setdefault(name, []).append(found)
     return {name: _summary(each, checkpoints, ("own",)) for name, each in runs.items()}
 
