@@ -53,7 +53,8 @@ class Device:
     device's state unchanged.
 
     ``clock`` tells seconds, as ``time.time`` does, and goes on while the device is off: without it absence is not
-    noticed, and ``forget(days=...)`` cannot be asked for. ``may_learn`` is asked before each slice of learning.
+    noticed, and ``forget(days=...)`` cannot be asked for. ``may_learn`` is asked before each slice of learning. What
+    they raise comes out of the call that asked them: the clock has stood still for it, and nothing more was learnt.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Device:
         self._output = np.zeros(self._outputs, np.float32)
         log = LOG if manifest["learner"]["log"] else 0
         self._storage = None if state is None else Storage(Path(state), manifest["layout"]["saved"], log=log)
-        self._port = port_of(self._storage, clock, may_learn)
+        self._raised: list[BaseException] = []
+        self._port = port_of(self._storage, clock, may_learn, self._raised)
         self._functions: dict[str, Any] = {}
         self._busy = False
         status = self._call("init", None if self._port is None else ctypes.byref(self._port))
@@ -107,7 +109,12 @@ class Device:
         if function is None:
             function = self._functions[verb] = self._library[f"{self._name}_{verb}"]
             function.restype = ctypes.c_int
-        return int(function(ctypes.byref(self._memory), *arguments))
+        status = int(function(ctypes.byref(self._memory), *arguments))
+        if self._raised:
+            error = self._raised[0]
+            self._raised.clear()
+            raise error
+        return status
 
     def _error(self, status: int, detail: str = "") -> DeviceError:
         name = STATUS[status] if status < len(STATUS) else f"status {status}"
@@ -119,7 +126,9 @@ class Device:
         except (TypeError, ValueError) as error:
             raise DeviceError(f"{what} must be numbers: {error}", "MT_INVALID_ARGUMENT") from error
         if vector.size != size:
-            raise DeviceError(f"{what} must have {size} values, not {vector.size}", "MT_INVALID_ARGUMENT")
+            is_class = what == "the target" and self.package.manifest["task"] == "MT_MULTICLASS"
+            wanted = "one class index" if is_class else f"{size} {'value' if size == 1 else 'values'}"
+            raise DeviceError(f"{what} must have {wanted}, not {vector.size}", "MT_INVALID_ARGUMENT")
         return vector
 
     def _check(self, status: int, x: np.ndarray | None = None, target: np.ndarray | None = None) -> None:
@@ -255,8 +264,12 @@ class Device:
                 raise DeviceError(
                     f"no parameter '{name}' learns here. Known: {', '.join(known)}", "MT_INVALID_ARGUMENT"
                 )
-            given, dtype = np.asarray(value), np.dtype(known[name]["dtype"])
-            array = given.astype(dtype)
+            dtype = np.dtype(known[name]["dtype"])
+            try:
+                given = np.asarray(value)
+                array = given.astype(dtype)
+            except (TypeError, ValueError) as error:
+                raise DeviceError(f"parameter '{name}' must be numbers: {error}", "MT_INVALID_ARGUMENT") from error
             if list(array.shape) != known[name]["shape"] or not np.isfinite(given).all():
                 raise DeviceError(
                     f"parameter '{name}' takes finite values of shape {tuple(known[name]['shape'])}, not {array.shape}",

@@ -43,24 +43,53 @@ LOG = 16 * SECTOR
 """Bytes of the metrics log behind the states, where a device keeps one: 128 records."""
 
 
+def _seconds(clock: Callable[[], float], raised: list[BaseException]) -> Callable[[int | None], int]:
+    """A clock as C calls it: one that fails stands still. Raises DeviceError for one that tells no seconds."""
+    try:
+        last = int(clock()) & 0xFFFFFFFF
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DeviceError(f"clock={clock!r}: a function that tells seconds, as time.time does ({error})") from error
+
+    def now(_context: int | None) -> int:
+        nonlocal last
+        try:
+            last = int(clock()) & 0xFFFFFFFF
+        except BaseException as error:
+            raised.append(error)
+        return last
+
+    return now
+
+
+def _permission(may_learn: Callable[[], bool], raised: list[BaseException]) -> Callable[[int | None], int]:
+    """``may_learn`` as C calls it: one that fails does not allow it. Raises DeviceError for what is no function."""
+    if not callable(may_learn):
+        raise DeviceError(f"may_learn={may_learn!r}: a function that says whether learning is allowed now")
+
+    def allowed(_context: int | None) -> int:
+        try:
+            return int(bool(may_learn()))
+        except BaseException as error:
+            raised.append(error)
+            return 0
+
+    return allowed
+
+
 def port_of(
-    storage: Storage | None, clock: Callable[[], float] | None, may_learn: Callable[[], bool] | None
+    storage: Storage | None,
+    clock: Callable[[], float] | None,
+    may_learn: Callable[[], bool] | None,
+    raised: list[BaseException],
 ) -> Port | None:
-    """The port of a device in this process; None where it has nothing of the kind. Raises DeviceError for a clock that
-    tells no seconds: called from C, it could not say so."""
+    """The port of a device in this process; None where it has nothing of the kind. What the functions raise cannot
+    pass through C: it is left in ``raised``."""
     if storage is None and clock is None and may_learn is None:
         return None
-    if may_learn is not None and not callable(may_learn):
-        raise DeviceError(f"may_learn={may_learn!r}: a function that says whether learning is allowed now")
-    if clock is not None:
-        try:
-            int(clock())
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DeviceError(f"clock={clock!r}: a function that tells seconds, as time.time does ({error})") from error
     callbacks = (_READ(), _READ(), _ERASE()) if storage is None else storage.callbacks
     size, log = (0, 0) if storage is None else (storage.size, storage.log)
-    now = _NOW() if clock is None else _NOW(lambda _: int(clock()) & 0xFFFFFFFF)
-    allowed = _MAY_LEARN() if may_learn is None else _MAY_LEARN(lambda _: int(may_learn()))
+    now = _NOW() if clock is None else _NOW(_seconds(clock, raised))
+    allowed = _MAY_LEARN() if may_learn is None else _MAY_LEARN(_permission(may_learn, raised))
     return Port(None, *callbacks, size, SECTOR, log, now, allowed)
 
 

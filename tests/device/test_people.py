@@ -203,6 +203,24 @@ def test_learning_waits_for_the_port(house: mt.Package) -> None:
 # Absence, forgetting
 
 
+def test_what_the_port_raises_comes_out_and_nothing_is_learnt(house: mt.Package) -> None:
+    clock, charging = Clock(), {"battery": True}
+    device = mt.Device(house, clock=lambda: clock() + (0 if charging else 1 / 0), may_learn=lambda: charging["battery"])
+    use(device, [3.0, 0, 0.0], 1)
+    device.learning_mode(1)
+    device.predict([3.0, 0, 0.0])
+    device.observe(1)
+    before = device.state()
+    charging.pop("battery")
+    with pytest.raises(KeyError):
+        device.idle()
+    assert device.state() == before
+    with pytest.raises(ZeroDivisionError):
+        device.predict([3.0, 0, 0.0])
+    charging["battery"] = True
+    assert device.idle() is not None
+
+
 def test_days_are_forgotten_by_the_clock(house: mt.Package) -> None:
     clock = Clock()
     device = mt.Device(house, clock=clock)
