@@ -170,6 +170,7 @@ def plan(
             model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized
         )
         if picture is not None:
+            picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_text(plan_picture(found))
         if as_json:
             print(json.dumps(_memory(found), indent=2))
@@ -246,6 +247,7 @@ def search_schemes(
             progress=None if as_json else lambda text, point: console.print(Text(text, "bold" if point else "dim")),
         )
         if picture is not None:
+            picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_text(frontier_picture(found, f"{model.stem}: update schemes"))
         if not as_json:
             Console().print(frontier_tables(found))

@@ -60,7 +60,13 @@ class Package:
 
 def open_package(directory: str | os.PathLike[str]) -> Package:
     """Read a package directory. Raises BuildError when it is not one, or was built by another format."""
-    path = Path(directory)
+    try:
+        path = Path(directory)
+    except TypeError:
+        kind = type(directory).__name__
+        raise BuildError(
+            f"a {kind} is no package: give the directory that microtune.build wrote, or what it returned"
+        ) from None
     try:
         manifest = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:

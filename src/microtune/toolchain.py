@@ -163,12 +163,8 @@ def compile_program(
     selection = target("host").compile_flags if cc is None and not sanitize else ()
     flags = (*selection, *flags, *WARNINGS, *(f"-D{define}" for define in defines))
     objects = _compile(command, [Path(source) for source in sources], [Path(path) for path in include], flags)
-    return _link(
-        command,
-        objects,
-        (*selection, *(("-fsanitize=address,undefined",) if sanitize else ("-O2",))),
-        Path(output),
-    )
+    options = (*selection, *(("-fsanitize=address,undefined",) if sanitize else ("-O2",)))
+    return _link(command, objects, options, Path(output))
 
 
 def compile_image(

@@ -87,6 +87,7 @@ def test_a_budget_that_is_met_exactly_is_enough(net: Any) -> None:
         ({"optimizer": "sgd"}, r"optimizer='sgd': write it as optimizer=SGD\(lr=0.05\)"),
         ({"learner": {"buffer": 9}}, r"write it as learner=Learner\(buffer=100\)"),
         ({"budget": "64KB"}, r"write it as budget=Budget\(ram='64KB'\)"),
+        ({"inputs": [mt.Input(name) for name in "abca"]}, r"2 inputs are called 'a'"),
         ({"inputs": list("abcd")}, r"described by Input\(name, low, high, unit\), not by 'a'"),
     ],
 )

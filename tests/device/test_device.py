@@ -187,6 +187,8 @@ def test_a_class_must_exist(classifier: mt.Package, y: float) -> None:
     assert found.value.sum() == pytest.approx(1, abs=1e-6) and found.confidence == pytest.approx(found.value.max())
     message = refused(device, lambda: device.observe(y), "MT_TARGET_INVALID")
     assert f"{y:g} is no class; they are 0 to 3" in message
+    several = refused(device, lambda: device.observe([0, 1, 0, 0]), "MT_INVALID_ARGUMENT")
+    assert "must have one class index, not 4" in several
     device.observe(3)
 
 

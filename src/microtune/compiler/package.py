@@ -133,6 +133,8 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
     one is complete. Raises BuildError for an impossible name or a directory that is something else,
     BudgetError when a target's measured size exceeds the plan's budget.
     """
+    if isinstance(targets, str):
+        raise BuildError(f"targets={targets!r}: a list of names, such as targets=[{targets!r}]")
     goal = Path(directory)
     name = check_name(goal.name)
     chosen = [target(each) for each in targets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -41,6 +42,9 @@ def _check_inputs(inputs: Sequence[Input] | None, size: int) -> tuple[Input, ...
         raise PlanError(f"inputs are described by Input(name, low, high, unit), not by {odd!r}")
     if len(inputs) != size:
         raise PlanError(f"{len(inputs)} inputs are described, but the model takes {size}")
+    name, times = Counter(each.name for each in inputs).most_common(1)[0]
+    if times > 1:
+        raise PlanError(f"{times} inputs are called '{name}'; contexts and the status tell them apart by their names")
     return tuple(inputs)
 
 
@@ -177,8 +181,10 @@ def _alternatives(found: Plan, graph: Graph) -> list[str]:
         if scheme != found.scheme and not isinstance(found.optimizer, Bayes):
             options.append((f"learn={scheme}", scheme, found.learner))
             options.append((f"learn={scheme} with {small}", scheme, least))
-    fitting = []
+    fitting: list[str] = []
     for text, scheme, learner in options:
+        if fitting and scheme == found.scheme and learner == replace(found.learner, buffer=learner.buffer):
+            continue  # a larger buffer fits
         try:
             other = plan(
                 graph, scheme, found.loss, found.optimizer, learner, found.precision, inputs=found.inputs,

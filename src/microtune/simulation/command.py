@@ -66,6 +66,7 @@ def simulate_command(
         )  # fmt: skip
     seconds = time.perf_counter() - begun
     if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_text(draw(found))
     rate = found.devices * found.days / 365.0 / seconds * 60.0
     if as_json:
