@@ -274,15 +274,15 @@ def test_any_bits_are_a_state(
 ) -> None:
     """Counts and places beyond all arrays, labels that are none, a generator at zero: the sanitizers stay quiet."""
     probe.begin(2, reservoir, classes)
-    for command, numbers in (("a", None), ("r", 0), ("n", 1), ("s", 5), ("n", LARGEST), ("r", LARGEST)):
+    for command, *numbers in (("a",), ("r", 0), ("n", 1), ("s", 5, 9), ("n", LARGEST), ("r", LARGEST)):
         probe.add(*[(1.0, label, 7)] * 8)
         probe.tell("w", *state)
         probe.tell("o", *[seen] * classes)
         probe.tell("g", random)
-        if numbers is None:
+        if command == "a":
             probe.add(*[(2.0, label, 7)] * 2)
         else:
-            probe.tell(command, numbers)
+            probe.tell(command, *numbers)
         shown = probe.show()
         assert len(shown.samples) <= 2 + reservoir
         assert shown.seen_of == [] or max(shown.seen_of) <= LARGEST
