@@ -57,7 +57,6 @@ ONCE, LONGER = ("once",), ("long runs", "twice over")
 JUDGED: tuple[dict[str, Any], ...] = ({"folds": 0}, {"caution": 0}, {"caution": 0.5})
 """How strictly the wearer's updates are judged, with its other settings."""
 
-
 NOT_ASKED = Memory(ram=0, flash=0, stack=0, arena=0, bound=0, parameters=0, optimizer=0, buffers=0, timeline=())
 """What packages cost that are made for their accuracy: to measure it would take longer than all they learn."""
 
@@ -74,7 +73,7 @@ def counts(stream: str) -> tuple[int, int, int]:
 
 
 def orders(digit: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
-    """Streams of one person's shuffled rows, and the rows that test: all but the twenty of each digit that are learnt."""
+    """Streams of one person's shuffled rows, and the rows that test: all but the twenty of each digit to learn."""
     by_digit = [rows[digit[rows] == each] for each in np.unique(digit)]
 
     def said(start: int, stop: int) -> NDArray[np.int64]:

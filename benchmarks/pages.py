@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
 
 DOCS = Path(__file__).parent.parent / "docs"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
+FORGETTING = DOCS / "forgetting.md"
 CHANGE, SENSORS = DOCS / "change.md", DOCS / "sensors.md"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
@@ -120,6 +122,20 @@ The last is what one mean and variance cannot tell well: an arc of 17 hours, sid
 | a choice between two profiles by five inputs | {m0[choice]:,} | {m4[choice]:,} |
 
 Code of the checks is {code[sensors]:,} bytes, of the recognition {code[recognition]:,}.
+"""
+
+FORGETTING_TABLES = """\
+| one digit after the other | after 50 samples | after 100 |
+|---|---|---|
+{once}
+
+| longer than the ring: after 200 samples | long runs | twice over |
+|---|---|---|
+{longer}
+
+| the wearer's updates | gain after 20 | after 50 | harmed after 20 | after 50 | the others lose by then |
+|---|---|---|---|---|---|
+{judged}
 """
 
 LEFT_OUT = {
@@ -307,6 +323,30 @@ def sensors_tables(results: dict[str, Any]) -> str:
     )
 
 
+def forgetting_tables(results: dict[str, Any]) -> str:
+    """What each means against forgetting is worth for docs/forgetting.md."""
+    speaker, wearer = results["forgetting"]["speaker"], results["forgetting"]["wearer"]
+
+    def right(reached: dict[str, Any], count: str) -> str:
+        return f"{reached['own'][count]:.1f} ({reached['others'][count]:.1f})"
+
+    untouched = right(speaker["once"][text(MEANS[0])], "0")
+    once = [f"| the base, nothing learnt | {untouched} | {untouched} |"]
+    for name in map(text, MEANS):
+        reached = speaker["once"][name]
+        once.append(f"| `{name}` | {right(reached, '50')} | {right(reached, '100')} |")
+    longer = [
+        f"| `{name}` | {right(speaker['long runs'][name], '200')} | {right(speaker['twice over'][name], '200')} |"
+        for name in map(text, MEMORIES)
+    ]
+    judged = [
+        f"| `{name}` | {row['gain']['20']:.1f} | {row['gain']['50']:.1f} | {row['harmed']['20']:.1f} "
+        f"| {row['harmed']['50']:.1f} | {row['others_lose']['50']:.1f} |"
+        for name, row in ((name, wearer[name]) for name in map(text, JUDGED))
+    ]
+    return FORGETTING_TABLES.format(once="\n".join(once), longer="\n".join(longer), judged="\n".join(judged))
+
+
 def _between_marks(page: str, text: str) -> str:
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(STOP)
@@ -338,6 +378,11 @@ def rewritten_sensors(page: str, results: dict[str, Any]) -> str:
     return _between_marks(page, sensors_tables(results))
 
 
+def rewritten_forgetting(page: str, results: dict[str, Any]) -> str:
+    """docs/forgetting.md likewise."""
+    return _between_marks(page, forgetting_tables(results))
+
+
 def rewrite_pages(results: dict[str, Any]) -> None:
     """Bring them up to date, but for what was never measured."""
     POWER.write_text(rewritten_power(POWER.read_text(), results))
@@ -345,6 +390,8 @@ def rewrite_pages(results: dict[str, Any]) -> None:
         MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))
     if "heads" in results:
         HEADS.write_text(rewritten_heads(HEADS.read_text(), results))
+    if "forgetting" in results:
+        FORGETTING.write_text(rewritten_forgetting(FORGETTING.read_text(), results))
     if "change" in results:
         CHANGE.write_text(rewritten_change(CHANGE.read_text(), results))
     if "sensors" in results:

@@ -7,6 +7,7 @@ import platform
 from benchmarks.change import run_change
 from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
+from benchmarks.forgetting import run_forgetting
 from benchmarks.heads import run_heads
 from benchmarks.host import compare
 from benchmarks.mcunet_device import run_devices
@@ -67,6 +68,7 @@ def main() -> int:
     held.append(run_devices())
     held.append(run_examples())
     held.append(run_heads())
+    run_forgetting()
     held.append(run_change())
     held.append(run_sensors())
     run_power()
