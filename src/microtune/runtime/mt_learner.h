@@ -45,8 +45,8 @@ typedef struct mt_model {
     uint32_t floats;     /* so many of them, the first, are floats; behind them are integers */
     uint32_t optimizer;  /* 4-byte words of optimiser state */
     uint16_t profiles;   /* people, at least 1 */
-    uint16_t contexts;   /* parts of a day, say, in which what is learnt is kept apart; at least 1, times profiles at most
-                          * 256 */
+    uint16_t contexts;   /* parts of a day, say, in which what is learnt is kept apart; at least 1, and times profiles
+                          * at most 256 */
     /* bytes of the saved state: where the first person is, the size of one, where in one the parameters are */
     uint32_t people_at, person_bytes, parameters_at;
     const void *base;    /* the factory's parameters */
@@ -134,8 +134,8 @@ enum {
     MT_RECOGNISE = 0xFFFF  /* as a profile: the one whose contexts these are */
 };
 
-/* The device; what its people have in common. The fields up to `structure` describe the state to whoever reads it without
- * its build (microtune inspect, mt_migration.h); they are the same in all states of a build. */
+/* The device; what its people have in common. The fields up to `structure` describe the state to whoever reads it
+ * without its build (microtune inspect, mt_migration.h); they are the same in all states of a build. */
 typedef struct mt_state {
     uint16_t version;         /* MT_STATE_VERSION */
     uint16_t profiles, contexts;

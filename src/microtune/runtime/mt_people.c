@@ -121,8 +121,8 @@ MT_COLD static mt_status forget(mt_learner *learner, uint32_t dropped, int undo,
     return status;
 }
 
-/* Is there something to go back to? Not where learning is in place; nor where parameters come from the optimiser's state
- * and that goes on from update to update: there is one copy of it. Both learn anew from the samples that are left. */
+/* Is there something to go back to? Not where learning is in place; nor where parameters come from the optimiser's
+ * state and that goes on from update to update: there is one copy of it. Both learn anew from the samples left. */
 MT_COLD static int can_undo(const mt_learner *learner)
 {
     const mt_settings *settings = learner->settings;

@@ -1,5 +1,5 @@
-/* mt_status.h: what every call that can fail returns. 1 to 5: refused, what is learnt is as before. 6, or 1 where the port
- * has too little storage: done in RAM, and not saved. 7 to 9: news that init brings. */
+/* mt_status.h: what every call that can fail returns. 1 to 5: refused, what is learnt is as before. 6, or 1 where the
+ * port has too little storage: done in RAM, and not saved. 7 to 9: news that init brings. */
 #ifndef MT_STATUS_H
 #define MT_STATUS_H
 
