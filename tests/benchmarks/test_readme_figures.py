@@ -4,18 +4,22 @@ import json
 
 import pytest
 from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG
+from benchmarks.forgetting import JUDGED, LONGER, MEANS, MEMORIES, text
 from benchmarks.heads import HEADS as COMPARED
 from benchmarks.heads import PLACES, YES_OR_NO
 from benchmarks.pages import (
     CHANGE,
+    FORGETTING,
     HEADS,
     MEMORY,
     POWER,
     SENSORS,
     change_tables,
+    forgetting_tables,
     heads_tables,
     power_tables,
     rewritten_change,
+    rewritten_forgetting,
     rewritten_heads,
     rewritten_memory,
     rewritten_power,
@@ -23,7 +27,8 @@ from benchmarks.pages import (
     scheme_table,
     sensors_tables,
 )
-from benchmarks.readme import MEANS, README, rewritten, section
+from benchmarks.readme import MEANS as KEEPS
+from benchmarks.readme import README, rewritten, section
 from benchmarks.results import FILE
 from benchmarks.sensors import APART, CLOSE, FACTORY, JUMPS, WORLDS
 
@@ -121,6 +126,48 @@ def test_the_page_of_sensors_shows_the_measured_figures() -> None:
         assert claim in changed and claim not in page, claim
 
 
+def test_the_page_of_forgetting_shows_the_measured_figures_of_each_means() -> None:
+    page, results = FORGETTING.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_forgetting(page, results), "run make bench, or benchmarks.readme.rewrite"
+    speaker, wearer = results["forgetting"]["speaker"], results["forgetting"]["wearer"]
+    assert set(speaker["once"]) == set(map(text, MEANS)) and set(wearer) == set(map(text, JUDGED))
+    assert all(set(speaker[stream]) == set(map(text, MEMORIES)) for stream in LONGER)
+    for figures, key in (
+        (speaker["once"]["buffer=100, ewc=10"]["others"], "50"),
+        (speaker["long runs"]["buffer=50, replay=50, ewc=10"]["own"], "200"),
+        (speaker["twice over"]["buffer=100, ewc=10"]["others"], "200"),
+        (wearer["caution=0"]["harmed"], "50"),
+    ):
+        before = forgetting_tables(results)
+        figures[key] = 12.3
+        assert forgetting_tables(results).count("12.3") == before.count("12.3") + 1
+
+
+def test_what_the_page_of_forgetting_says_in_words_is_what_was_measured() -> None:
+    found = json.loads(FILE.read_text())["forgetting"]
+    once, wearer = found["speaker"]["once"], found["wearer"]
+
+    def at_the_end(stream: str, who: str) -> dict[str, float]:
+        return {name: reached[who]["200"] for name, reached in found["speaker"][stream].items()}
+
+    own, others = ({name: each[who]["100"] for name, each in once.items()} for who in ("own", "others"))
+    assert own["buffer=20"] < own["buffer=20, replay=30"] - 10 and max(own, key=lambda name: own[name]) == "buffer=100"
+    assert others["buffer=100"] + 2 < others["buffer=100, pull=0.001"] < others["buffer=100, ewc=10"]
+    assert abs(others["buffer=100, ewc=10"] - others["buffer=100, pull=0.005"]) < 1
+    assert own["buffer=100, ewc=10"] > own["buffer=100, pull=0.005"]
+    few = "buffer=10, restart=False, ewc=10"
+    assert abs(own[few] - own[f"{few}, ewc_memory=100"]) < 1 and own[few] < own["buffer=20, replay=30"] - 5
+    shared, newest = "buffer=50, replay=50, ewc=10", "buffer=100, ewc=10"
+    runs, twice = at_the_end("long runs", "own"), at_the_end("twice over", "own")
+    assert runs[shared] > runs[newest] + 5 and twice[newest] - 3 < twice[shared] < twice[newest]
+    for count in ("20", "50"):
+        gains = [wearer[text(each)]["gain"][count] for each in JUDGED]
+        assert gains == sorted(gains, reverse=True)
+        assert wearer["caution=0.5"]["harmed"][count] < min(wearer[text(each)]["harmed"][count] for each in JUDGED[:2])
+    lost = [wearer[text(each)]["others_lose"]["50"] for each in JUDGED]
+    assert lost == sorted(lost, reverse=True)
+
+
 def test_readme_says_what_years_do_to_each() -> None:
     results = json.loads(FILE.read_text())
     results["toaster"]["absence"].update(same_at_first=0.5432, successor_known_after=None)
@@ -131,9 +178,9 @@ def test_readme_says_what_years_do_to_each() -> None:
     found = section(results)
     for claim in ("**54.3 %**", "**more than 10**", "**6.8**", "**6,543 device-years", "**78 %** of the people"):
         assert claim in found, claim
-    assert list(gallery.load_example("speaker").MEMORIES)[-1] == MEANS
+    assert list(gallery.load_example("speaker").MEMORIES)[-1] == KEEPS
     if "speaker" in results:
-        results["speaker"]["sorted"][MEANS]["others"]["100"] = 12.3
+        results["speaker"]["sorted"][KEEPS]["others"]["100"] = 12.3
         assert "the others **12.3 %**" in section(results)
 
 
