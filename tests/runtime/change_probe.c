@@ -53,6 +53,7 @@ void probe_live(probe *p, const float *cuts, const float *targets, uint32_t uses
     for (uint32_t i = 0; i < uses; ++i) {
         mt_samples_add(&samples, cuts + i * p->cut, targets + i * p->targets, i);
         runs[i] = mt_change_observe(&change, &samples, p->factor);
-        removed[i] = runs[i] != 0 ? mt_change_forget(&change, &samples, runs[i]) : 0;
+        uint16_t before[2] = {0, 0};
+        removed[i] = runs[i] != 0 ? mt_change_forget(&change, &samples, runs[i], before) : 0;
     }
 }

@@ -263,6 +263,26 @@ def test_a_change_of_habits_is_found_and_learnt_at_once(library: ctypes.CDLL) ->
     assert uses[1] < uses[0]
 
 
+def test_what_a_change_removed_is_not_made_up_for_when_undoing(library: ctypes.CDLL) -> None:
+    """`undo` counts, of the samples that are left, those since the last update but one that was taken."""
+    fewer = 0
+    for seed in range(6):
+        device = Device(library, MULTICLASS, changes=1, every=5, epochs=20, clock=1000)
+        generator, earlier, last = np.random.default_rng(seed), 0, 0
+        for use in range(80):
+            corner = int(generator.integers(3))
+            x = (2.0 * np.eye(3)[corner] - 0.7 + 0.1 * generator.standard_normal(3)).clip(-2, 2).tolist()
+            device.little.clock += 1
+            assert device.predict(x)[0] == device.observe(float((corner + use // 25) % 3)) == 0
+            stamps = np.frombuffer(device.person().samples, np.uint32)[:100].reshape(20, 5)[:, -1]
+            left = int((stamps > earlier).sum())
+            assert (device.counted.undo, device.counted.since) == (left, int((stamps > last).sum()))
+            fewer += left < min(device.little.clock - max(earlier, 1000), 20)
+            if device.idle().accepted:
+                earlier, last = last, device.little.clock
+    assert fewer > 10
+
+
 def test_a_step_follows_no_policy(library: ctypes.CDLL) -> None:
     """The plain step is the optimiser's alone: no pull, no judgement, whatever is set."""
     device = Device(library, pull=0.5, remembers=1, memory=5.0, recency=2.0)

@@ -320,7 +320,7 @@ MT_COLD static uint64_t causes_of(const mt_change *change, const mt_samples *sam
 
 /* Remove what is affected of the older samples that say `label`; returns how many (step 6). */
 MT_COLD static uint32_t remove_affected(const mt_change *change, const mt_samples *samples, uint32_t question, uint32_t label,
-                                uint64_t causes, uint32_t older, uint32_t run)
+                                uint64_t causes, uint32_t older, uint32_t run, uint16_t before[2])
 {
     float apart = 0.0f, sum = 0.0f;
     uint32_t pairs = 0, removed = 0;
@@ -354,6 +354,9 @@ MT_COLD static uint32_t remove_affected(const mt_change *change, const mt_sample
             affected = (causes >> i & 1u) != 0 && distance_squared(change, samples, cause, other) < reach;
         }
         if (affected) {
+            const uint32_t ago = mt_samples_size(samples) - 1u - j;
+            before[0] = (uint16_t)(before[0] - (ago <= before[0]));
+            before[1] = (uint16_t)(before[1] - (ago <= before[1]));
             mt_samples_remove(samples, j);
             ++removed;
         }
@@ -361,7 +364,7 @@ MT_COLD static uint32_t remove_affected(const mt_change *change, const mt_sample
     return removed;
 }
 
-MT_COLD uint32_t mt_change_forget(const mt_change *change, const mt_samples *samples, uint32_t run)
+MT_COLD uint32_t mt_change_forget(const mt_change *change, const mt_samples *samples, uint32_t run, uint16_t before[2])
 {
     const uint32_t size = mt_samples_size(samples), longest = run < (uint32_t)MT_CHANGE_RUN ? run : (uint32_t)MT_CHANGE_RUN;
     const uint32_t newest = longest < size ? longest : size;
@@ -373,11 +376,11 @@ MT_COLD uint32_t mt_change_forget(const mt_change *change, const mt_samples *sam
             const neighbours near = nearest_to(change, samples, mt_samples_at(samples, older + i), older);
             said[i] = (uint16_t)usual_label(change, samples, &near, q);
         }
-        for (uint32_t label = 0, before = removed; label < labels_of(change); ++label) {
+        for (uint32_t label = 0, so_far = removed; label < labels_of(change); ++label) {
             if (class_of(change, q, label)->evidence > 1.0f) {
-                const uint32_t left = older - (removed - before);
+                const uint32_t left = older - (removed - so_far);
                 const uint64_t causes = causes_of(change, samples, q, label, said, left, newest);
-                removed += remove_affected(change, samples, q, label, causes, left, newest);
+                removed += remove_affected(change, samples, q, label, causes, left, newest, before);
             }
         }
     }

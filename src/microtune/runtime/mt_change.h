@@ -64,8 +64,9 @@ void mt_change_begin(const mt_change *change);
 uint32_t mt_change_observe(const mt_change *change, const mt_samples *samples, float evidence);
 
 /* After it returned `run`: remove the older samples, from the ring and the reservoir, that the change has overtaken.
- * Returns how many. The uses of the run stay, and the test begins anew. */
-uint32_t mt_change_forget(const mt_change *change, const mt_samples *samples, uint32_t run);
+ * Returns how many. The uses of the run stay, and the test begins anew. `before` (2): numbers of samples just before
+ * this use; each falls by those of them that are removed. */
+uint32_t mt_change_forget(const mt_change *change, const mt_samples *samples, uint32_t run, uint16_t before[2]);
 
 #ifdef __cplusplus
 }

@@ -200,7 +200,15 @@ MT_COLD uint32_t mt_gradient_change(const mt_learner *learner)
     if (run == 0) {
         return 0;
     }
-    mt_change_forget(&learner->change, &learner->samples, run);
+    /* what is gone is neither undone again nor judged by */
+    mt_person *person = learner->person;
+    const uint16_t others = (uint16_t)(learner->samples.state->count - 1u);
+    uint16_t before[2];
+    before[0] = person->undo < others ? person->undo : others;
+    before[1] = person->since < others ? person->since : others;
+    mt_change_forget(&learner->change, &learner->samples, run, before);
+    person->undo = before[0];
+    person->since = before[1];
     if (learner->importance != NULL) {
         MT_ZERO(learner->importance, learner->model->floats * sizeof(float)); /* it held on to what is over */
     }
