@@ -64,7 +64,7 @@ class Device:
         clock: Callable[[], float] | None = None,
         may_learn: Callable[[], bool] | None = None,
     ) -> None:
-        self.package = package if isinstance(package, Package) else open_package(package)
+        self.package = open_package(package)
         manifest = self.package.manifest
         if "host" not in manifest["targets_built"]:
             raise BuildError(

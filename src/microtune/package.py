@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from microtune.errors import BuildError
 
 FORMAT = 3
+MOST_SAID = 1e38
+"""A sensor whose limit is above it is not tested for its range."""
 VERBS = (
     "init", "predict", "observe", "idle", "step", "learning_mode", "forget", "forget_last", "forget_since", "reset",
     "save", "status", "metrics",
@@ -48,6 +52,35 @@ class Package:
         return known or [{"name": f"input {index}", **plain} for index in range(self.input_size)]
 
     @property
+    def usual_inputs(self) -> list[dict[str, Any]]:
+        """``inputs``, their ranges narrowed to what sensors that are believed mostly say."""
+        found = [dict(each) for each in self.inputs]
+        for each, sensor in zip(found, self.manifest["sensors"], strict=False):
+            if sensor["high"] > MOST_SAID:
+                continue
+            # the samples' own range lies in the middle half of what one value may be; of few values, all of it counts
+            room = 0.0 if sensor["step"] > 0 else (sensor["high"] - sensor["low"]) / 4
+            low, high = sensor["low"] + room, sensor["high"] - room
+            low = low if each["low"] is None else max(low, each["low"])
+            high = high if each["high"] is None else min(high, each["high"])
+            if low < high:
+                each |= {"low": low, "high": high}
+        return found
+
+    def told(self, x: np.ndarray) -> np.ndarray:
+        """Inputs (n, inputs) as sensors that are believed tell them: those of few values say the nearest of them."""
+        x = np.array(x, float)
+        for index, sensor in enumerate(self.manifest["sensors"]):
+            if sensor["step"] > 0:
+                # values lie half of what is left for rounding, 1/64 of a step, above the lowest allowed one
+                first = sensor["low"] + sensor["step"] / 128
+                most = np.floor((sensor["high"] - first) / sensor["step"])
+                x[:, index] = first + sensor["step"] * np.clip(np.rint((x[:, index] - first) / sensor["step"]), 0, most)
+        low = [-np.inf if each["low"] is None else each["low"] for each in self.inputs]
+        high = [np.inf if each["high"] is None else each["high"] for each in self.inputs]
+        return np.asarray(np.clip(x, low, high))
+
+    @property
     def verbs(self) -> tuple[str, ...]:
         """Its C functions."""
         return verbs_of(self.manifest["learner"]["profiles"], bool(self.manifest["sensors"]))
@@ -58,8 +91,11 @@ class Package:
         return sorted(self.directory.glob("*.c"))
 
 
-def open_package(directory: str | os.PathLike[str]) -> Package:
-    """Read a package directory. Raises BuildError when it is not one, or was built by another format."""
+def open_package(directory: str | os.PathLike[str] | Package) -> Package:
+    """Read a package directory; one that was opened is given back. Raises BuildError when it is none, or was built by
+    another format."""
+    if isinstance(directory, Package):
+        return directory
     try:
         path = Path(directory)
     except TypeError:

@@ -165,6 +165,7 @@ BAD = {
     "setting's number": ("plan MODEL --learner replay=few", "replay=few: 'few' is not a whole number"),
     "what looks like markup": ("plan MODEL --learner [/x]", "unknown setting '[/x]' of the learner"),
     "an input without a name": ("plan MODEL --learner contexts=hour:12", "or by place, 0 to "),
+    "no samples": ("plan MODEL --calibration none.npz", "microtune: none.npz: No such file or directory"),
     "no buffer": ("plan MODEL --buffer 0", "must be 1 to 65535"),
     "updates too rare": ("plan MODEL --buffer 5 --every 6", "more samples than are kept"),
     "impossible RAM": ("plan MODEL --ram 100", "bytes of RAM"),

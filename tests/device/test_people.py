@@ -11,6 +11,8 @@ import pytest
 import microtune as mt
 from microtune.errors import DeviceError
 from microtune.inspection import read_image
+from microtune.simulation import generic_world
+from microtune.targets.measure import random_uses
 
 from .conftest import HOUR, LIGHT, WEEKEND, factory
 
@@ -159,6 +161,15 @@ def test_a_stuck_sensor_is_found(house: mt.Package) -> None:
 
 
 # Learning mode, slices
+
+
+def test_inputs_drawn_at_random_are_believed(house: mt.Package) -> None:
+    """Those of ``microtune emulate`` and of the generic world: else nothing would be learnt from them."""
+    world = generic_world(house)
+    contexts = world.contexts_at(np.random.default_rng(0), np.zeros(200)) if world.contexts_at else ()
+    for drawn in ([x for x, _ in random_uses(house, 200)], contexts):
+        device = mt.Device(house)
+        assert sum(device.predict(x).suspect for x in drawn) == 0 and len(drawn) == 200
 
 
 def test_learning_mode_learns_from_each_use(house: mt.Package) -> None:

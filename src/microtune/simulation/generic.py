@@ -2,7 +2,8 @@
 
 What it does, of inputs scaled to -1..1 over their declared ranges (to standard deviations where no range is given):
 
-* A context is drawn evenly from the ranges (from the standard normal where there is none); days mean nothing to it.
+* A context is drawn evenly from the ranges (from the standard normal where there is none), where sensors are checked
+  from what they usually say; days mean nothing to it.
 * Everybody begins with what the base model says. Values: a household wants that, plus an offset N(0, 3 tolerances),
   plus a taste N(0, 1 tolerance) times each of the first 8 inputs. Yes/no: it says yes where that is
   likely enough: the base's answer as -1 or 1, plus an offset N(0, 0.5), plus tastes N(0, 0.5).
@@ -35,7 +36,7 @@ def generic_world(package: Package) -> World:
 
     def draw(rng: np.random.Generator, count: int) -> Array:
         even, normal = rng.uniform(-1.0, 1.0, (count, len(names))), rng.normal(size=(count, len(names)))
-        return centre + scale * np.where(bounded, even, normal)
+        return package.told(centre + scale * np.where(bounded, even, normal))
 
     def scaled(contexts: Array) -> Array:
         return np.asarray((contexts - centre) / scale)
@@ -88,7 +89,7 @@ def generic_world(package: Package) -> World:
 
 def _ranges(package: Package) -> tuple[tuple[str, ...], Array, Array, Array]:
     """Names, centres, half widths of the inputs, and which of them have a range."""
-    inputs, source = package.inputs, package.manifest["input"]
+    inputs, source = package.usual_inputs, package.manifest["input"]
     low = np.array([np.nan if each["low"] is None else each["low"] for each in inputs], dtype=float)
     high = np.array([np.nan if each["high"] is None else each["high"] for each in inputs], dtype=float)
     if source["dtype"] != "float32":

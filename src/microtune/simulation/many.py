@@ -145,8 +145,7 @@ def simulate(
         person = live(person, world, 0).person
     if feedback is not None:
         person = replace(person, feedback=feedback)
-    opened = package if isinstance(package, Package) else open_package(package)
-    study = Study(opened, world, person, days, uses_per_day, devices, seed)
+    study = Study(open_package(package), world, person, days, uses_per_day, devices, seed)
     outcomes = []
     for outcome in _outcomes(study, processes or os.cpu_count() or 1):
         outcomes.append(outcome)

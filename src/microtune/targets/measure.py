@@ -3,6 +3,7 @@ take."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microtune.errors import EmulationError
-from microtune.package import Package
+from microtune.package import Package, open_package
 from microtune.targets.catalogue import Target, target
 from microtune.targets.emulator import Emulator
 from microtune.targets.power import parse_clock, parse_energy
@@ -147,7 +148,7 @@ def instructions(
 
 
 def cost(
-    package: Package,
+    package: str | os.PathLike[str] | Package,
     core: str | Target,
     uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     *,
@@ -163,6 +164,7 @@ def cost(
     """
     joules = None if energy is None else parse_energy(energy)
     hertz = None if clock is None else parse_clock(clock)
+    package = open_package(package)
     uses = random_uses(package, 120) if uses is None else uses
     device, power = CoreDevice(package, core), target(core).power
     if power is None:
@@ -191,9 +193,10 @@ def cost(
 
 
 def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Inputs within their declared ranges (-1 to 1 where there is none) and valid targets, reproducible."""
+    """Inputs within their declared ranges (-1 to 1 where there is none), as believed sensors tell them, and valid
+    targets, reproducible."""
     rng = np.random.default_rng(seed)
-    described = package.inputs
+    described = package.usual_inputs
     low = np.array([-1.0 if each["low"] is None else each["low"] for each in described])
     high = np.array(
         [
@@ -204,7 +207,7 @@ def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.nd
     outputs, targets = int(package.manifest["outputs"]), int(package.manifest["targets"])
     found = []
     for _ in range(count):
-        x = rng.uniform(low, high)
+        x = package.told(rng.uniform(low, high)[None])[0]
         match package.manifest["task"]:
             case "MT_MULTICLASS":
                 y = np.array([float(rng.integers(outputs))])
