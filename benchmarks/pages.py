@@ -133,8 +133,8 @@ FORGETTING_TABLES = """\
 |---|---|---|
 {longer}
 
-| the wearer's updates | gain after 20 | after 50 | harmed after 20 | after 50 | the others lose by then |
-|---|---|---|---|---|---|
+| the wearer's updates | gain after 20 | after 50 | harmed after 5 | after 20 | after 50 | the others lose by then |
+|---|---|---|---|---|---|---|
 {judged}
 """
 
@@ -340,8 +340,8 @@ def forgetting_tables(results: dict[str, Any]) -> str:
         for name in map(text, MEMORIES)
     ]
     judged = [
-        f"| `{name}` | {row['gain']['20']:.1f} | {row['gain']['50']:.1f} | {row['harmed']['20']:.1f} "
-        f"| {row['harmed']['50']:.1f} | {row['others_lose']['50']:.1f} |"
+        f"| `{name}` | {row['gain']['20']:.1f} | {row['gain']['50']:.1f} | {row['harmed']['5']:.1f} "
+        f"| {row['harmed']['20']:.1f} | {row['harmed']['50']:.1f} | {row['others_lose']['50']:.1f} |"
         for name, row in ((name, wearer[name]) for name in map(text, JUDGED))
     ]
     return FORGETTING_TABLES.format(once="\n".join(once), longer="\n".join(longer), judged="\n".join(judged))

@@ -164,6 +164,8 @@ def test_what_the_page_of_forgetting_says_in_words_is_what_was_measured() -> Non
         gains = [wearer[text(each)]["gain"][count] for each in JUDGED]
         assert gains == sorted(gains, reverse=True)
         assert wearer["caution=0.5"]["harmed"][count] < min(wearer[text(each)]["harmed"][count] for each in JUDGED[:2])
+    misled = [wearer[text(each)]["harmed"]["5"] for each in JUDGED]
+    assert misled == sorted(misled, reverse=True) and misled[0] > 2 * misled[1]
     lost = [wearer[text(each)]["others_lose"]["50"] for each in JUDGED]
     assert lost == sorted(lost, reverse=True)
 
