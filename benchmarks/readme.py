@@ -47,7 +47,7 @@ households and a base network that were not used while tuning. The folklore reci
 
 **The wearer** (`examples/wearer`): activity recognition on WISDM, 36 people, each new to the base network; of a
 person's windows a random half is learnt from, the other half tests. After 20 samples **{wh20} %** of the people are
-harmed: served worse than without learning, by more than a point.
+harmed: served worse than without learning, by more than a point (mean of seeds 11 to 15; accuracy is of seed 11).
 
 | samples learnt | 0 | 5 | 10 | 20 | 50 |
 |---|---|---|---|---|---|
@@ -211,7 +211,7 @@ def section(results: dict[str, Any]) -> str:
     found = _toaster(results)
     for count in LEARNT:
         found[f"wa{count}"] = f"{wearer['accuracy'][count]:.1f}"
-        found[f"wh{count}"] = f"{wearer['harmed'][count]:.0f}"
+        found[f"wh{count}"] = f"{results['forgetting']['wearer']['caution=0.5']['harmed'][count]:.0f}"
     return TEMPLATE.format(
         **found,
         speaker=_speaker(results),

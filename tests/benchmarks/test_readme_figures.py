@@ -176,7 +176,7 @@ def test_readme_says_what_years_do_to_each() -> None:
     results["toaster"]["acceptance"]["default"]["prankster"]["50"] = 0.5
     results["toaster"]["acceptance"]["default"]["consistent"]["50"] = 0.5678
     results["toaster"]["device_years_a_minute"] = 6543
-    results["wearer"]["harmed"]["20"] = 77.7
+    results["forgetting"]["wearer"]["caution=0.5"]["harmed"]["20"] = 77.7
     found = section(results)
     for claim in ("**54.3 %**", "**more than 10**", "**6.8**", "**6,543 device-years", "**78 %** of the people"):
         assert claim in found, claim

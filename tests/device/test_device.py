@@ -202,6 +202,22 @@ def test_an_observation_pairs_with_one_prediction(package: mt.Package) -> None:
     assert device.status().uses == 1
 
 
+@pytest.mark.parametrize("forget", ["forget_last", "reset"])
+def test_what_is_forgotten_is_in_no_older_state_either(package: mt.Package, use: Use, state: Path, forget: str) -> None:
+    device, secret = mt.Device(package, state), np.float32(1.2345678)
+    use(device, 20)
+    device.predict([0.1, 0.2, 0.3])
+    device.observe(secret)
+    for _ in range(3):
+        device.save()  # into every slot
+    assert secret.tobytes() in state.read_bytes()
+    if forget == "reset":
+        device.reset()
+    else:
+        device.forget(last=1)
+    assert secret.tobytes() not in state.read_bytes()
+
+
 def test_forget_undoes_the_last_update_and_reset_everything(package: mt.Package, use: Use, state: Path) -> None:
     device = mt.Device(package, state)
     base = device.parameters()

@@ -190,10 +190,14 @@ VERBS_OF_LEARNER = (
 
 
 def _structure(plan: Plan, layout: Layout) -> int:
-    """CRC-32 of what learns, by names, shapes and types, and of the frozen weights that it was learnt for."""
+    """CRC-32 of what learns, by names, shapes and types, of the contexts it is kept apart by, and of the frozen
+    weights that it was learnt for."""
     learns = {tensor.name for tensor in (*plan.programs.trained, *plan.programs.constants)}
     frozen = base_bytes([each for each in layout.base if each.tensor.name not in learns])
-    return zlib.crc32(repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained]).encode() + frozen)
+    contexts = [(place, context.edges) for place, context in plan.contexts]
+    apart = repr(contexts) if contexts else ""
+    learnt = repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained])
+    return zlib.crc32((learnt + apart).encode() + frozen)
 
 
 def _people_note(plan: Plan) -> str:

@@ -65,6 +65,17 @@ MT_COLD mt_status mt_learner_save(mt_learner *learner)
     return status;
 }
 
+MT_COLD mt_status mt_learner_save_everywhere(mt_learner *learner)
+{
+    mt_status status = mt_learner_save(learner);
+    const mt_port *port = learner->port;
+    const uint32_t slots = port != NULL && port->size != 0 ? mt_store_slots(port, learner->saved_bytes) : 0u;
+    for (uint32_t others = 1; others < slots && status == MT_OK; ++others) {
+        status = mt_learner_save(learner);
+    }
+    return status;
+}
+
 /* whole, and written by this build: could it have written this? */
 MT_COLD static int is_possible(const mt_learner *learner)
 {
@@ -359,7 +370,7 @@ MT_COLD mt_status mt_learner_reset(mt_learner *learner)
 {
     begin_state(learner);
     ++learner->state->metrics.resets;
-    const mt_status status = mt_learner_save(learner);
+    const mt_status status = mt_learner_save_everywhere(learner);
     mt_people_tell(learner, MT_LOG_RESET, 0);
     return status;
 }

@@ -336,6 +336,9 @@ mt_status mt_learner_reset(mt_learner *learner);
 
 /* MT_OK without storage. MT_STORAGE_FAILED: what is in RAM stays valid; so with every call that saves. */
 mt_status mt_learner_save(mt_learner *learner);
+
+/* The same into every slot of the storage: what was forgotten must not wait in an older state. */
+mt_status mt_learner_save_everywhere(mt_learner *learner);
 void mt_learner_report(mt_learner *learner, mt_report *report);
 
 #ifdef __cplusplus

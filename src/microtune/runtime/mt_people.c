@@ -25,7 +25,9 @@ uint32_t mt_people_set_of(const mt_learner *learner, const void *input, uint8_t 
 {
     const mt_model *model = learner->model;
     const uint32_t chosen = learner->state->profile;
-    const int asks = model->recognise != NULL && (suspect == 0 || chosen == MT_RECOGNISE);
+    /* asked again before an observation, it is no other context of whoever was chosen */
+    const int teaches = suspect == 0 && !learner->pending[0];
+    const int asks = model->recognise != NULL && (chosen == MT_RECOGNISE || teaches);
     const uint32_t profile = asks ? model->recognise(learner, input, chosen) : chosen;
     return profile * model->contexts + (model->context != NULL ? model->context(input) : 0u);
 }
@@ -116,7 +118,7 @@ MT_COLD static mt_status forget(mt_learner *learner, uint32_t dropped, int undo,
     *learner->pending = 0;
     learner->work->begun = 0;
     ++learner->state->metrics.forgets;
-    const mt_status status = mt_learner_save(learner);
+    const mt_status status = mt_learner_save_everywhere(learner);
     mt_people_tell(learner, MT_LOG_FORGET, dropped);
     return status;
 }

@@ -77,8 +77,7 @@ static uint32_t room_of(const mt_port *port)
     return port->log < port->size ? port->size - port->log : 0u;
 }
 
-/* slots in the ring, 0 when fewer than two fit or the port is impossible */
-MT_COLD static uint32_t slots_of(const mt_port *port, uint32_t bytes)
+MT_COLD uint32_t mt_store_slots(const mt_port *port, uint32_t bytes)
 {
     if (port == NULL || port->read == NULL || port->write == NULL || port->erase == NULL) {
         return 0;
@@ -122,7 +121,7 @@ MT_COLD static uint32_t number_after(uint32_t sequence, uint32_t slots)
 MT_COLD static uint32_t number_beside(const mt_port *port, uint32_t bytes, uint32_t address, const uint8_t *header)
 {
     const uint32_t slot = MT_STORE_SLOT(bytes, port->sector);
-    const uint32_t slots = slots_of(port, bytes);
+    const uint32_t slots = mt_store_slots(port, bytes);
     const uint32_t end = address + payload_offset(header) + word_at(header, BYTES);
     uint32_t number = word_at(header, SEQUENCE);
     for (uint32_t i = 0; i < slots; ++i) {
@@ -176,7 +175,7 @@ MT_COLD static uint32_t find_newest(const mt_port *port, uint32_t identity, uint
 MT_COLD static mt_status explain_nothing(const mt_port *port, uint32_t bytes)
 {
     const uint32_t slot = MT_STORE_SLOT(bytes, port->sector);
-    for (uint32_t i = 0; i < slots_of(port, bytes); ++i) {
+    for (uint32_t i = 0; i < mt_store_slots(port, bytes); ++i) {
         uint8_t unit[MT_STORE_UNIT];
         if (port->read(port->context, i * slot, unit, HEADER) != 0) {
             return MT_STORAGE_FAILED;
@@ -206,7 +205,7 @@ MT_COLD mt_status mt_store_load(const mt_port *port, uint32_t identity, void *pa
     int failed = 0;
     *found = 0;
     *sequence = 0;
-    if (slots_of(port, bytes) == 0) {
+    if (mt_store_slots(port, bytes) == 0) {
         return MT_INVALID_ARGUMENT;
     }
     int foreign = 0;
@@ -246,7 +245,7 @@ MT_COLD mt_status mt_store_migrate(const mt_port *port, uint32_t identity, mt_mi
     uint8_t header[HEADER];
     mt_old_state old;
     int failed = 0;
-    if (slots_of(port, bytes) == 0 || migrate == NULL) {
+    if (mt_store_slots(port, bytes) == 0 || migrate == NULL) {
         return MT_INVALID_ARGUMENT;
     }
     old.port = port;
@@ -289,7 +288,7 @@ MT_COLD mt_status mt_store_save(const mt_port *port, uint32_t identity, const vo
                                 uint32_t *sequence)
 {
     uint8_t unit[MT_STORE_UNIT];
-    const uint32_t slots = slots_of(port, bytes);
+    const uint32_t slots = mt_store_slots(port, bytes);
     if (slots == 0) {
         return MT_INVALID_ARGUMENT;
     }
@@ -322,7 +321,7 @@ MT_COLD mt_status mt_store_save(const mt_port *port, uint32_t identity, const vo
 
 MT_COLD void mt_store_wear(const mt_port *port, uint32_t bytes, uint32_t sequence, mt_wear *wear)
 {
-    const uint32_t slots = slots_of(port, bytes);
+    const uint32_t slots = mt_store_slots(port, bytes);
     wear->saves = slots != 0 ? sequence : 0;
     /* save n erases slot n % slots, from save 1 on: slot 1 is always among the most worn */
     wear->erases = slots != 0 ? sequence / slots + (sequence % slots != 0) : 0;

@@ -44,6 +44,9 @@ mt_status mt_store_load(const mt_port *port, uint32_t identity, void *payload, u
 mt_status mt_store_save(const mt_port *port, uint32_t identity, const void *payload, uint32_t bytes,
                         uint32_t *sequence);
 
+/* Slots in the ring; 0 when fewer than two fit, or the port is impossible. After as many saves nothing older is left. */
+uint32_t mt_store_slots(const mt_port *port, uint32_t bytes);
+
 /// States of older builds ///
 
 /* A whole state that another build saved: what a mt_migrate is given. */
