@@ -50,7 +50,8 @@ uint32_t life_observe(life *p)
 
 uint32_t life_forget(life *p, uint32_t run)
 {
-    return mt_change_forget(&p->change, &p->samples, run);
+    uint16_t before[2] = {0, 0}; /* nobody counts */
+    return mt_change_forget(&p->change, &p->samples, run, before);
 }
 
 /* samples with this label, but for so many newest */
