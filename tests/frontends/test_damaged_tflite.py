@@ -149,6 +149,21 @@ def test_absurd_numbers_in_a_sound_file(tmp_path: Path, whole: bytes, data: st.D
     check(bytes(builder.Output()), tmp_path)
 
 
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 1e38, float("nan")])
+@pytest.mark.parametrize("whole", WHOLE, ids=["float", "int8"])
+def test_a_softmax_that_overflows_is_refused(tmp_path: Path, whole: bytes, beta: float) -> None:
+    model = schema.ModelT.InitFromPackedBuf(whole, 0)
+    options = [each.builtinOptions for each in model.subgraphs[0].operators]
+    for each in options:
+        if isinstance(each, schema.SoftmaxOptionsT):
+            each.beta = beta
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    (tmp_path / "net.tflite").write_bytes(bytes(builder.Output()))
+    with pytest.raises(ModelError, match="beta"):
+        load(tmp_path / "net.tflite")
+
+
 def _peak(work: Callable[[], None]) -> int:
     tracemalloc.start()
     try:

@@ -20,6 +20,9 @@ from microtune.ops.quantized_build import (
     softmax_table,
 )
 
+MOST_BETA = 1e6
+"""Softmax of larger multiples of its input is a maximum, and overflows."""
+
 
 def _quantization(x: Tensor) -> Quantization:
     assert x.quantization is not None  # every int8 tensor of the graph came through Call.quantization
@@ -183,8 +186,8 @@ hard_swish = _curve("hard_swish", hard_swish_table)
 def softmax(call: Call) -> Variable:
     """SOFTMAX over the last axis, which must be all of a sample."""
     x, beta = call.tensor(), float(call.option("SoftmaxOptions", "Beta"))
-    if not np.isfinite(beta):
-        raise call.error(f"has the factor beta {beta}")
+    if not 0 < beta <= MOST_BETA:
+        raise call.error(f"has the factor beta {beta}; it must be above 0 and at most {MOST_BETA:g}")
     if not x.shape or x.size != x.shape[-1]:
         raise call.error(f"over the last axis of {(call.batch, *x.shape)} is not supported; over all of a sample it is")
     if x.dtype == "float32":
