@@ -15,7 +15,11 @@ RUNTIME = Path(microtune.toolchain.__file__).parent / "runtime"
 TARGETS = RUNTIME.parent / "targets"
 INCLUDE = [RUNTIME, TARGETS]
 SOURCES = [
-    *(path for path in runtime_sources('#include "mt_gradient.h"') if path.suffix == ".c"),
+    *(
+        path
+        for path in runtime_sources('#include "mt_gradient.h" mt_gradient_change mt_gradient_remember').values()
+        if path.suffix == ".c"
+    ),
     TARGETS / "memory_port.c",
 ]
 OK, INVALID, NOT_FINITE, OUT_OF_RANGE, BAD_TARGET, NO_PREDICTION, STORAGE_FAILED = range(7)

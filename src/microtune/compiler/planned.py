@@ -46,6 +46,11 @@ class Plan:
     sensors: tuple[SensorModel, ...] = field(default=(), repr=False)
     pulls: np.ndarray | None = field(default=None, repr=False)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether all is computed in integers: numbers are fixed-point."""
+        return self.precision == "int8"
+
     @cached_property
     def memory(self) -> Memory:
         """What the plan costs; measured when first asked for, since that compiles it."""

@@ -17,8 +17,7 @@
 #define MT_CHANGE_SEEN 4u
 /* of the neighbours: what each label counts for beforehand (step 3) */
 #define MT_CHANGE_PRIOR 0.25f
-/* share of careless uses: first guess, and never below; they count for one in so many */
-#define MT_CHANGE_WRONG 0.1f
+/* share of careless uses: never below MT_CHANGE_LEAST_WRONG; they count for one in so many */
 #define MT_CHANGE_LEAST_WRONG 0.03f
 #define MT_CHANGE_SLOW 32.0f
 /* after a change, uses that do as before, and that do neither as before nor as the first that changed (step 4) */
@@ -256,15 +255,6 @@ MT_COLD static int is_block(const mt_change *change, const mt_samples *samples, 
 }
 
 /// Calls ///
-
-MT_COLD void mt_change_begin(const mt_change *change)
-{
-    for (uint32_t i = 0; i < change->kinds; ++i) {
-        clear(change->classes + i);
-    }
-    change->state->near = change->state->spread = 0.0f;
-    change->state->wrong = MT_CHANGE_WRONG;
-}
 
 MT_COLD uint32_t mt_change_observe(const mt_change *change, const mt_samples *samples, float evidence)
 {

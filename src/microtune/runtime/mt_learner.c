@@ -2,14 +2,12 @@
 #include "mt_learner.h"
 
 #include "mt_answer.h"
-#include "mt_kernels_elementwise.h"
-#include "mt_math.h"
 #include "mt_people.h"
 
 /* observations and predictions that running means look back on */
 #define MT_LEARNER_MEMORY 32u
 /* an error counts as at most this many tolerances in the running mean square */
-#define MT_LEARNER_WORST 10.0f
+#define MT_LEARNER_WORST MT_NUMBER(10)
 
 /// State ///
 
@@ -35,6 +33,7 @@ MT_COLD static void begin_state(mt_learner *learner)
     state->parameters_at = model->parameters_at;
     state->parameters = model->parameters;
     state->structure = model->structure;
+    state->numbers = MT_NUMBER_KIND;
     state->metrics = metrics;
     if (model->begin_shared != NULL) {
         model->begin_shared(learner);
@@ -43,7 +42,7 @@ MT_COLD static void begin_state(mt_learner *learner)
         mt_people_turn_to(learner, set);
         MT_ZERO(learner->person, sizeof *learner->person);
         learner->person->random = seed_of(model, set);
-        learner->person->error = learner->settings->tolerance * learner->settings->tolerance;
+        learner->person->error = mt_number_multiply(learner->settings->tolerance, learner->settings->tolerance);
         model->rule->begin(learner);
     }
     *learner->pending = 0;
@@ -81,7 +80,7 @@ MT_COLD static int is_possible(const mt_learner *learner)
 {
     const mt_state *state = learner->state;
     const mt_model *model = learner->model;
-    return state->version == MT_STATE_VERSION && state->profiles == model->profiles &&
+    return state->version == MT_STATE_VERSION && state->numbers == MT_NUMBER_KIND && state->profiles == model->profiles &&
            state->contexts == model->contexts && state->last < mt_people_count(learner) &&
            (state->profile < model->profiles || (state->profile == MT_RECOGNISE && model->recognise != NULL));
 }
@@ -140,14 +139,14 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
 
 /// Predict ///
 
-MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, float *output, mt_prediction *prediction)
+MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, mt_number *output, mt_prediction *prediction)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
     if (input == NULL || output == NULL || prediction == NULL) {
         return MT_INVALID_ARGUMENT;
     }
-    const mt_status status = mt_answer_check((const float *)input, model->low, model->high, model->inputs);
+    const mt_status status = mt_answer_check((const mt_number *)input, model->low, model->high, model->inputs);
     if (status != MT_OK) {
         ++state->metrics.refused;
         return status;
@@ -156,8 +155,8 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, flo
     mt_people_turn_to(learner, mt_people_set_of(learner, input, suspect));
     mt_people_wake(learner);
     model->backbone(input, learner->pending_cut, learner->arena);
-    const float confidence = mt_answer_of(learner, learner->pending_cut, output);
-    if (confidence < 0.0f) {
+    const mt_number confidence = mt_answer_of(learner, learner->pending_cut, output);
+    if (confidence < MT_NUMBER(0)) {
         /* so large that arithmetic overflows; the prediction that waited is lost with its cut */
         *learner->pending = 0;
         ++state->metrics.refused;
@@ -176,7 +175,7 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, flo
     }
     prediction->best =
         (uint16_t)(model->task == MT_MULTICLASS ? mt_answer_best_class(output, model->outputs) : 0u);
-    mt_copy(output, learner->pending_output, model->outputs);
+    MT_COPY(learner->pending_output, output, model->outputs * sizeof *output);
     learner->pending[0] = 1;
     learner->pending[1] = (uint8_t)learner->set;
     learner->pending[2] = suspect;
@@ -184,34 +183,34 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, flo
     ++state->metrics.predictions;
     mt_person *person = learner->person;
     const uint32_t seen = person->uses < MT_LEARNER_MEMORY ? person->uses + 1u : MT_LEARNER_MEMORY;
-    person->confidence += (confidence - person->confidence) / (float)seen;
+    person->confidence = mt_number_mean(person->confidence, confidence, seen);
     return MT_OK;
 }
 
 /// Observe ///
 
 /* running means of how wrong the model's own answer was, made before it learns this sample */
-MT_COLD static void count_error(const mt_learner *learner, const float *answer, const float *target, int right)
+MT_COLD static void count_error(const mt_learner *learner, const mt_number *answer, const mt_number *target, int right)
 {
     const mt_model *model = learner->model;
     mt_person *person = learner->person;
     mt_metrics *metrics = &learner->state->metrics;
-    float wrong = right ? 0.0f : 1.0f;
+    mt_number wrong = right ? MT_NUMBER(0) : MT_NUMBER(1);
     if (model->task == MT_REGRESSION) {
-        const float worst = MT_LEARNER_WORST * learner->settings->tolerance;
-        float sum = 0.0f, squares = 0.0f;
+        const mt_number worst = mt_number_multiply(MT_LEARNER_WORST, learner->settings->tolerance);
+        mt_number sum = MT_NUMBER(0), squares = MT_NUMBER(0);
         for (uint32_t i = 0; i < model->outputs; ++i) {
-            const float apart = mt_absolute(answer[i] - target[i]);
-            const float error = apart < 1e30f ? apart : 1e30f; /* NaN too */
-            const float limited = error < worst ? error : worst;
-            sum += error / (float)model->outputs;
-            squares += limited * limited / (float)model->outputs;
+            const mt_number apart = mt_number_absolute(mt_number_subtract(answer[i], target[i]));
+            const mt_number error = apart < MT_NUMBER_LARGE ? apart : MT_NUMBER_LARGE; /* NaN too */
+            const mt_number limited = error < worst ? error : worst;
+            sum = mt_number_add(sum, mt_number_share(error, model->outputs));
+            squares = mt_number_add(squares, mt_number_share(mt_number_multiply(limited, limited), model->outputs));
         }
         wrong = sum;
         /* the first guess, tolerance^2, counts as one observation */
-        person->error += (squares - person->error) / (float)(person->recent + 2u);
+        person->error = mt_number_mean(person->error, squares, person->recent + 2u);
     }
-    metrics->mean_error += (wrong - metrics->mean_error) / (float)(metrics->observations - metrics->suspect);
+    metrics->mean_error = mt_number_mean(metrics->mean_error, wrong, metrics->observations - metrics->suspect);
     person->hits = person->hits << 1 | (uint32_t)right;
     person->recent += person->recent < MT_LEARNER_MEMORY;
 }
@@ -224,7 +223,7 @@ MT_COLD static void count_sample(uint16_t *counter, uint16_t kept)
     }
 }
 
-MT_COLD mt_status mt_learner_observe(mt_learner *learner, const float *target)
+MT_COLD mt_status mt_learner_observe(mt_learner *learner, const mt_number *target)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;
@@ -335,9 +334,9 @@ MT_COLD mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
     return MT_OK;
 }
 
-mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const float *target)
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const mt_number *target)
 {
-    const mt_status status = mt_answer_check((const float *)input, model->low, model->high, model->inputs);
+    const mt_status status = mt_answer_check((const mt_number *)input, model->low, model->high, model->inputs);
     if (status != MT_OK || !mt_answer_is_valid_target(model, target)) {
         ++state->metrics.refused;
         return status != MT_OK ? status : MT_TARGET_INVALID;
@@ -345,7 +344,7 @@ mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *i
     return MT_OK;
 }
 
-MT_COLD mt_status mt_learner_step(mt_learner *learner, const void *input, const float *target, float *loss)
+MT_COLD mt_status mt_learner_step(mt_learner *learner, const void *input, const mt_number *target, mt_number *loss)
 {
     const mt_model *model = learner->model;
     if (input == NULL || target == NULL || loss == NULL || model->step == NULL) {

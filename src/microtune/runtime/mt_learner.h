@@ -8,7 +8,7 @@
 #ifndef MT_LEARNER_H
 #define MT_LEARNER_H
 
-#include "mt_change.h"
+#include "mt_change_state.h"
 #include "mt_log.h"
 #include "mt_platform.h"
 #include "mt_port.h"
@@ -50,21 +50,21 @@ typedef struct mt_model {
     /* bytes of the saved state: where the first person is, the size of one, where in one the parameters are */
     uint32_t people_at, person_bytes, parameters_at;
     const void *base;    /* the factory's parameters */
-    const float *pulls;  /* (floats): after each step, p += pull (base - p): elastic weights; NULL: none */
-    const float *low, *high; /* allowed range of each input, or NULL */
-    const float *target_low, *target_high; /* regression: allowed range of each target, or NULL */
+    const mt_number *pulls;  /* (floats): after each step, p += pull (base - p): elastic weights; NULL: none */
+    const mt_number *low, *high; /* allowed range of each input, or NULL */
+    const mt_number *target_low, *target_high; /* regression: allowed range of each target, or NULL */
     /* the frozen part, once a prediction: input -> cut */
-    void (*backbone)(const void *input, float *cut, float *arena);
+    void (*backbone)(const void *input, mt_number *cut, mt_number *arena);
     /* the rest of the network: cut -> outputs (values or logits); with `base` as parameters, the base model */
-    void (*head)(const float *cut, const void *parameters, float *output, float *arena);
+    void (*head)(const mt_number *cut, const void *parameters, mt_number *output, mt_number *arena);
     /* logits (size) -> probabilities, in place too; NULL for values */
-    void (*activate)(const float *logits, float *probabilities, uint32_t size);
+    void (*activate)(const mt_number *logits, mt_number *probabilities, uint32_t size);
     /* loss of one output against its target */
-    float (*loss)(const float *output, const float *target);
+    mt_number (*loss)(const mt_number *output, const mt_number *target);
     /* one optimiser step on one sample, in place; returns the loss before the step. NULL when the rule needs none */
-    float (*step)(const float *cut, const float *target, void *parameters, float *optimizer, float *arena);
+    mt_number (*step)(const mt_number *cut, const mt_number *target, void *parameters, mt_number *optimizer, mt_number *arena);
     /* optimiser state before the first step; NULL when it is all zero */
-    void (*begin)(float *optimizer);
+    void (*begin)(mt_number *optimizer);
     /* points the learner to the parts of one person in one context, numbered profile * contexts + context */
     void (*person)(mt_learner *learner, uint32_t set);
     /* NULL in a build that does without: */
@@ -96,15 +96,15 @@ typedef struct mt_settings {
     uint8_t sequential;/* 1: each new sample is learnt once, in order (closed-form heads); `folds` above 0
                         * then means: judged on samples predicted before they are learnt. 2: likewise, and what is
                         * learnt lies in the optimiser's state, from which the parameters are computed */
-    float caution;     /* an update must beat the base by so many standard deviations of the base's faults, besides */
-    float pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
-    float rate;        /* learning rate of the first step; 0: the rule has none */
-    float memory;      /* strength of the elastic weights learnt on the device, times the rate; 0: none */
-    float recency;     /* half-life of a sample's share in training, in samples; 0: all count alike */
-    float disuse;      /* half-life of what was learnt while nobody uses the device, in seconds; 0: it stays */
-    float tolerance;   /* regression: an absolute error up to this counts as right */
-    float threshold;   /* confidence below which the safe default is given and the person is asked */
-    const float *fallback; /* the safe default (outputs: values or probabilities), or NULL: the base model's
+    mt_number caution;     /* an update must beat the base by so many standard deviations of the base's faults, besides */
+    mt_number pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
+    mt_number rate;        /* learning rate of the first step; 0: the rule has none */
+    mt_number memory;      /* strength of the elastic weights learnt on the device, times the rate; 0: none */
+    mt_number recency;     /* half-life of a sample's share in training, in samples; 0: all count alike */
+    mt_seconds disuse; /* half-life of what was learnt while nobody uses the device, in seconds; 0: it stays */
+    mt_number tolerance;   /* regression: an absolute error up to this counts as right */
+    mt_number threshold;   /* confidence below which the safe default is given and the person is asked */
+    const mt_number *fallback; /* the safe default (outputs: values or probabilities), or NULL: the base model's
                             * prediction */
 } mt_settings;
 
@@ -123,7 +123,7 @@ typedef struct mt_metrics {
     uint32_t recoveries;      /* starts that found no whole state */
     uint32_t suspect;         /* observations not learnt, as a sensor was not believed */
     uint32_t changes;         /* changes of habits found */
-    float mean_error;         /* of the model's own answers to all observations: absolute error (mean over the
+    mt_number mean_error;         /* of the model's own answers to all observations: absolute error (mean over the
                                * outputs), or share of wrong answers */
 } mt_metrics;
 
@@ -139,7 +139,7 @@ enum {
 typedef struct mt_state {
     uint16_t version;         /* MT_STATE_VERSION */
     uint16_t profiles, contexts;
-    uint16_t reserved;
+    uint16_t numbers;         /* MT_NUMBER_KIND of mt_number.h */
     uint32_t people_at, person_bytes, parameters_at, parameters, structure;
     uint16_t profile;         /* the one chosen, or MT_RECOGNISE */
     uint16_t last;            /* profile * contexts + context of the last prediction; a profile chosen since counts */
@@ -162,8 +162,8 @@ typedef struct mt_person {
     uint32_t seen;            /* the port's clock at the last prediction; 0: never */
     uint16_t returned;        /* observations left of the first ones after a long absence */
     uint16_t reserved;
-    float confidence;         /* running mean of the last predictions' confidence */
-    float error;              /* regression: running mean square error of predictions made before learning; it
+    mt_number confidence;         /* running mean of the last predictions' confidence */
+    mt_number error;              /* regression: running mean square error of predictions made before learning; it
                                * starts at tolerance^2, and no error counts as more than 10 tolerances */
 } mt_person;
 
@@ -171,8 +171,8 @@ typedef struct mt_person {
 
 /* sums over samples that were not trained on */
 typedef struct mt_score {
-    float faults; /* each sample counts between 0, right, and 1 */
-    float loss;
+    mt_number faults; /* each sample counts between 0, right, and 1 */
+    mt_number loss;
 } mt_score;
 
 typedef struct mt_work {
@@ -200,8 +200,8 @@ struct mt_learner {
     mt_person *person;
     void *parameters;         /* (parameters) in use */
     void *previous;           /* (parameters) before the last accepted update; NULL: learnt in place */
-    float *optimizer;         /* (optimizer) */
-    float *importance;        /* (floats) Fisher information of what was learnt here; NULL without */
+    mt_number *optimizer;         /* (optimizer) */
+    mt_number *importance;        /* (floats) Fisher information of what was learnt here; NULL without */
     mt_samples samples;       /* `words` NULL: the rule keeps its own */
     mt_change change;         /* `state` NULL: changes of habits are not looked for, or the rule does it */
     uint16_t set;
@@ -210,18 +210,18 @@ struct mt_learner {
     uint32_t *sequence;       /* number of the newest saved state */
     uint8_t *pending;         /* (4): [0] 1: a prediction waits for its observation; [1] its set; [2] flags of its
                                * sensors */
-    float *pending_cut;       /* (cut) */
-    float *pending_output;    /* (outputs): what was suggested, values or probabilities */
+    mt_number *pending_cut;       /* (cut) */
+    mt_number *pending_output;    /* (outputs): what was suggested, values or probabilities */
     mt_work *work;
     void *candidate;          /* (parameters) the update under way; learnt in place: `parameters` */
-    float *candidate_optimizer; /* (optimizer); learnt in place: `optimizer` */
-    float *output;            /* (outputs) */
-    float *arena;
+    mt_number *candidate_optimizer; /* (optimizer); learnt in place: `optimizer` */
+    mt_number *output;            /* (outputs) */
+    mt_number *arena;
     mt_log_head *records;     /* where the metrics log ends; NULL without one */
 };
 
 typedef struct mt_prediction {
-    float confidence;  /* 0 to 1: how likely the value is right (regression: within the tolerance) */
+    mt_number confidence;  /* 0 to 1: how likely the value is right (regression: within the tolerance) */
     uint8_t fallback;  /* 1: the safe default is given; ask the person */
     uint8_t suspect;   /* flags of mt_sensors.h: a sensor is not believed, and what is observed is not learnt */
     uint16_t best;     /* multiclass: the most probable class */
@@ -232,8 +232,8 @@ typedef struct mt_update {
     uint8_t ran;       /* 1: an update was finished; 0: the rest but `more` is zero */
     uint8_t accepted;  /* 0: judged worse than the base, or than what is in use, and rolled back */
     uint8_t more;      /* 1: there is more to learn: call again when there is time and power */
-    float loss_before; /* mean held-out loss of the base model; 0 when unjudged */
-    float loss_after;  /* mean held-out loss of the candidate; 0 when unjudged */
+    mt_number loss_before; /* mean held-out loss of the base model; 0 when unjudged */
+    mt_number loss_after;  /* mean held-out loss of the candidate; 0 when unjudged */
     uint32_t steps;    /* optimiser steps taken */
 } mt_update;
 
@@ -246,8 +246,8 @@ typedef enum mt_stage {
 
 /* getting to know you: of the person and context of the last prediction */
 typedef struct mt_report {
-    float learnt;      /* 0 to 1: share of the last 32 uses answered right, uses not yet made count as wrong */
-    float sure;        /* 0 to 1: running mean confidence */
+    mt_number learnt;      /* 0 to 1: share of the last 32 uses answered right, uses not yet made count as wrong */
+    mt_number sure;        /* 0 to 1: running mean confidence */
     uint32_t uses;     /* observations since the factory or the last reset */
     uint16_t samples;  /* kept */
     uint16_t waiting;  /* new samples not yet learnt */
@@ -268,10 +268,10 @@ struct mt_rule {
     /* Parameters, samples and all else of its own as they left the factory. */
     void (*begin)(const mt_learner *learner);
     /* cut -> output (outputs): values or logits. Returns the variance of the error to expect (regression). */
-    float (*predict)(const mt_learner *learner, const float *cut, float *output);
+    mt_number (*predict)(const mt_learner *learner, const mt_number *cut, mt_number *output);
     /* Keep a sample. learner->output is the model's own answer to it. Returns for how many of the newest
      * samples, this one included, habits have been new, when it is known now; else 0. */
-    uint32_t (*observe)(const mt_learner *learner, const float *cut, const float *target);
+    uint32_t (*observe)(const mt_learner *learner, const mt_number *cut, const mt_number *target);
     /* The next slice of the update that learner->work tells of. Returns 1 with the last one, which takes or drops
      * what was learnt as a whole; `update`, but for `ran` and `more`, is filled in then. */
     int (*slice)(const mt_learner *learner, mt_update *update);
@@ -281,7 +281,7 @@ struct mt_rule {
     /* Samples stamped `time` or later: how many of the newest, without dropping them. */
     uint32_t (*since)(const mt_learner *learner, uint32_t time);
     /* After long disuse: go this share, 0 to 1, of the way back to the base. The caller ends an update under way. */
-    void (*fade)(const mt_learner *learner, float share);
+    void (*fade)(const mt_learner *learner, mt_number share);
 };
 
 /// For rules ///
@@ -291,7 +291,7 @@ uint32_t mt_learner_now(const mt_learner *learner);
 
 /* Factor on the evidence that a change of habits takes: a half in learning mode and just after a long absence,
  * when one is likelier; else 1. */
-float mt_learner_evidence(const mt_learner *learner);
+mt_number mt_learner_evidence(const mt_learner *learner);
 
 /// Calls ///
 
@@ -301,20 +301,20 @@ mt_status mt_learner_init(mt_learner *learner);
 
 /* input (inputs) -> output (outputs): values, or probabilities. A new prediction replaces one not yet observed;
  * a refused one leaves it, but for an input so large that arithmetic overflows, which takes its place. */
-mt_status mt_learner_predict(mt_learner *learner, const void *input, float *output, mt_prediction *prediction);
+mt_status mt_learner_predict(mt_learner *learner, const void *input, mt_number *output, mt_prediction *prediction);
 
 /* What the person really did: target (targets). Pairs with the last prediction, once. */
-mt_status mt_learner_observe(mt_learner *learner, const float *target);
+mt_status mt_learner_observe(mt_learner *learner, const mt_number *target);
 
 /* Learn if there is cause, while the port allows it, then save. `update` tells what happened. */
 mt_status mt_learner_idle(mt_learner *learner, mt_update *update);
 
 /* Whether a step takes this sample; counts it when not. Generated code checks this and runs its step at once. */
-mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const float *target);
+mt_status mt_learner_check(const mt_model *model, mt_state *state, const void *input, const mt_number *target);
 
 /* One plain optimiser step on the parameters in use, no policy. *loss is the loss before the step.
  * MT_INVALID_ARGUMENT: the model has no optimiser. */
-mt_status mt_learner_step(mt_learner *learner, const void *input, const float *target, float *loss);
+mt_status mt_learner_step(mt_learner *learner, const void *input, const mt_number *target, mt_number *loss);
 
 /* Who uses the device from now on: a profile, or MT_RECOGNISE if the build can. Not saved by itself.
  * MT_INVALID_ARGUMENT: there is no such profile. */

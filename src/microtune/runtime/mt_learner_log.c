@@ -1,8 +1,6 @@
 /* mt_learner_log.c: see mt_learner_log.h. */
 #include "mt_learner_log.h"
 
-#include "mt_math.h"
-
 MT_COLD static uint8_t ones(uint32_t bits)
 {
     uint32_t count = 0;
@@ -36,8 +34,9 @@ MT_COLD void mt_learner_log(const mt_learner *learner, const mt_log_settings *se
     record.profile = (uint8_t)(learner->set / learner->model->contexts);
     record.right = ones(person->hits);
     record.recent = (uint8_t)person->recent;
-    record.confidence = (uint8_t)(255.0f * mt_clamp(person->confidence, 0.0f, 1.0f));
-    record.error = metrics->mean_error;
+    record.confidence = mt_number_byte(person->confidence);
+    const uint32_t error = mt_number_float_bits(metrics->mean_error);
+    MT_COPY(&record.error, &error, sizeof error);
     record.taken = (uint16_t)metrics->accepted;
     record.dropped = (uint16_t)metrics->rolled_back;
     (void)mt_log_append(&log, learner->records, &record);

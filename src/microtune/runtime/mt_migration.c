@@ -2,7 +2,6 @@
 #include "mt_migration.h"
 
 #include "mt_learner.h"
-#include "mt_math.h"
 
 /* Is the whole of what the learner has learnt within so many bytes of payload? */
 MT_COLD static int is_within(const mt_state *state, uint32_t bytes)
@@ -33,9 +32,9 @@ MT_COLD static int take_parameters(const mt_old_state *old, const mt_state *from
             return -1;
         }
         for (uint32_t i = 0; i < floats; ++i) {
-            float value;
+            mt_number value;
             MT_COPY(&value, payload + here + 4u * i, sizeof value);
-            if (!mt_is_finite(value)) {
+            if (!mt_number_all_finite(&value, 1)) {
                 return -1;
             }
         }
@@ -47,8 +46,8 @@ MT_COLD int mt_migration_take(const mt_old_state *old, void *payload, uint32_t b
 {
     mt_state *to = (mt_state *)payload;
     mt_state from;
-    if (mt_store_read(old, 0, &from, sizeof from) != 0 || from.version != MT_STATE_VERSION ||
-        !mt_is_finite(from.metrics.mean_error)) {
+    if (mt_store_read(old, 0, &from, sizeof from) != 0 || from.version != MT_STATE_VERSION || from.numbers != to->numbers ||
+        !mt_number_all_finite(&from.metrics.mean_error, 1)) {
         return -1;
     }
     if (learn_alike(&from, to)) {

@@ -1,8 +1,6 @@
 /* mt_people.c: see mt_people.h. */
 #include "mt_people.h"
 
-#include "mt_math.h"
-
 /* seconds without a use that are an absence, and the observations after it in which a change of habits is likelier */
 #define MT_LEARNER_DAY (24u * 3600u)
 #define MT_LEARNER_ABSENCE (14u * MT_LEARNER_DAY)
@@ -47,9 +45,9 @@ MT_COLD uint32_t mt_learner_now(const mt_learner *learner)
     return port != NULL && port->now != NULL ? port->now(port->context) : 0u;
 }
 
-MT_COLD float mt_learner_evidence(const mt_learner *learner)
+MT_COLD mt_number mt_learner_evidence(const mt_learner *learner)
 {
-    return learner->state->teaching != 0 || learner->person->returned != 0 ? 0.5f : 1.0f;
+    return learner->state->teaching != 0 || learner->person->returned != 0 ? MT_NUMBER(0.5) : MT_NUMBER(1);
 }
 
 MT_COLD void mt_people_wake(mt_learner *learner)
@@ -64,9 +62,10 @@ MT_COLD void mt_people_wake(mt_learner *learner)
     }
     person->returned = MT_LEARNER_RETURNED;
     mt_people_tell(learner, MT_LOG_RETURN, away / MT_LEARNER_DAY);
-    if (learner->settings->disuse > 0.0f) {
+    if (learner->settings->disuse > 0) {
         /* 1 - 2^(-away / half-life) */
-        const float share = 1.0f - mt_exp(-0.69314718f * ((float)away / learner->settings->disuse));
+        const mt_number lives = mt_number_lives(away, learner->settings->disuse);
+        const mt_number share = MT_NUMBER(1) - mt_number_exp(mt_number_multiply(MT_NUMBER(-0.69314718), lives));
         learner->model->rule->fade(learner, share);
         person->eager = 1;
         learner->work->begun = 0;
@@ -110,7 +109,7 @@ MT_COLD static mt_status forget(mt_learner *learner, uint32_t dropped, int undo,
     /* their answers are forgotten too, and how large errors are must be found out anew */
     person->hits = dropped < 32u ? person->hits >> dropped : 0u;
     person->recent = dropped < person->recent ? person->recent - dropped : 0u;
-    person->error = learner->settings->tolerance * learner->settings->tolerance;
+    person->error = mt_number_multiply(learner->settings->tolerance, learner->settings->tolerance);
     person->since = person->undo = 0;
     /* from the base on, what is left must be learnt again */
     person->fresh = undo ? 0u : (uint16_t)(person->samples.count + person->samples.kept);
@@ -167,7 +166,7 @@ MT_COLD void mt_learner_report(mt_learner *learner, mt_report *report)
     for (uint32_t bits = person->hits; bits != 0; bits &= bits - 1u) {
         ++right;
     }
-    report->learnt = (float)right / 32.0f;
+    report->learnt = mt_number_share(mt_number_of(right), 32u);
     report->sure = person->confidence;
     report->uses = person->uses;
     report->samples = (uint16_t)(person->samples.count + person->samples.kept);

@@ -26,29 +26,29 @@ static uint32_t stride_of(const mt_samples *s)
 }
 
 /* in the ring, counted from the oldest; the number of them all: where the next goes */
-static float *ring_at(const mt_samples *s, uint32_t age)
+static mt_number *ring_at(const mt_samples *s, uint32_t age)
 {
     const uint32_t slot = ((uint32_t)s->state->next + s->ring - in_ring(s) + age) % s->ring;
     return s->words + slot * stride_of(s);
 }
 
 /* in the reservoir, which lies behind the ring from its oldest on */
-static float *reservoir_at(const mt_samples *s, uint32_t age)
+static mt_number *reservoir_at(const mt_samples *s, uint32_t age)
 {
     return s->words + (s->ring + age) * stride_of(s);
 }
 
-MT_COLD static void put(const mt_samples *s, float *to, const float *sample)
+MT_COLD static void put(const mt_samples *s, mt_number *to, const mt_number *sample)
 {
     MT_COPY(to, sample, stride_of(s) * sizeof *to);
 }
 
-MT_COLD static void wipe(const mt_samples *s, float *sample)
+MT_COLD static void wipe(const mt_samples *s, mt_number *sample)
 {
     MT_ZERO(sample, stride_of(s) * sizeof *sample);
 }
 
-MT_COLD static uint32_t time_of(const mt_samples *s, const float *sample)
+MT_COLD static uint32_t time_of(const mt_samples *s, const mt_number *sample)
 {
     uint32_t time;
     MT_COPY(&time, sample + s->cut + s->targets, sizeof time);
@@ -56,10 +56,10 @@ MT_COLD static uint32_t time_of(const mt_samples *s, const float *sample)
 }
 
 /* the nearest index: a yes/no target is a probability; what is no class (NaN fails the comparison) counts as the first */
-MT_COLD static uint32_t class_of(const mt_samples *s, const float *sample)
+MT_COLD static uint32_t class_of(const mt_samples *s, const mt_number *sample)
 {
-    const float target = sample[s->cut] + 0.5f;
-    return target > 0.0f && target < (float)s->classes ? (uint32_t)target : 0u;
+    const mt_number target = mt_number_add(sample[s->cut], MT_NUMBER(0.5));
+    return target > MT_NUMBER(0) && target < mt_number_of(s->classes) ? mt_number_whole(target) : 0u;
 }
 
 /// The reservoir ///
@@ -120,7 +120,7 @@ MT_COLD static uint32_t count_up(uint32_t *seen)
     return *seen;
 }
 
-MT_COLD static void offer(const mt_samples *s, const float *sample)
+MT_COLD static void offer(const mt_samples *s, const mt_number *sample)
 {
     if (s->reservoir == 0) {
         return;
@@ -165,16 +165,16 @@ uint32_t mt_samples_size(const mt_samples *s)
     return in_reservoir(s) + in_ring(s);
 }
 
-const float *mt_samples_at(const mt_samples *s, uint32_t index)
+const mt_number *mt_samples_at(const mt_samples *s, uint32_t index)
 {
     const uint32_t kept = in_reservoir(s);
     return index < kept ? reservoir_at(s, index) : ring_at(s, index - kept);
 }
 
-MT_COLD void mt_samples_add(const mt_samples *s, const float *cut, const float *target, uint32_t time)
+MT_COLD void mt_samples_add(const mt_samples *s, const mt_number *cut, const mt_number *target, uint32_t time)
 {
     const uint32_t count = in_ring(s);
-    float *sample = ring_at(s, count);
+    mt_number *sample = ring_at(s, count);
     if (count == s->ring) {
         offer(s, sample); /* the next place of a full ring is that of its oldest */
     }

@@ -10,7 +10,7 @@
 #ifndef MT_SAMPLES_H
 #define MT_SAMPLES_H
 
-#include "mt_platform.h"
+#include "mt_number.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,7 +31,7 @@ MT_REQUIRE(sizeof(mt_samples_state) == 12, samples_state_has_no_padding);
 typedef struct mt_samples {
     mt_samples_state *state;
     uint32_t *random;     /* generator (mt_random.h), saved elsewhere; drawn from only when the reservoir is full */
-    float *words;         /* (ring + reservoir, stride): cut, targets, time stamp (uint32 bits); stride = cut +
+    mt_number *words;         /* (ring + reservoir, stride): cut, targets, time stamp (uint32 bits); stride = cut +
                            * targets + 1. What no sample occupies is zero: nothing dropped is left behind. */
     uint32_t *seen_of;    /* (classes): as `seen`, of each class; NULL: not balanced by class */
     uint32_t cut, targets;
@@ -46,10 +46,10 @@ typedef struct mt_samples {
 uint32_t mt_samples_size(const mt_samples *s);
 
 /* index below the size: 0 .. kept - 1 the reservoir, then the ring, each from its oldest to its newest */
-const float *mt_samples_at(const mt_samples *s, uint32_t index);
+const mt_number *mt_samples_at(const mt_samples *s, uint32_t index);
 
 /* What it overwrites in the full ring is offered to the reservoir. `time`: seconds of any clock, 0 without one. */
-void mt_samples_add(const mt_samples *s, const float *cut, const float *target, uint32_t time);
+void mt_samples_add(const mt_samples *s, const mt_number *cut, const mt_number *target, uint32_t time);
 
 /* from the ring; more than it holds: all of it */
 void mt_samples_drop_newest(const mt_samples *s, uint32_t count);
