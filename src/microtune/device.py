@@ -17,6 +17,7 @@ import numpy.typing as npt
 from microtune.errors import BuildError, DeviceError
 from microtune.interface import (
     DAY,
+    LARGEST_FIXED,
     LAST,
     MESSAGES,
     ORIGINS,
@@ -25,14 +26,11 @@ from microtune.interface import (
     SENSOR_WORDS,
     STAGES,
     STATUS,
-    CMetrics,
-    CPrediction,
-    CReport,
-    CUpdate,
     Metrics,
     Prediction,
     Status,
     Update,
+    interface_of,
     load_library,
     quantized,
 )
@@ -79,7 +77,8 @@ class Device:
         size = (pointer + manifest["layout"]["bytes"] + pointer - 1) // pointer * pointer
         self._memory = (ctypes.c_uint64 * (size // 8 + 1))()
         self._offsets = {each["name"]: pointer + each["offset"] for each in manifest["layout"]["fields"]}
-        self._output = np.zeros(self._outputs, np.float32)
+        self._c = interface_of(self.package.fixed)
+        self._output = np.zeros(self._outputs, self._c.dtype)
         log = LOG if manifest["learner"]["log"] else 0
         self._storage = None if state is None else Storage(Path(state), manifest["layout"]["saved"], log=log)
         self._raised: list[BaseException] = []
@@ -131,6 +130,13 @@ class Device:
             raise DeviceError(f"{what} must have {wanted}, not {vector.size}", "MT_INVALID_ARGUMENT")
         return vector
 
+    def _target(self, y: npt.ArrayLike) -> np.ndarray:
+        """A target as float32. What fixed-point numbers cannot hold is refused here, as the C refuses NaN."""
+        target = self._vector(y, self._targets, "the target")
+        if self.package.fixed and not (np.abs(target) <= LARGEST_FIXED).all():
+            raise self._error(STATUS.index("MT_TARGET_INVALID"), self._wrong_target(target))
+        return target
+
     def _check(self, status: int, x: np.ndarray | None = None, target: np.ndarray | None = None) -> None:
         if status == 0:
             return
@@ -151,7 +157,7 @@ class Device:
             return f": {target[0]:g} is no class; they are 0 to {self._outputs - 1}"
         low, high = (0.0, 1.0) if task == "MT_BINARY" else (-np.inf, np.inf)
         taken = np.isfinite(target) & (target >= low) & (target <= high)
-        if taken.all():  # of the residual head, whose values have bounds of their own
+        if taken.all():  # of the residual head, whose values have bounds of their own, and of fixed-point numbers
             return f": {target[int(np.argmax(np.abs(target)))]:g} is too large"
         index = int(np.argmin(taken))
         wanted = "0 to 1" if task == "MT_BINARY" else "finite"
@@ -173,7 +179,7 @@ class Device:
         Of an int8 model, x holds int8 as the device takes it, or real numbers, which are quantised here.
         """
         vector = self.stored_input(x)
-        found = CPrediction()
+        found: Any = self._c.prediction()
         self._check(
             self._call(
                 "predict",
@@ -184,26 +190,29 @@ class Device:
             vector,
         )
         return Prediction(
-            self._output.copy(), found.confidence, bool(found.fallback), bool(found.suspect), found.profile
-        )
+            self._c.read_all(self._output), self._c.read(found.confidence), bool(found.fallback), bool(found.suspect),
+            found.profile,
+        )  # fmt: skip
 
     def observe(self, y: npt.ArrayLike) -> None:
         """What the person did after the last prediction: outputs, a class index, or 0 to 1 for each output.
 
         Raises DeviceError for what cannot be that, and where no prediction waits for it.
         """
-        vector = self._vector(y, self._targets, "the target")
-        self._check(self._call("observe", vector.ctypes.data_as(ctypes.c_void_p)), target=vector)
+        target = self._target(y)
+        given = self._c.written(target)
+        self._check(self._call("observe", given.ctypes.data_as(ctypes.c_void_p)), target=target)
 
     def idle(self) -> Update | None:
         """Learn if there is cause. None when there was not, and when an update is not finished yet: see ``busy``."""
-        found = CUpdate()
+        found: Any = self._c.update()
         status = self._call("idle", ctypes.byref(found))
         self._busy = bool(found.more)
         self._check(status)
         if not found.ran:
             return None
-        return Update(bool(found.accepted), found.loss_before, found.loss_after, found.steps)
+        losses = self._c.read(found.loss_before), self._c.read(found.loss_after)
+        return Update(bool(found.accepted), *losses, found.steps)
 
     @property
     def busy(self) -> bool:
@@ -215,25 +224,22 @@ class Device:
 
         A prediction that waits for its observation is given up. Raises DeviceError with ``Bayes``, which has no step.
         """
-        inputs, target = (
-            self.stored_input(x),
-            self._vector(y, self._targets, "the target"),
-        )
+        inputs, target = self.stored_input(x), self._target(y)
         if self.package.manifest["optimizer"]["name"] == "Bayes":
             what = "Bayes() refits its head as a whole and has no plain step: use observe and idle"
             raise DeviceError(what, "MT_INVALID_ARGUMENT")
-        loss = ctypes.c_float()
+        loss, given = self._c.number(), self._c.written(target)
         self._check(
             self._call(
                 "step",
                 inputs.ctypes.data_as(ctypes.c_void_p),
-                target.ctypes.data_as(ctypes.c_void_p),
+                given.ctypes.data_as(ctypes.c_void_p),
                 ctypes.byref(loss),
             ),
             inputs,
             target,
         )
-        return loss.value
+        return self._c.read(loss.value)
 
     def _field(self, name: str, offset: int, size: int, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
         """A view of a member of the struct, ``offset`` bytes into it."""
@@ -289,19 +295,20 @@ class Device:
 
     def metrics(self) -> Metrics:
         """The counters since the factory."""
-        found = CMetrics()
+        found: Any = self._c.metrics()
         self._check(self._call("metrics", ctypes.byref(found)))
-        return Metrics(**{each.name: getattr(found, each.name) for each in fields(Metrics)})
+        counted = {each.name: getattr(found, each.name) for each in fields(Metrics)}
+        return Metrics(**counted | {"mean_error": self._c.read(found.mean_error)})
 
     def status(self) -> Status:
         """How well the device knows its person by now."""
-        found = CReport()
+        found: Any = self._c.report()
         self._check(self._call("status", ctypes.byref(found)))
         sequence = int(self._field("sequence", 0, 1, np.uint32)[0])
         storage, port = self._storage, self._port
         erases = 0 if storage is None or port is None else storage.erases(self._library, port, sequence)
         return Status(
-            found.learnt, found.sure, found.uses, found.samples, found.waiting, self._origin, erases,
+            self._c.read(found.learnt), self._c.read(found.sure), found.uses, found.samples, found.waiting, self._origin, erases,
             STAGES[found.stage], found.profile, found.teaching, self._suspects(),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,41 +41,8 @@ SENSOR_FLAGS = {1: "range", 2: "stuck", 4: "drift"}
 LAST = 30  # offset of `last` in mt_state of runtime/mt_learner.h
 SENSOR_WORDS = 3  # of mt_sensor in runtime/mt_sensors.h; its flags are the last byte
 DAY = 86400
-
-
-class CPrediction(ctypes.Structure):
-    _fields_ = [
-        ("confidence", ctypes.c_float),
-        ("fallback", ctypes.c_uint8),
-        ("suspect", ctypes.c_uint8),
-        ("best", ctypes.c_uint16),
-        ("profile", ctypes.c_uint16),
-    ]
-
-
-class CUpdate(ctypes.Structure):
-    _fields_ = [
-        ("ran", ctypes.c_uint8),
-        ("accepted", ctypes.c_uint8),
-        ("more", ctypes.c_uint8),
-        ("loss_before", ctypes.c_float),
-        ("loss_after", ctypes.c_float),
-        ("steps", ctypes.c_uint32),
-    ]
-
-
-class CReport(ctypes.Structure):
-    _fields_ = [
-        ("learnt", ctypes.c_float),
-        ("sure", ctypes.c_float),
-        ("uses", ctypes.c_uint32),
-        ("samples", ctypes.c_uint16),
-        ("waiting", ctypes.c_uint16),
-        ("profile", ctypes.c_uint16),
-        ("stage", ctypes.c_uint16),
-        ("teaching", ctypes.c_uint32),
-        ("suspect", ctypes.c_uint32),
-    ]
+LARGEST_FIXED = 32767.0
+"""Of ``mt_fixed`` of ``runtime/mt_fixed.h``."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +70,55 @@ class Metrics:
     mean_error: float
 
 
-class CMetrics(ctypes.Structure):
-    _fields_ = [
-        (each.name, ctypes.c_float if each.name == "mean_error" else ctypes.c_uint32) for each in fields(Metrics)
-    ]
+@dataclass(frozen=True)
+class Interface:
+    """``mt_number`` of a package's C, and the structs of ``runtime/mt_learner.h`` made of it."""
+
+    dtype: type[np.float32] | type[np.int32]
+    number: type[ctypes.c_float] | type[ctypes.c_int32]
+    one: int  # what stands for 1
+    prediction: type[ctypes.Structure]
+    update: type[ctypes.Structure]
+    report: type[ctypes.Structure]
+    metrics: type[ctypes.Structure]
+
+    def read(self, number: float) -> float:
+        """What a number of the C stands for."""
+        return number / self.one
+
+    def read_all(self, numbers: np.ndarray) -> np.ndarray:
+        """The same of an array, as float32 (a copy)."""
+        return np.asarray(numbers / self.one, np.float32)
+
+    def written(self, values: np.ndarray) -> np.ndarray:
+        """Finite float32 values as the C takes them: fixed-point ones to the nearest, saturated."""
+        if self.dtype is np.float32:
+            return values
+        return np.clip(np.rint(values.astype(float) * self.one), 1 - 2**31, 2**31 - 1).astype(np.int32)
+
+
+def _struct(name: str, **members: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(members.items())})
+
+
+@cache
+def interface_of(fixed: bool) -> Interface:
+    """What the C of a package takes and gives: with floats, or with fixed-point numbers."""
+    number: Any = ctypes.c_int32 if fixed else ctypes.c_float
+    u8, u16, u32 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32
+    metrics = {each.name: number if each.name == "mean_error" else u32 for each in fields(Metrics)}
+    return Interface(
+        np.int32 if fixed else np.float32,
+        number,
+        2**16 if fixed else 1,
+        _struct("CPrediction", confidence=number, fallback=u8, suspect=u8, best=u16, profile=u16),
+        _struct("CUpdate", ran=u8, accepted=u8, more=u8, loss_before=number, loss_after=number, steps=u32),
+        _struct(
+            "CReport", learnt=number, sure=number, uses=u32, samples=u16, waiting=u16, profile=u16, stage=u16,
+            teaching=u32, suspect=u32,
+        ),
+        _struct("CMetrics", **metrics),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

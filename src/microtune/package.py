@@ -40,6 +40,11 @@ class Package:
         return str(self.manifest["name"])
 
     @property
+    def fixed(self) -> bool:
+        """Whether it computes in integers only: outputs, targets and confidences are fixed-point."""
+        return bool(self.manifest["precision"] == "int8")
+
+    @property
     def input_size(self) -> int:
         """Values of one input."""
         return math.prod(self.manifest["input"]["shape"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtune.inspection.image import METRICS, METRICS_AT, PERSON, RECOGNISED
+from microtune.inspection.image import FLOATS, METRICS, METRICS_AT, PERSON, RECOGNISED
 from microtune.interface import LAST
 from microtune.toolchain import compile_library
 
@@ -108,10 +108,10 @@ def test_inspect_and_the_runtime_agree_on_the_layout(probe: ctypes.CDLL) -> None
     names = METRICS[version]
     assert (size, at, metrics_size, mean) == (HEAD, METRICS_AT[version], 4 * len(names), 4 * (len(names) - 1))
     assert (people, structure, profile, teaching) == (8, 24, 28, 32)
-    marked = bytearray(PERSON.size)
+    marked = bytearray(PERSON[FLOATS].size)
     for offset, value in zip(person, (1, 2, 3, 1.5), strict=True):
         struct.pack_into("<f" if value == 1.5 else "<I", marked, offset, value)
-    assert PERSON.unpack(marked) == (1, 2, 3, 1.5)
+    assert PERSON[FLOATS].unpack(marked) == (1, 2, 3, 1.5)
     assert (version, recognise) == (max(METRICS), RECOGNISED)
     declared = re.search(
         r"typedef struct mt_metrics \{(.*?)\} mt_metrics;", (RUNTIME / "mt_learner.h").read_text(), re.S

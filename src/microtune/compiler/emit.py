@@ -19,6 +19,7 @@ from microtune.compiler.writing import (
     check_name,
     environment,
     literal,
+    number_literal,
     pointer,
     rows,
     scale_of,
@@ -42,7 +43,8 @@ def _written(choice: Any) -> str:
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
-    found |= {"mt_kernels_elementwise.h", "mt_kernels_loss.h", "mt_migration.h"}
+    losses = {"mt_kernels_fixed_loss.h"} if plan.fixed else {"mt_kernels_elementwise.h", "mt_kernels_loss.h"}
+    found |= {*losses, "mt_migration.h"}
     found |= {"mt_bayes_rule.h" if plan.programs.hidden else "mt_gradient.h"}
     found |= {"mt_learner_log.h"} if plan.learner.log else set()
     return sorted(found | ({"mt_recognition.h"} if plan.learner.recognise else set()))
@@ -88,15 +90,15 @@ def _rate(plan: Plan) -> list[Statement]:
 def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     """The generated files by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin. Same plan, same bytes."""
     layout = lay_out(plan)
-    writer = Writer(layout.base, 0 if plan.programs.hidden else len(layout.parameters), check_name(name))
+    writer = Writer(layout.base, 0 if plan.programs.hidden else len(layout.parameters), check_name(name), plan.fixed)
     programs = plan.programs
     graph_input = plan.graph.inputs[0]
     input_tensor = plan.graph.tensor(graph_input)
     output = programs.head.graph.outputs[-1]
     cut = {each.tensor.name: each for each in layout.cut}
-    writable = {key: pointer("cut", each.offset, each.tensor.dtype) for key, each in cut.items()}
+    writable = {key: pointer("cut", each.offset, each.tensor.dtype, plan.fixed) for key, each in cut.items()}
     readable = {key: place.replace("(int8_t", "(const int8_t") for key, place in writable.items()}
-    state = {each.tensor.name: pointer("optimizer", each.offset) for each in layout.optimizer}
+    state = {each.tensor.name: pointer("optimizer", each.offset, each.tensor.dtype, plan.fixed) for each in layout.optimizer}
     # the head reads factory values only through `parameters`; the backbone never sees those
     backbone_body = writer.program(programs.backbone, {**writer.places(learnt=False), **writable, graph_input: "input"})
     if graph_input in cut:
@@ -146,7 +148,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "kinds": 0 if programs.hidden else change_kinds(plan),
         "cut_bytes": all(each.dtype == "int8" for each in programs.cut),
         "rate": 0.0 if isinstance(plan.optimizer, ClosedForm | Bayes) else plan.optimizer.lr,
-        "activate": ACTIVATE[plan.loss.task],
+        "activate": (ACTIVATE_FIXED if plan.fixed else ACTIVATE)[plan.loss.task],
         "counts": (0, 0, 0)
         if programs.hidden
         else (
@@ -162,7 +164,10 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "c_types": C_TYPES,
         "parameter_count": sum(each.tensor.size for each in layout.parameters),
         "shape": shape_of,
-        "written": _written,
+        "choice": _written,
+        "written": number_literal if plan.fixed else literal,
+        "number": "mt_number" if plan.fixed else "float",
+        "disuse": int(plan.learner.disuse * 86400) if plan.fixed else literal(plan.learner.disuse * 86400),
         "rows": rows,
     }
     templates = environment()
@@ -180,6 +185,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     }
 
 
+ACTIVATE_FIXED = {"MT_REGRESSION": "NULL", "MT_BINARY": "mt_sigmoid_fixed_all", "MT_MULTICLASS": "mt_softmax_fixed"}
 ACTIVATE = {"MT_REGRESSION": "NULL", "MT_BINARY": "mt_sigmoid_all", "MT_MULTICLASS": "mt_softmax"}
 """Logits to probabilities, in the runtime."""
 VERBS_OF_LEARNER = (
@@ -213,4 +219,4 @@ def _people_note(plan: Plan) -> str:
 def _loss_call(plan: Plan) -> str:
     size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
     delta = "" if plan.loss.delta is None else f"{literal(plan.loss.delta)}, "
-    return f"mt_{plan.loss.operator}(output, target, NULL, {delta}{size})"
+    return f"mt_{plan.loss.operator}{'_fixed' if plan.fixed else ''}(output, target, NULL, {delta}{size})"

@@ -249,6 +249,7 @@ def lay_out(plan: Plan) -> Layout:
         for name, c_type, count, comment in rows:
             if count == 0:
                 continue
+            c_type = "mt_number" if plan.fixed and c_type == "float" else c_type
             size = (WORD * parameter_size if c_type == STRUCT else BYTES.get(c_type, WORD)) * count
             fields.append(Field(name, c_type, count, size, offset, comment, saved, is_personal))
             offset += size

@@ -32,7 +32,7 @@ C_WORDS = frozenset(
 
 WIDTH = 110
 """Columns of generated statements."""
-C_TYPES = {"float32": "float", "int8": "int8_t", "int32": "int32_t"}
+C_TYPES = {"float32": "float", "int8": "int8_t", "int16": "mt_int16", "int32": "int32_t"}
 
 
 def identifier(name: str) -> str:
@@ -64,6 +64,13 @@ def literal(value: float) -> str:
         else f"{float(single):.9g}"
     )
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def number_literal(value: float) -> str:
+    """A fixed-point constant in C, of 16 binary places."""
+    if not -32768 < value < 32768:
+        raise BuildError(f"{value} cannot be written as a fixed-point number: they reach from -32767 to 32767")
+    return f"MT_NUMBER({value:.9g})"
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -104,22 +111,30 @@ def _unique(names: list[str], reserved: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def pointer(base: str, offset: int, dtype: str = "float32") -> str:
-    """A pointer ``offset`` bytes behind ``base``, a float pointer. Bytes may lie in an array of floats, for C lets
-    any object be accessed as characters; no other type may."""
-    if dtype == "float32":
+NUMBERS = {False: "float32", True: "int32"}
+"""Types of ``mt_number``: in fixed point it is an int32_t."""
+# Bytes may lie in an array of numbers, for C lets any object be accessed as characters; mt_int16 is declared to be
+# allowed it too. No other type is.
+LODGERS = {"int8": ("int8_t", 1), "int16": ("mt_int16", 2)}
+
+
+def pointer(base: str, offset: int, dtype: str = "float32", fixed: bool = False) -> str:
+    """A pointer to ``dtype``, ``offset`` bytes behind ``base``, a pointer to numbers: floats, or fixed-point."""
+    if dtype == NUMBERS[fixed]:
         return base if offset == 0 else f"{base} + {offset // 4}"
-    if dtype != "int8":
-        raise BuildError(f"a tensor of type {dtype} cannot be computed at run time; only float32 and int8 can")
-    return f"(int8_t *){base}" if offset == 0 else f"(int8_t *){base} + {offset}"
+    if dtype not in LODGERS or (dtype == "int16" and not fixed):
+        kinds = "int32, int16 and int8" if fixed else "float32 and int8"
+        raise BuildError(f"a tensor of type {dtype} cannot be computed at run time here; only {kinds} can")
+    c_type, size = LODGERS[dtype]
+    return f"({c_type} *){base}" if offset == 0 else f"({c_type} *){base} + {offset // size}"
 
 
 class Writer:
     """C names of all weights of a net, and its programs as C statements."""
 
-    def __init__(self, base: Sequence[Slice], learns: int, name: str) -> None:
-        """``base``: all constants, of which the first ``learns`` learn."""
-        self.name = name
+    def __init__(self, base: Sequence[Slice], learns: int, name: str, fixed: bool = False) -> None:
+        """``base``: all constants, of which the first ``learns`` learn. fixed: numbers are fixed-point."""
+        self.name, self.fixed = name, fixed
         self.members = _unique([each.tensor.name for each in base])
         self.learns = {each.tensor.name for each in base[:learns]}
 
@@ -145,7 +160,7 @@ class Writer:
         for name in local:
             tensor, offset = graph.tensor(name), program.arena.offset(name)
             assert offset is not None
-            text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {pointer('arena', offset, tensor.dtype)};"
+            text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {pointer('arena', offset, tensor.dtype, self.fixed)};"
             declared.append(Statement(text, shape_of(tensor)))
             expressions[name] = names[name]
         for node in graph.nodes:
@@ -166,7 +181,7 @@ class Writer:
                 arguments.append(expressions[argument])
             else:
                 arguments.append(literal(argument) if isinstance(argument, float) else str(argument))
-        result = "" if call.result is None else "const float loss = "
+        result = "" if call.result is None else f"const {'mt_number' if self.fixed else 'float'} loss = "
         return Statement(f"{result}{call.function}({', '.join(arguments)});", comment)
 
 

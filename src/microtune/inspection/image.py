@@ -23,7 +23,7 @@ LARGEST = 64 * 1024 * 1024  # bytes of a file that is read
 PAYLOAD_AT = {b"MTS1": 24, b"MTS2": 64}  # behind the begin of a slot
 RECOGNISED = 0xFFFF  # MT_RECOGNISE as a profile
 
-# The one declaration of what mt_metrics holds, by the version of mt_state: counters of 32 bits, then one float. A
+# The one declaration of what mt_metrics holds, by the version of mt_state: counters of 32 bits, then one number. A
 # state of version 0 has no version; it was written before there were any.
 _COUNTERS = (
     "predictions", "fallbacks", "observations", "overrides", "refused", "accepted", "rolled_back", "forgets", "resets",
@@ -35,7 +35,11 @@ METRICS: dict[int, tuple[str, ...]] = {
 }
 # Where the metrics begin in mt_state, and likewise what of mt_person, behind people_at, is told.
 METRICS_AT = {0: 36, 1: 36}
-PERSON = struct.Struct("<24xIII8xf")  # of version 1: uses, hits, recent, confidence
+# MT_NUMBER_KIND: numbers are floats, or fixed-point; as struct has them, and what stands for 1.
+FLOATS = 0
+NUMBERS = {FLOATS: ("f", 1), 1: ("i", 2**16)}
+# Of version 1, by that kind: uses, hits, recent, confidence.
+PERSON = {kind: struct.Struct(f"<24xIII8x{letter}") for kind, (letter, _) in NUMBERS.items()}
 
 # mt_log_kind, in words, and what its detail says.
 KINDS: dict[int, tuple[str, str]] = {
@@ -246,12 +250,12 @@ def _number(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-def _metrics(version: int, payload: bytes) -> dict[str, int | float | None] | None:
+def _metrics(version: int, payload: bytes, numbers: int = FLOATS) -> dict[str, int | float | None] | None:
     names, at = METRICS[version], METRICS_AT[version]
     if at + 4 * len(names) > len(payload):
         return None
-    *counters, mean = struct.unpack_from(f"<{len(names) - 1}If", payload, at)
-    return dict(zip(names, [*counters, _number(mean)], strict=True))
+    *counters, mean = struct.unpack_from(f"<{len(names) - 1}I{NUMBERS[numbers][0]}", payload, at)
+    return dict(zip(names, [*counters, _number(mean / NUMBERS[numbers][1])], strict=True))
 
 
 def _state(slot: Slot, payload: bytes) -> State:
@@ -259,19 +263,19 @@ def _state(slot: Slot, payload: bytes) -> State:
     header = State(slot.identity, slot.sequence, None)
     if len(payload) < METRICS_AT[1]:
         return header
-    version, profiles, contexts, reserved, people, size, inner, words, _, chosen, _, teaching = struct.unpack_from(
+    version, profiles, contexts, numbers, people, size, inner, words, _, chosen, _, teaching = struct.unpack_from(
         "<4H5I2HI", payload
     )
     fits = people + profiles * contexts * size <= len(payload) and inner + 4 * words <= size
-    metrics = _metrics(1, payload)
-    if version == 1 and reserved == 0 and profiles * contexts > 0 and fits and metrics is not None:
+    metrics = _metrics(1, payload, numbers) if numbers in NUMBERS else None
+    if version == 1 and profiles * contexts > 0 and fits and metrics is not None:
         persons = []
-        for index in range(profiles * contexts if size >= PERSON.size else 0):
-            uses, hits, recent, confidence = PERSON.unpack_from(payload, people + index * size)
+        for index in range(profiles * contexts if size >= PERSON[numbers].size else 0):
+            uses, hits, recent, confidence = PERSON[numbers].unpack_from(payload, people + index * size)
             if recent <= 32:
                 right = (hits & (1 << recent) - 1).bit_count() / recent if recent else None
                 profile, context = divmod(index, contexts)
-                persons.append(Person(profile, context, uses, recent, right, _number(confidence)))
+                persons.append(Person(profile, context, uses, recent, right, _number(confidence / NUMBERS[numbers][1])))
         in_use = None if chosen == RECOGNISED else chosen
         return State(slot.identity, slot.sequence, 1, in_use, teaching, metrics, tuple(persons))
     metrics = _metrics(0, payload)

@@ -31,6 +31,13 @@
 #define MT_COLD
 #endif
 
+/* 16 bits that may lie in an array of numbers, as characters may: one arena holds values of all types */
+#if defined(__GNUC__)
+typedef int16_t __attribute__((may_alias)) mt_int16;
+#else
+typedef int16_t mt_int16;
+#endif
+
 /* One copy, called from many places. */
 #if defined(__GNUC__)
 #define MT_APART __attribute__((noinline))

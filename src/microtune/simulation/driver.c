@@ -15,13 +15,13 @@ enum { PREDICTED = 1, FELL_BACK = 2, LEFT_ALONE = 4, OBSERVED = 8, UPDATED = 16,
 
 typedef struct mt_driven {
     void *device;         /* its first member points to its port */
-    mt_status (*predict)(void *device, const void *input, float *output, mt_prediction *prediction);
-    mt_status (*observe)(void *device, const float *target);
+    mt_status (*predict)(void *device, const void *input, mt_number *output, mt_prediction *prediction);
+    mt_status (*observe)(void *device, const mt_number *target);
     mt_status (*idle)(void *device, mt_update *update);
     uint32_t task;        /* mt_task */
     uint32_t outputs;     /* floats of one output; of values and yes/no questions, 1 */
     uint32_t input_bytes; /* of one input */
-    float *output;        /* (outputs) scratch */
+    mt_number *output;        /* (outputs) scratch */
 } mt_driven;
 
 typedef struct mt_uses {
@@ -29,11 +29,11 @@ typedef struct mt_uses {
     uint32_t feedback;
     const uint8_t *inputs;         /* (count, input_bytes) */
     const uint32_t *seconds;       /* (count): what the clock shows; NULL: the device has none */
-    const float *sets;             /* (count): what the person does unless the suggestion is left alone */
-    const float *lowest, *highest; /* (count): suggestions left alone; NULL when the feedback does not ask */
+    const mt_number *sets;             /* (count): what the person does unless the suggestion is left alone */
+    const mt_number *lowest, *highest; /* (count): suggestions left alone; NULL when the feedback does not ask */
     /* written here */
-    float *answers;                /* (count): the value suggested, the class, or 0 or 1 */
-    float *confidences;            /* (count) */
+    mt_number *answers;                /* (count): the value suggested, the class, or 0 or 1 */
+    mt_number *confidences;            /* (count) */
     uint8_t *events;               /* (count): bits of the above */
 } mt_uses;
 
@@ -42,27 +42,27 @@ static uint32_t now(void *context)
     return **(const uint32_t **)context;
 }
 
-static float answer_of(const mt_driven *driven)
+static mt_number answer_of(const mt_driven *driven)
 {
     uint32_t best = 0;
     if (driven->task == MT_REGRESSION) {
         return driven->output[0];
     }
     if (driven->task == MT_BINARY) {
-        return driven->output[0] >= 0.5f ? 1.0f : 0.0f;
+        return driven->output[0] >= MT_NUMBER(0.5) ? MT_NUMBER(1) : MT_NUMBER(0);
     }
     for (uint32_t i = 1; i < driven->outputs; ++i) {
         best = driven->output[i] > driven->output[best] ? i : best;
     }
-    return (float)best;
+    return mt_number_of(best);
 }
 
 /* 1 and the label in *target; 0: the device is told nothing */
-static int answer_to(const mt_driven *driven, const mt_uses *uses, uint32_t i, float answer, int left, float *target)
+static int answer_to(const mt_driven *driven, const mt_uses *uses, uint32_t i, mt_number answer, int left, mt_number *target)
 {
     *target = left ? answer : uses->sets[i];
     if (uses->feedback == YES_NO && !left) {
-        *target = 1.0f - answer;
+        *target = MT_NUMBER(1) - answer;
         return driven->task == MT_BINARY;
     }
     return 1;
@@ -73,7 +73,7 @@ static uint32_t drive(const mt_driven *driven, const mt_uses *uses, const uint32
     for (uint32_t i = 0; i < uses->count; ++i) {
         mt_prediction prediction;
         mt_update update;
-        float target = 0.0f;
+        mt_number target = MT_NUMBER(0);
         unsigned events = 0;
         if (uses->seconds != NULL) {
             *clock = uses->seconds + i;
@@ -81,7 +81,7 @@ static uint32_t drive(const mt_driven *driven, const mt_uses *uses, const uint32
         MT_ZERO(&prediction, sizeof prediction);
         const mt_status seen =
             driven->predict(driven->device, uses->inputs + (size_t)i * driven->input_bytes, driven->output, &prediction);
-        uses->answers[i] = uses->confidences[i] = 0.0f;
+        uses->answers[i] = uses->confidences[i] = MT_NUMBER(0);
         uses->events[i] = 0;
         if (seen == MT_INPUT_NOT_FINITE || seen == MT_INPUT_OUT_OF_RANGE) {
             continue;
@@ -89,7 +89,7 @@ static uint32_t drive(const mt_driven *driven, const mt_uses *uses, const uint32
         if (seen != MT_OK) {
             return i;
         }
-        const float answer = answer_of(driven);
+        const mt_number answer = answer_of(driven);
         uses->answers[i] = answer;
         uses->confidences[i] = prediction.confidence;
         events = PREDICTED | (prediction.fallback ? FELL_BACK : 0u);

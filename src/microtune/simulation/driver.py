@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from microtune import toolchain
 from microtune.device import Device
 from microtune.errors import DeviceError, MicrotuneError
-from microtune.interface import Metrics, load_library, quantized
+from microtune.interface import Metrics, interface_of, load_library, quantized
 from microtune.package import Package
 from microtune.simulation.life import Uses
 from microtune.simulation.people import FEEDBACKS, Feedback
@@ -97,7 +97,8 @@ class Driver:
         self._library = _compiled(package.directory)
         self._input, self._inputs = manifest["input"], math.prod(manifest["input"]["shape"])
         size = self._inputs * np.dtype(self._input["dtype"]).itemsize
-        self._output = np.zeros(manifest["outputs"], np.float32)
+        self._c = interface_of(package.fixed)
+        self._output = np.zeros(manifest["outputs"], self._c.dtype)
         address, entries = self.device.address, [self.device.entry(verb) for verb in ("predict", "observe", "idle")]
         self._driven = _Driven(
             address, *entries, TASKS.index(manifest["task"]), manifest["outputs"], size, self._output.ctypes.data
@@ -146,14 +147,16 @@ class Driver:
         inputs = np.ascontiguousarray(contexts, np.float32)
         if self._input["dtype"] != "float32":
             inputs = quantized(inputs, self._input["scale"], self._input["zero_point"])
-        done = np.ascontiguousarray(sets, np.float32)
-        record = Record(np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.uint8))
-        arrays = [inputs, seconds, done, lowest, highest, record.answers, record.confidences, record.events]
+        numbers = [None if each is None else self._c.written(np.ascontiguousarray(each, np.float32))
+                   for each in (sets, lowest, highest)]  # fmt: skip
+        answers, confidences = np.empty(count, self._c.dtype), np.empty(count, self._c.dtype)
+        events = np.empty(count, np.uint8)
+        arrays = [inputs, seconds, *numbers, answers, confidences, events]
         uses = _Uses(count, feedback, *(None if each is None else each.ctypes.data for each in arrays))
         finished = self._library.mt_drive(ctypes.byref(self._driven), ctypes.byref(uses))
         if finished != count:
             raise DeviceError(f"the device failed at use {finished} of {count}")
-        return record
+        return Record(self._c.read_all(answers), self._c.read_all(confidences), events)
 
 
 def seconds_of(days: Array) -> NDArray[np.uint32]:
