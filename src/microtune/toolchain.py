@@ -1,4 +1,4 @@
-"""C sources in; a shared library, a Cortex-M image or a WebAssembly module out. The compiler is the same
+"""C sources in; a shared library, an image of a core or a WebAssembly module out. The compiler is the same
 everywhere.
 
 The compiler is ``zig cc`` from the pip package ``ziglang``: one clang for every target, so that what is
@@ -50,7 +50,7 @@ _SANITIZE = (
 )
 
 _ROOM = Path(__file__).parent / "targets"
-_LINKER_SCRIPT = _ROOM / "cortex_m.ld"
+_LINKER_SCRIPT = _ROOM / "core.ld"
 _FREESTANDING = _ROOM / "freestanding"
 _WASM_STACK = 64 * 1024
 _SHOWN_DIAGNOSTICS = 10
@@ -92,6 +92,8 @@ def compile_objects(
     out then.
     """
     chosen = target(name)
+    if chosen.kind == "source" and cc is None:
+        raise ToolchainError(f"target {chosen.name} is compiled by its vendor's tools; name a compiler with cc=.")
     flags = (
         *STANDARD,
         *_PLAIN,
@@ -177,7 +179,7 @@ def compile_image(
     strict: bool = False,
     defines: Sequence[str] = (),
 ) -> Path:
-    """Compile and link an ELF image of a Cortex-M. ``keep`` and the memory map: see ``link_image``."""
+    """Compile and link an ELF image of a Cortex-M or RISC-V core. ``keep`` and the memory map: see ``link_image``."""
     objects = compile_objects(sources, include, name, strict=strict, defines=defines)
     return link_image(objects, output, name, keep=keep)
 
@@ -185,14 +187,14 @@ def compile_image(
 def link_image(
     objects: Sequence[str | Path], output: str | Path, name: str | Target, *, keep: Sequence[str] = ()
 ) -> Path:
-    """Link an ELF for a Cortex-M: code and constants from 0x08000000 (flash), data from 0x20000000 (RAM).
+    """Link an ELF for a core: code and constants from 0x08000000 (flash), data from 0x20000000 (RAM).
 
     ``keep`` names the functions to be called; what they do not reach is left out. Empty: every global
     function. There is no start-up code: the emulator loads ``.data`` and clears ``.bss`` itself.
     """
     chosen = target(name)
-    if chosen.kind != "elf-thumb":
-        raise ToolchainError(f"target {chosen.name} is no Cortex-M; images are linked for those only.")
+    if not chosen.image:
+        raise ToolchainError(f"target {chosen.name} is no Cortex-M or RISC-V core; images are linked for those only.")
     files = [Path(item) for item in objects]
     roots = list(keep) or global_functions(files)
     if not roots:
@@ -271,7 +273,7 @@ def cache_directory() -> Path:
 
 def _include(include: Paths, chosen: Target) -> list[Path]:
     directories = [Path(path) for path in include]
-    return [*directories, _FREESTANDING] if chosen.kind in ("elf-thumb", "wasm") else directories
+    return [*directories, _FREESTANDING] if chosen.image or chosen.kind == "wasm" else directories
 
 
 def _compile(

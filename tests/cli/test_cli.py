@@ -180,7 +180,7 @@ BAD = {
     "a file in the way": ("build MODEL -o notes.txt/lamp", "notes.txt"),
     "no package": ("emulate nowhere", "no manifest.json"),
     "a folder, no package": ("emulate occupied", "no manifest.json"),
-    "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M"),
+    "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M or RISC-V"),
     "unreadable energy": ("emulate PACKAGE --energy little", "such as '150pJ'"),
     "unreadable clock": ("emulate PACKAGE --clock 64", "such as '64MHz'"),
     "unknown core": ("emulate PACKAGE --target z80", "Known targets: host"),

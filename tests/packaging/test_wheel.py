@@ -32,7 +32,7 @@ def tracked(folder: str) -> set[str]:
 
 def test_every_tracked_file_of_the_package_ships(installed: Path) -> None:
     names = {name.removeprefix("src/") for name in tracked("src")}
-    assert {"microtune/py.typed", "microtune/runtime/mt_port.h", "microtune/targets/cortex_m.ld"} <= names
+    assert {"microtune/py.typed", "microtune/runtime/mt_port.h", "microtune/targets/core.ld"} <= names
     assert not {name for name in names if not (installed / name).is_file()}
 
 

@@ -364,7 +364,7 @@ def test_long_lives_under_sanitizers_give_the_same_bits_as_without(tmp_path: Pat
     assert len(outcomes[0].strip()) == 8
 
 
-CORES = [target for target in targets() if target.kind == "elf-thumb"]
+CORES = [target for target in targets() if target.emulated]
 
 
 @pytest.mark.parametrize("task", OUTPUTS)

@@ -11,7 +11,7 @@ from microtune.targets.wasm import WasmMachine
 from microtune.toolchain import compile_image, compile_library, compile_wasm
 
 HERE = Path(__file__).parent
-CORES = [target for target in targets() if target.kind == "elf-thumb"]
+CORES = [target for target in targets() if target.emulated]
 
 
 @pytest.fixture(params=CORES, ids=lambda core: core.name)

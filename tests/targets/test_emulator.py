@@ -20,6 +20,8 @@ def single_steps(emulator: Emulator, symbol: str, *arguments: int) -> int:
     emulator.call(symbol, *arguments)
     uc.hook_del(hook)
     uc.ctl_flush_tb()
+    if emulator.image.machine != "arm":
+        return len(trace)
     disassembler = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
     skipped = 0
     for index, address in enumerate(trace):

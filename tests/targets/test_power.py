@@ -15,7 +15,7 @@ from microtune.targets import Target, targets
 from microtune.targets.measure import CoreDevice, cost, random_uses
 from microtune.targets.power import Power, parse_clock, parse_energy, with_unit
 
-CORES = [target for target in targets() if target.kind == "elf-thumb"]
+CORES = [target for target in targets() if target.emulated]
 
 
 @pytest.fixture(scope="module")

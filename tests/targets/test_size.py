@@ -40,7 +40,8 @@ def test_soft_float_is_found_where_there_is_no_fpu(core: Target, kernel_image: P
     helpers = {call.helper for call in soft_float_calls(kernel_image) if call.caller == "smooth"}
     assert bool(helpers) != core.fpu
     if not core.fpu:
-        assert {"__aeabi_fadd", "__aeabi_fdiv", "__aeabi_fmul"} <= helpers
+        wanted = {"__aeabi_fadd", "__aeabi_fdiv", "__aeabi_fmul"}, {"__addsf3", "__divsf3", "__mulsf3"}
+        assert any(names <= helpers for names in wanted)
 
 
 def test_undefined_symbols_show_malloc_and_libm(tmp_path: Path) -> None:
@@ -59,5 +60,5 @@ def test_catalogue_is_unique_and_answers_by_name() -> None:
     names = [item.name for item in targets()]
     assert len(set(names)) == len(names)
     assert {"host", "wasm32", "cortex-m0", "cortex-m4", "cortex-m33"} <= set(names)
-    with pytest.raises(ToolchainError, match=r"cortex-m9.*cortex-m4"):
+    with pytest.raises(ToolchainError, match=r"cortex-m9.*cortex-m4.*Boards: .*nano-33-ble"):
         target("cortex-m9")

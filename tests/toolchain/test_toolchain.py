@@ -12,7 +12,7 @@ import pytest
 from microtune import toolchain
 from microtune.errors import ToolchainError
 from microtune.targets import targets
-from microtune.targets.frames import instructions
+from microtune.targets.frames_thumb import instructions
 from microtune.targets.image import read_image
 from microtune.toolchain import compile_image, compile_library, compile_objects, compile_program, compile_wasm
 

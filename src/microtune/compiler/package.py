@@ -163,7 +163,7 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
 
 def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library: Path, wanted: str) -> dict[str, Any]:
     chosen = target(wanted)
-    if chosen.kind == "elf-thumb":
+    if chosen.image:
         image = library / f"{chosen.name}.elf"
         flash, stack = image_footprint(plan, name, sources, include, image, chosen.name)
         _hold(plan, chosen.name, plan.memory.ram - plan.memory.stack + stack, flash)

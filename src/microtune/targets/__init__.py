@@ -2,6 +2,6 @@
 them.
 """
 
-from microtune.targets.catalogue import Target, target, targets
+from microtune.targets.catalogue import Target, boards, target, targets
 
-__all__ = ["Target", "target", "targets"]
+__all__ = ["Target", "boards", "target", "targets"]

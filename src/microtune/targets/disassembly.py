@@ -8,8 +8,8 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from microtune.targets.frames import analyse
 from microtune.targets.image import Image, read_image
+from microtune.targets.machine_code import analyse
 
 # Run-time helpers of the Arm ABI and of compilers' libraries that compute in floating point.
 _SOFT_FLOAT = re.compile(

@@ -1,18 +1,18 @@
-"""Run a linked image of a Cortex-M under unicorn: exact instruction counts and painted stacks, no board
-needed.
+"""Run a linked image of a core under unicorn: exact instruction counts and painted stacks, no board needed.
 
 Instruction counts are architectural and repeat exactly. An instruction inside an IT block whose condition
 fails counts as one, because the core spends a cycle on it. Cycles are not modelled.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import capstone
 import unicorn
-from unicorn import arm_const
+from unicorn import arm_const, riscv_const
 
 from microtune.errors import EmulationError
 from microtune.targets.catalogue import Target, target
@@ -24,12 +24,7 @@ _SYSTEM_CONTROL = 0xE000E000
 _COPROCESSOR_ACCESS = 0xE000ED88
 _RAM = 0x20000000
 _PAINT = 0xA5
-_REGISTERS = (
-    arm_const.UC_ARM_REG_R0,
-    arm_const.UC_ARM_REG_R1,
-    arm_const.UC_ARM_REG_R2,
-    arm_const.UC_ARM_REG_R3,
-)
+_MASK = 0xFFFFFFFF
 _FAULTS = {
     unicorn.UC_ERR_READ_UNMAPPED: "read from an address where there is no memory",
     unicorn.UC_ERR_WRITE_UNMAPPED: "write to an address where there is no memory",
@@ -44,6 +39,65 @@ _FAULTS = {
 
 
 @dataclass(frozen=True)
+class _Architecture:
+    """How unicorn is told of a core, its procedure-call standard, and how its instructions are counted in a block."""
+
+    machine: tuple[int, int]
+    cpu: Any  # the module of unicorn's constants
+    prefix: str  # of its CPUs
+    arguments: tuple[int, ...]
+    stack: int
+    link: int
+    counter: int
+    align: int  # bytes of the stack at a call
+    code_bit: int
+    count: Callable[[bytes], int]  # instructions of a block; 0 where it cannot be read
+
+
+def _count_thumb(content: bytes) -> int:
+    disassembler = capstone.Cs(
+        capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS | capstone.CS_MODE_V8
+    )
+    sizes = [size for _, size, _, _ in disassembler.disasm_lite(content, 0)]
+    return len(sizes) if sum(sizes) == len(content) else 0
+
+
+def _count_riscv(content: bytes) -> int:
+    """The lowest two bits of an instruction tell its size."""
+    count = place = 0
+    while place < len(content):
+        place += 4 if content[place] & 3 == 3 else 2
+        count += 1
+    return count if place == len(content) else 0
+
+
+_ARM = _Architecture(
+    (unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS),
+    arm_const,
+    "UC_CPU_ARM_",
+    tuple(arm_const.UC_ARM_REG_R0 + index for index in range(4)),
+    arm_const.UC_ARM_REG_SP,
+    arm_const.UC_ARM_REG_LR,
+    arm_const.UC_ARM_REG_PC,
+    8,
+    1,
+    _count_thumb,
+)
+_RISCV = _Architecture(
+    (unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32),
+    riscv_const,
+    "UC_CPU_RISCV32_",
+    tuple(riscv_const.UC_RISCV_REG_A0 + index for index in range(8)),
+    riscv_const.UC_RISCV_REG_SP,
+    riscv_const.UC_RISCV_REG_RA,
+    riscv_const.UC_RISCV_REG_PC,
+    16,
+    0,
+    _count_riscv,
+)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What one call took."""
 
@@ -53,7 +107,7 @@ class Measurement:
 
 
 class Emulator:
-    """A ``Machine`` that is a Cortex-M: flash as linked, RAM holding data, the caller's buffers and the
+    """A ``Machine`` that is a core: flash as linked, RAM holding data, the caller's buffers and the
     stack.
 
     ``ram`` and ``stack`` are bytes; the stack stands at the bottom of RAM, so that an overflow hits unmapped
@@ -66,15 +120,13 @@ class Emulator:
         self, image: str | Path, name: str | Target, *, ram: int = 8 << 20, stack: int = 64 << 10
     ) -> None:
         chosen = target(name)
-        if not chosen.emulated_cpu:
+        if not chosen.emulated:
             raise EmulationError(f"target {chosen.name} is not a core that is emulated here.")
         self.target = chosen
         self.image: Image = read_image(image)
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
-        self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{chosen.emulated_cpu}"))
-        self._disassembler = capstone.Cs(
-            capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS | capstone.CS_MODE_V8
-        )
+        self._core = core = _ARM if chosen.kind == "elf-thumb" else _RISCV
+        self._uc = unicorn.Uc(*core.machine)
+        self._uc.ctl_set_cpu_model(getattr(core.cpu, f"{core.prefix}{chosen.emulated_cpu}"))
         self._instructions_in: dict[tuple[int, int], int] = {}
         self._count = 0
         self._load(ram, stack)
@@ -97,32 +149,33 @@ class Emulator:
         uc.mem_map(_RETURN, _PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
         for section in self.image.sections:
             uc.mem_write(section.address, section.content or bytes(section.size))
-        if self.target.fpu:
+        if self.target.fpu and self._core is _ARM:
             uc.mem_map(_SYSTEM_CONTROL, _PAGE, readable)
             uc.mem_write(_COPROCESSOR_ACCESS, struct.pack("<I", 0xF << 20))
 
     def call(self, symbol: str, *arguments: int) -> int:
-        """Call by the Arm procedure-call standard (further arguments on the stack). Faults are
-        ``EmulationError``.
-        """
-        function = self.image.symbol(symbol)
-        stack = self._stack_top
-        if extra := arguments[4:]:
-            stack -= _up(4 * len(extra), 8)
-            self._uc.mem_write(stack, b"".join(struct.pack("<I", value & 0xFFFFFFFF) for value in extra))
-        for register, value in zip(_REGISTERS, arguments[:4], strict=False):
-            self._uc.reg_write(register, value & 0xFFFFFFFF)
-        self._uc.reg_write(arm_const.UC_ARM_REG_SP, stack)
-        self._uc.reg_write(arm_const.UC_ARM_REG_LR, _RETURN | 1)
+        """Call by the procedure-call standard (further arguments on the stack). Faults are ``EmulationError``."""
+        core, function = self._core, self.image.symbol(symbol)
+        stack, extra = self._stack_top - self._passed(arguments), arguments[len(core.arguments) :]
+        if extra:
+            self._uc.mem_write(stack, b"".join(struct.pack("<I", value & _MASK) for value in extra))
+        for register, value in zip(core.arguments, arguments, strict=False):
+            self._uc.reg_write(register, value & _MASK)
+        self._uc.reg_write(core.stack, stack)
+        self._uc.reg_write(core.link, _RETURN | core.code_bit)
         try:
-            self._uc.emu_start(function.address | 1, _RETURN)
+            self._uc.emu_start(function.address | core.code_bit, _RETURN)
         except unicorn.UcError as error:
             raise EmulationError(self._explain(symbol, error)) from error
-        if self._uc.reg_read(arm_const.UC_ARM_REG_PC) != _RETURN:
+        if self._uc.reg_read(core.counter) != _RETURN:
             raise EmulationError(
                 f"{self.target.name}: {symbol} stopped without returning, at {self._place()}."
             )
-        return int(self._uc.reg_read(arm_const.UC_ARM_REG_R0))
+        return int(self._uc.reg_read(core.arguments[0])) & _MASK
+
+    def _passed(self, arguments: tuple[int, ...]) -> int:
+        """Bytes of stack that arguments beyond the registers take."""
+        return _up(4 * len(arguments[len(self._core.arguments) :]), self._core.align)
 
     def measure(self, symbol: str, *arguments: int) -> Measurement:
         """Like ``call``, and count instructions and stack. Slower than ``call`` by about ten times."""
@@ -140,17 +193,14 @@ class Emulator:
         used = bytes(self._uc.mem_read(bottom, self._stack_size)).lstrip(bytes([_PAINT]))
         # The words written lie on four-byte borders: one that ends in the paint itself is counted in full.
         deepest = _up(len(used), 4)
-        passed = _up(4 * len(arguments[4:]), 8)  # the caller's, not the callee's
-        return Measurement(result, self._count, max(0, deepest - passed))
+        return Measurement(result, self._count, max(0, deepest - self._passed(arguments)))  # those are the caller's
 
     def _count_block(self, uc: Any, address: int, size: int, _: Any) -> None:
         count = self._instructions_in.get((address, size))
         if count is None:
-            content = bytes(uc.mem_read(address, size))
-            pieces = list(self._disassembler.disasm_lite(content, address))
-            if sum(piece[1] for piece in pieces) != size:
+            count = self._instructions_in[address, size] = self._core.count(bytes(uc.mem_read(address, size)))
+            if count == 0:
                 raise EmulationError(f"cannot disassemble the block at {self.image.where(address)}.")
-            count = self._instructions_in[address, size] = len(pieces)
         self._count += count
 
     def read(self, address: int, size: int) -> bytes:
@@ -168,9 +218,9 @@ class Emulator:
             raise EmulationError(f"no memory at {address:#x}, {len(data)} bytes.") from error
 
     def symbol(self, name: str) -> int:
-        """Address of a symbol; of a function, with the Thumb bit, as a function pointer holds it."""
+        """Address of a symbol; of a function as a function pointer holds it."""
         found = self.image.symbol(name)
-        return found.address | 1 if found.function else found.address
+        return found.address | self._core.code_bit if found.function else found.address
 
     def allocate(self, size: int, align: int = 8) -> int:
         """See ``Machine``."""
@@ -184,11 +234,11 @@ class Emulator:
         return address
 
     def _place(self) -> str:
-        return self.image.where(int(self._uc.reg_read(arm_const.UC_ARM_REG_PC)))
+        return self.image.where(int(self._uc.reg_read(self._core.counter)))
 
     def _explain(self, symbol: str, error: unicorn.UcError) -> str:
         what = _FAULTS.get(error.errno, str(error))
-        stack = int(self._uc.reg_read(arm_const.UC_ARM_REG_SP))
+        stack = int(self._uc.reg_read(self._core.stack))
         if not self._stack_top - self._stack_size <= stack <= self._stack_top:
             what += f"; the stack of {self._stack_size} bytes has overflowed"
         return f"{self.target.name}: {what}, in {symbol}, at or soon after {self._place()}."

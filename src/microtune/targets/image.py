@@ -5,12 +5,17 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from microtune.errors import EmulationError
+
+Machine = Literal["arm", "riscv"]
+_MACHINES: dict[str, Machine] = {"EM_ARM": "arm", "EM_RISCV": "riscv"}
+_CODE_MARKS = ("$t", "$x")
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,19 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Image:
-    """What is needed of an ELF file for a Cortex-M; read it with ``read_image``."""
+    """What is needed of the ELF file of a core; read it with ``read_image``."""
 
+    machine: Machine
     sections: tuple[Section, ...]
     symbols: tuple[Symbol, ...]  # by address
     code_marks: tuple[
         tuple[int, bool], ...
     ]  # (address, code starts here), by address: the ELF mapping symbols
+
+    @property
+    def code_bit(self) -> int:
+        """What a function pointer has set beside the address: the Thumb bit."""
+        return 1 if self.machine == "arm" else 0
 
     @cached_property
     def functions(self) -> tuple[Symbol, ...]:
@@ -117,11 +128,14 @@ def read_image(path: str | Path) -> Image:
     try:
         with Path(path).open("rb") as stream:
             elf = ELFFile(stream)
+            if elf["e_machine"] not in _MACHINES:
+                raise ELFError(f"machine {elf['e_machine']} is neither Arm nor RISC-V")
+            machine = _MACHINES[elf["e_machine"]]
             sections = tuple(_sections(elf))
             symbols, marks = _symbols(elf)
     except (OSError, ELFError) as error:
         raise EmulationError(f"{path} is not a readable ELF image: {error}") from error
-    return Image(sections, symbols, marks)
+    return Image(machine, sections, symbols, marks)
 
 
 def _sections(elf: ELFFile) -> list[Section]:
@@ -152,8 +166,8 @@ def _symbols(elf: ELFFile) -> tuple[tuple[Symbol, ...], tuple[tuple[int, bool], 
     marks: dict[int, bool] = {}
     for symbol in table.iter_symbols():
         kind, address, name = symbol["st_info"]["type"], symbol["st_value"], symbol.name
-        if name.startswith(("$t", "$d")):
-            marks[address] = name.startswith("$t") or marks.get(address, False)
+        if name.startswith((*_CODE_MARKS, "$d")):
+            marks[address] = name.startswith(_CODE_MARKS) or marks.get(address, False)
         if kind not in ("STT_FUNC", "STT_OBJECT") or symbol["st_shndx"] == "SHN_UNDEF":
             continue
         function = kind == "STT_FUNC"

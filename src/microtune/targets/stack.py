@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microtune.errors import EmulationError
-from microtune.targets.frames import Call, Frame, addresses_built, analyse
+from microtune.targets.frames import Call, Frame
 from microtune.targets.image import Image, read_image
+from microtune.targets.machine_code import addresses_built, analyse
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ def stack_bounds(
 
 def address_taken(image: Image) -> frozenset[int]:
     """Functions whose address stands in data, in a literal pool, or is built by instructions."""
-    starts = {function.address | 1 for function in image.functions}
+    starts = {function.address | image.code_bit for function in image.functions}
     found: set[int] = set()
     for section in image.sections:
+        if section.code and image.machine == "riscv":
+            continue  # it has no literal pools: a word that looks like an address is an instruction
         first = -section.address % 4
         for offset in range(first, len(section.content) - 3, 4):
             word = int.from_bytes(section.content[offset : offset + 4], "little")
