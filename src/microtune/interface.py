@@ -94,7 +94,8 @@ class Interface:
         """Finite float32 values as the C takes them: fixed-point ones to the nearest, saturated."""
         if self.dtype is np.float32:
             return values
-        return np.clip(np.rint(values.astype(float) * self.one), 1 - 2**31, 2**31 - 1).astype(np.int32)
+        scaled = np.rint(values.astype(float) * self.one)
+        return np.asarray(np.clip(scaled, 1 - 2**31, 2**31 - 1), np.int32)
 
 
 def _struct(name: str, **members: Any) -> type[ctypes.Structure]:

@@ -148,10 +148,32 @@ needs_net = pytest.mark.skipif(not KEYWORD_NET.exists(), reason="needs ../shared
 
 
 @needs_net
-def test_an_int8_head_is_refused() -> None:
+def test_an_int8_head_reads_int8_features() -> None:
     net = mt.load(str(KEYWORD_NET))
-    with pytest.raises(ModelError, match="takes int8; it must take float32"):
-        mt.join(net, net)
+    r = np.random.default_rng(3)
+    x = r.integers(-128, 128, (40, *net.tensor(net.inputs[0]).shape)).astype(np.int8)
+    read = value(mt.features(net), x)
+    head = mt.quantize(chain([read.shape[-1], 8, 3], 5), calibration=read)
+    joined = mt.join(net, head)
+    assert all(tensor.dtype != "float32" for tensor in joined.tensors.values() if not tensor.is_constant)
+    q = head.tensor(head.inputs[0]).quantization
+    assert q is not None
+    stored = np.clip(np.round(read / q.scale) + q.zero_point, -128, 127).astype(np.int8)
+    # in fixed point a value half way between two steps may round the other way
+    moved = value(mt.join(net, replace(head, outputs=head.inputs).with_nodes(())), x)
+    halfway = np.abs((read / q.scale) % 1 - 0.5) < 1e-4
+    np.testing.assert_array_equal(moved[~halfway], stored[~halfway])
+    np.testing.assert_array_equal(value(joined, x), value(head, moved))
+
+
+@needs_net
+def test_an_int8_head_behind_floats_is_quantised_in_between() -> None:
+    net = chain([4, 5, 6], 1)
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    head = mt.quantize(chain([5, 3], 2), calibration=value(mt.features(net), x))
+    joined = mt.join(net, head)
+    assert "quantize" in [node.op for node in joined.nodes]
+    assert np.abs(value(joined, x).astype(int)).max() > 0
 
 
 @needs_net

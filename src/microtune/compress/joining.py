@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from microtune.errors import ModelError
-from microtune.ir import Graph, Node, Tensor, verify
+from microtune.ir import Graph, Node, Tensor, constant, verify
+from microtune.ops.quantized_build import rescale_table
 
 LAYERS = ("dense", "conv2d", "depthwise_conv2d")
 KINDS = frozenset(f"{layer}{suffix}" for layer in LAYERS for suffix in ("", "_int8", "_weight8"))
@@ -63,12 +64,36 @@ def _ends(graph: Graph, what: str) -> tuple[Tensor, Tensor]:
     return graph.tensor(graph.inputs[0]), graph.tensor(graph.outputs[0])
 
 
-def _appended(graph: Graph, op: str, shape: tuple[int, ...], attributes: Mapping[str, Any]) -> Graph:
-    """The graph with one more node behind its output; the new output is float32."""
+def _appended(
+    graph: Graph, op: str, shape: tuple[int, ...], attributes: Mapping[str, Any], like: Tensor | None = None,
+    table: Tensor | None = None,
+) -> Graph:
+    """The graph with one more node behind its output; the new output is float32, or of the type of ``like``."""
     x = graph.outputs[0]
     name = graph.fresh_name(f"{x}.{op}")
-    node = Node(op, name, (x,), (name,), attributes)
-    return replace(graph, outputs=(name,)).with_nodes([*graph.nodes, node], [Tensor(name, shape)])
+    node = Node(op, name, (x, *(() if table is None else (table.name,))), (name,), attributes)
+    result = Tensor(name, shape) if like is None else replace(like, name=name, shape=shape)
+    return replace(graph, outputs=(name,)).with_nodes(
+        [*graph.nodes, node], [result, *(() if table is None else (table,))]
+    )  # fmt: skip
+
+
+def _reshaped(graph: Graph, shape: tuple[int, ...]) -> Graph:
+    return _appended(graph, "reshape", shape, {"shape": shape}, like=graph.tensor(graph.outputs[0]))
+
+
+def _as_int8(graph: Graph, wanted: Tensor) -> Graph:
+    """The graph with its output in the quantisation that an int8 head wants."""
+    output, q = graph.tensor(graph.outputs[0]), wanted.quantization
+    if q is None:
+        raise ModelError(f"join: the head takes int8, and its input '{wanted.name}' has no scale")
+    if output.dtype == "float32":
+        given = {"scale": float(q.scale), "zero_point": int(q.zero_point)}
+        return _appended(graph, "quantize", output.shape, given, like=wanted)
+    if output.dtype != "int8" or output.quantization is None:
+        return _as_int8(_as_floats(graph), wanted)  # which says what is wrong with it
+    table = constant(graph.fresh_name(f"{output.name}.table"), rescale_table(output.quantization, q))
+    return _appended(graph, "lookup_int8", output.shape, {}, like=wanted, table=table)
 
 
 def _as_floats(graph: Graph) -> Graph:
@@ -120,30 +145,35 @@ def features(backbone: Graph, drop: int = 1) -> Graph:
     A layer is a dense, convolution or depthwise convolution with constant weights; 0 drops nothing. Features of an int8
     backbone are dequantised. Raises ModelError where ``drop`` leaves no layer, or dropping would cut a branch.
     """
+    return verify(_as_floats(_vector(backbone, drop)), "dropping layers")
+
+
+def _vector(backbone: Graph, drop: int) -> Graph:
+    """What is left without the last ``drop`` layers, its output a vector of the type it is computed in."""
     _ends(backbone, "backbone")
-    left = _as_floats(_without_last(verify(backbone), drop))
+    left = _without_last(verify(backbone), drop)
     found = left.tensor(left.outputs[0])
-    if len(found.shape) != 1:
-        left = _appended(left, "reshape", (found.size,), {"shape": (found.size,)})
-    return verify(left, "dropping layers")
+    return left if len(found.shape) == 1 else _reshaped(left, (found.size,))
 
 
 def join(backbone: Graph, head: Graph, drop: int = 1) -> Graph:
-    """One graph: ``features(backbone, drop)``, then the head, which takes these features and float32.
+    """One graph: ``features(backbone, drop)``, then the head, which takes these features: as float32 or, where the head
+    was quantised, as int8, to whose scale those of an int8 backbone are brought without floats.
 
     Names of the head that the backbone has as well get a number. Raises ModelError where ``features`` does, and where
     the head takes another number of values or another type.
     """
     wanted, _ = _ends(head, "head")
-    joined = features(backbone, drop)
+    if wanted.dtype not in ("float32", "int8"):
+        raise ModelError(f"join: the head '{head.name}' takes {wanted.dtype}; it must take float32 or int8")
+    left = _vector(backbone, drop)
+    joined = _as_floats(left) if wanted.dtype == "float32" else _as_int8(left, wanted)
     found = joined.tensor(joined.outputs[0])
-    if wanted.dtype != "float32":
-        raise ModelError(f"join: the head '{head.name}' takes {wanted.dtype}; it must take float32")
     if found.size != wanted.size:
         raise ModelError(
             f"join(drop={drop}): '{backbone.name}' then ends in {found.size} values, '{found.name}'; "
             f"the head '{head.name}' takes {wanted.size}"
         )
     if found.shape != wanted.shape:
-        joined = _appended(joined, "reshape", wanted.shape, {"shape": wanted.shape})
+        joined = _reshaped(joined, wanted.shape)
     return verify(_behind(joined, verify(head)), "joining")
