@@ -15,7 +15,7 @@ import numpy as np
 
 from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
-from microtune.ops import OPS, closed_form
+from microtune.ops import OPS, closed_form, closed_form_fixed
 from microtune.ops.update import RULES
 from microtune.toolchain import compile_program
 
@@ -85,7 +85,8 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     given = list(tensors.values())
     outputs = [f"out{index}" for index in range(OPS[op].count(given, attributes))]
     tensors |= {tensor.name: tensor for tensor in OPS[op].results(outputs, given, attributes)}
-    updated = 3 if OPS[op] in closed_form.OPS else len(outputs) if rule in RULES else 0
+    heads = (*closed_form.OPS, *(each for each in closed_form_fixed.OPS if each.name != "dense_fixed"))
+    updated = 3 if OPS[op] in heads else len(outputs) if rule in RULES else 0
     updates = dict(zip(outputs[:updated], names, strict=False))
     return Node(op, op, tuple(names), tuple(outputs), attributes, updates), tensors
 
