@@ -11,15 +11,17 @@
 #include "mt_platform.h"
 
 /* sum of a[i] * b[i]: lane i % 4 takes element i, then (lane 0 + lane 1) + (lane 2 + lane 3) */
-static inline float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT b, uint32_t size)
+MT_INLINE float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT b, uint32_t size)
 {
     float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
     uint32_t i = 0;
     if (size >= 4) {
-        /* no addition to zero, which a compiler must keep for the sake of -0 */
-        for (; i < 4; ++i) {
-            lane[i] = a[i] * b[i];
-        }
+        /* no addition to zero, which a compiler must keep for the sake of -0; written out for those that unroll late */
+        lane[0] = a[0] * b[0];
+        lane[1] = a[1] * b[1];
+        lane[2] = a[2] * b[2];
+        lane[3] = a[3] * b[3];
+        i = 4;
     }
     for (; i + 4 <= size; i += 4) {
         lane[0] += a[i] * b[i];

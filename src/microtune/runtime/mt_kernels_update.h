@@ -40,14 +40,18 @@ static inline void mt_sgd(float *MT_RESTRICT p, const float *MT_RESTRICT g, floa
     }
 }
 
+/* a row whose gradient is zero stays as it is */
 static inline void mt_sgd_dense(float *MT_RESTRICT w, const float *MT_RESTRICT dy, const float *MT_RESTRICT x,
                                 float rate, float clip, uint32_t inputs, uint32_t outputs)
 {
     MT_ONE_BY_ONE
-    for (uint32_t o = 0; o < outputs; ++o) {
-        const float step = rate * dy[o];
-        for (uint32_t i = 0; i < inputs; ++i) {
-            w[o * inputs + i] -= clip > 0.0f ? rate * mt_clip(dy[o] * x[i], clip) : step * x[i];
+    for (uint32_t o = 0; o < outputs; ++o, w += inputs) {
+        if (dy[o] != 0.0f) {
+            const float step = rate * dy[o];
+            MT_UNROLL
+            for (uint32_t i = 0; i < inputs; ++i) {
+                w[i] -= clip > 0.0f ? rate * mt_clip(dy[o] * x[i], clip) : step * x[i];
+            }
         }
     }
 }

@@ -38,6 +38,13 @@ typedef int16_t __attribute__((may_alias)) mt_int16;
 typedef int16_t mt_int16;
 #endif
 
+/* Inlined whatever its size: the sizes it is given are constants, and most of it goes. */
+#if defined(__GNUC__)
+#define MT_INLINE static inline __attribute__((always_inline))
+#else
+#define MT_INLINE static inline
+#endif
+
 /* One copy, called from many places. */
 #if defined(__GNUC__)
 #define MT_APART __attribute__((noinline))
