@@ -1,7 +1,7 @@
 /* One SGD step of a 4-16-1 network with ReLU on the squared error, as a good C programmer writes it by hand. */
 #include "plain.h"
 
-float plain_step(plain_net *net, const float *x, float target)
+float plain_step(plain_net *net, const float *x, const float *target)
 {
     float hidden[HIDDEN];
     float output = net->b2;
@@ -13,7 +13,7 @@ float plain_step(plain_net *net, const float *x, float target)
         hidden[h] = sum > 0.0f ? sum : 0.0f;
         output += net->w2[h] * hidden[h];
     }
-    const float error = output - target;
+    const float error = output - *target;
     const float gradient = 2.0f * error;
     net->b2 -= RATE * gradient;
     for (int h = 0; h < HIDDEN; ++h) {
@@ -25,4 +25,17 @@ float plain_step(plain_net *net, const float *x, float target)
         }
     }
     return error * error;
+}
+
+void plain_predict(const plain_net *net, const float *x, float *output)
+{
+    float sum_of_all = net->b2;
+    for (int h = 0; h < HIDDEN; ++h) {
+        float sum = net->b1[h];
+        for (int i = 0; i < INPUTS; ++i) {
+            sum += net->w1[h][i] * x[i];
+        }
+        sum_of_all += net->w2[h] * (sum > 0.0f ? sum : 0.0f);
+    }
+    *output = sum_of_all;
 }

@@ -9,6 +9,7 @@ typedef struct plain_net {
     float w1[HIDDEN][INPUTS], b1[HIDDEN], w2[HIDDEN], b2;
 } plain_net;
 
-float plain_step(plain_net *net, const float *x, float target);
+float plain_step(plain_net *net, const float *x, const float *target);
+void plain_predict(const plain_net *net, const float *x, float *output);
 
 #endif

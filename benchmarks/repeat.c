@@ -11,7 +11,7 @@ float repeat_plain(plain_net *net, const float *samples, uint32_t count, uint32_
     float loss = 0.0f;
     for (uint32_t step = 0, at = 0; step < steps; ++step, at = at + 1 == count ? 0 : at + 1) {
         const float *sample = samples + at * (INPUTS + 1);
-        loss = plain_step(net, sample, sample[INPUTS]);
+        loss = plain_step(net, sample, sample + INPUTS);
     }
     return loss;
 }
