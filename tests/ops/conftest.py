@@ -18,11 +18,12 @@ from microtune.ops.update import RULES
 from microtune.toolchain import compile_library
 
 Kernel = Callable[..., tuple[np.ndarray, ...]]
-# int8 kernels are held to their references bit by bit in test_int8_*.py, those of images in test_layer_kernels.py
+# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py
+INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_cmsis_nn")
 FLOAT_OPS = {
     name: op
     for name, op in OPS.items()
-    if name not in CASES and not op.header.startswith("mt_kernels_int8") and "conv" not in op.header
+    if name not in CASES and not op.header.startswith(INTEGERS) and "conv" not in op.header
 }
 BY_VALUE = {"rate": "*(const float *)", "correction": "*(const mt_adam_correction *)"}
 

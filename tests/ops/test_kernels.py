@@ -20,12 +20,13 @@ from tests.ops.layer_cases import CASES
 from microtune.ops import OPS, closed_form
 from microtune.ops.update import RULES
 
-# int8 kernels are held to their references bit by bit in test_int8_*.py, those of images in test_layer_kernels.py
+# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py
+INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_cmsis_nn")
 IMAGE_UPDATES = {f"{rule}_{conv}" for rule in RULES for conv in ("conv2d", "depthwise_conv2d")}
 FLOAT_OPS = {
     name: op
     for name, op in OPS.items()
-    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith("mt_kernels_int8")
+    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith(INTEGERS)
 }
 
 U = 2.0**-24  # unit roundoff of float32

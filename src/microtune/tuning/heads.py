@@ -113,5 +113,10 @@ class Logistic:
             walk_must_be_in_0_to_1=0 <= self.walk < 1,
         )
 
+    @property
+    def independent_prior(self) -> float:
+        """The variance of each weight where inputs are of size 1 and not correlated."""
+        return 4 / (self.worth * (1 + self.ridge))
+
 
 ClosedForm = RLS | MAP | SLDA | Logistic
