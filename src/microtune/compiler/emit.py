@@ -58,7 +58,9 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
     # the inputs of a step: the cut, the target, the optimiser's scalars, its state
     target, *rest = program.graph.inputs[len(plan.programs.cut) :]
     state = {tensor.name for tensor in plan.programs.state}
-    roles = () if isinstance(plan.optimizer, ClosedForm) else (*RULES[plan.optimizer.rule][1], "noise")
+    roles: tuple[str, ...] = ("noise",)
+    if not plan.fixed:
+        roles = () if isinstance(plan.optimizer, ClosedForm) else (*RULES[plan.optimizer.rule][1], "noise")
     written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)}
     scalars = [name for name in rest if name not in state]
     given = {name: written.get(role, role) for name, role in zip(scalars, roles, strict=False)}
@@ -66,10 +68,34 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
     return [*_rate(plan), *found]
 
 
+def _pull(plan: Plan, writer: Writer, state: Mapping[str, str]) -> list[Statement]:
+    """Integers that go back towards the base after each step; nothing where they do not."""
+    step = plan.programs.step
+    if not plan.fixed or not plan.learner.pull or step is None:
+        return []
+    share = round(plan.learner.pull * (2**31 - 1))
+    base, learnt = writer.places(learnt=False, all_of_base=True), writer.places(learnt=True)
+    found = []
+    for node in step.graph.nodes:
+        for name in node.updates.values():
+            if name not in writer.learns:
+                continue
+            tensor = step.graph.tensor(name)
+            rests = [old for old in node.updates.values() if old != name and step.graph.tensor(old).dtype == "int8"]
+            places = [learnt[name], *(state[each] for each in rests[:1]), base[name]]
+            found.append(Statement(f"mt_pull_{tensor.dtype}({', '.join(places)}, {tensor.size}, {share}, &random);"))
+    return found
+
+
 def _rate(plan: Plan) -> list[Statement]:
     """What of the learning rate and of stochastic rounding is computed at run time."""
     if isinstance(plan.optimizer, ClosedForm | Bayes):
         return []
+    if plan.fixed:
+        return [
+            Statement("const uint32_t noise = (uint32_t)optimizer[0] + 1u;", "steps taken, seed of rounding"),
+            Statement("optimizer[0] = (mt_number)noise;"),
+        ]
     found = []
     start = 0
     if plan.programs.rounds:
@@ -98,7 +124,9 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
     cut = {each.tensor.name: each for each in layout.cut}
     writable = {key: pointer("cut", each.offset, each.tensor.dtype, plan.fixed) for key, each in cut.items()}
     readable = {key: place.replace("(int8_t", "(const int8_t") for key, place in writable.items()}
-    state = {each.tensor.name: pointer("optimizer", each.offset, each.tensor.dtype, plan.fixed) for each in layout.optimizer}
+    state = {
+        each.tensor.name: pointer("optimizer", each.offset, each.tensor.dtype, plan.fixed) for each in layout.optimizer
+    }
     # the head reads factory values only through `parameters`; the backbone never sees those
     backbone_body = writer.program(programs.backbone, {**writer.places(learnt=False), **writable, graph_input: "input"})
     if graph_input in cut:
@@ -131,6 +159,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "backbone": backbone_body,
         "head": head,
         "step": step,
+        "pull": _pull(plan, writer, state),
         "uses": uses,
         "loss_call": _loss_call(plan),
         "begin": [writer.call(each, {**writer.places(learnt=False), **state}) for each in programs.begin],

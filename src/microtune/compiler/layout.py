@@ -132,7 +132,7 @@ def change_kinds(plan: Plan) -> int:
     """What a change of habits is looked for in: the classes, or no and yes of each output; 0: it is not."""
     outputs = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
     alike = len({tensor.dtype for tensor in plan.programs.cut}) == 1
-    if not plan.learner.changes or not alike or plan.loss.task == "MT_REGRESSION":
+    if not plan.learner.changes or plan.fixed or not alike or plan.loss.task == "MT_REGRESSION":
         return 0
     return outputs if plan.loss.task == "MT_MULTICLASS" else 2 * outputs
 

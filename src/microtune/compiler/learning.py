@@ -15,9 +15,11 @@ from microtune.tuning.bayes import Bayes
 from microtune.tuning.heads import ClosedForm
 from microtune.tuning.learner import Context, Input, Learner
 from microtune.tuning.losses import Loss
-from microtune.tuning.optimizers import SGD, Gradient
+from microtune.tuning.optimizers import SGD, Adam, Gradient, RMSProp
 from microtune.tuning.sensors import LEAST_SAMPLES, SensorModel, Sensors, sensor_models
 
+LEAST_TOLERANCE = 1 / 16
+"""Smallest tolerance of a fixed-point regression: its square, 1 / 256, still has 8 binary places."""
 MOST_SENSORS = 64
 """Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
 
@@ -39,14 +41,44 @@ def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int
     return tuple(found)
 
 
+def check_integers(
+    graph: Graph, loss: Loss, optimizer: Gradient | ClosedForm | Bayes, learner: Learner
+) -> None:
+    """Raise PlanError for what ``precision="int8"`` cannot have, and say what would do instead."""
+    instead = "; or use precision='float32'"
+    taken = graph.tensor(graph.inputs[0])
+    if taken.dtype != "int8":
+        raise PlanError(
+            f"precision='int8' takes a model that computes in int8, and '{graph.name}' takes {taken.dtype}: "
+            "quantise it first, mt.quantize(graph, calibration=x)"
+        )
+    if isinstance(optimizer, Bayes | Adam | RMSProp):
+        raise PlanError(
+            f"precision='int8' learns by SGD (with momentum) or by a closed-form head, not by "
+            f"{type(optimizer).__name__}: its divisions and roots need floats. Use SGD{instead}"
+        )
+    for name in ("ewc", "ewc_memory"):
+        if getattr(learner, name):
+            raise PlanError(
+                f"Learner({name}={getattr(learner, name)}): elastic weights need floats; use pull=..., which holds "
+                f"all weights alike, or replay=...{instead}"
+            )
+    if loss.task == "MT_REGRESSION" and learner.tolerance < LEAST_TOLERANCE:
+        raise PlanError(
+            f"Learner(tolerance={learner.tolerance}): numbers have 16 binary places with precision='int8'; use "
+            f"{LEAST_TOLERANCE} or more, with targets in a smaller unit (centimetres for metres){instead}"
+        )
+
+
 def check_learner(
-    learner: Learner, optimizer: Gradient | ClosedForm | Bayes, loss: Loss, taken: Tensor, programs: Programs
+    learner: Learner, optimizer: Gradient | ClosedForm | Bayes, loss: Loss, taken: Tensor, programs: Programs,
+    precision: str,
 ) -> None:
     """Raise PlanError for settings that contradict the optimiser, the task or the input that is taken."""
     if taken.dtype != "float32" and (learner.contexts or learner.recognise):
         what = "contexts" if learner.contexts else "recognise"
         raise PlanError(f"Learner({what}=...) looks at the inputs as numbers, and this model takes them as int8")
-    if programs.rounds and (learner.pull or learner.ewc or learner.ewc_memory):
+    if precision != "int8" and programs.rounds and (learner.pull or learner.ewc or learner.ewc_memory):
         what = "pull" if learner.pull else "ewc" if learner.ewc else "ewc_memory"
         raise PlanError(
             f"Learner({what}={getattr(learner, what)}): integers are not pulled towards the base; use {what}=0 or "

@@ -11,7 +11,7 @@ import numpy as np
 
 from microtune.compiler.factory import calibration_of
 from microtune.compiler.footprint import measure
-from microtune.compiler.learning import check_learner, context_places, elastic_pulls, sensors_of
+from microtune.compiler.learning import check_integers, check_learner, context_places, elastic_pulls, sensors_of
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     compile_programs,
@@ -29,7 +29,7 @@ from microtune.tuning.optimizers import SGD
 from microtune.tuning.schemes import Bias, Head, LoRA, Scheme
 from microtune.tuning.selection import float_output, select
 
-PRECISIONS = ("float32", "mixed")
+PRECISIONS = ("float32", "mixed", "int8")
 LARGEST_OUTPUTS = 65535
 """The runtime counts outputs in 16 bits."""
 
@@ -79,7 +79,8 @@ def plan(
 
     precision, of what learns in an int8 graph: ``"float32"`` (what lies behind the cut computes in float32, frozen
     weights stay int8) or ``"mixed"`` (all stays int8, weights that learn too, rounded stochastically; gradients
-    are float32). In a float graph both are the same.
+    are float32). In a float graph both are the same. ``"int8"``: integers only, gradients, losses and policy too: no
+    floating-point instruction in what is compiled; the graph must compute in int8 (``mt.quantize``).
 
     calibration: samples of the factory's data, inputs ``x`` (n, *input shape) as the graph takes them or ``(x, y)``
     with class indices (n,) or targets (n, outputs), for what is measured on them at build time.
@@ -93,6 +94,8 @@ def plan(
     verify(graph)
     chosen = loss_of(loss)
     learner = learner or Learner()
+    if precision == "int8":
+        check_integers(graph, chosen, optimizer or SGD(), learner)
     graph = given = float_output(without_final(graph, chosen))
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise PlanError(
@@ -123,7 +126,7 @@ def plan(
         selection = select(graph, scheme, precision)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer, calibration)
-    check_learner(learner, optimizer, chosen, graph.tensor(graph.inputs[0]), programs)
+    check_learner(learner, optimizer, chosen, graph.tensor(graph.inputs[0]), programs, precision)
     result = Plan(
         graph, scheme, chosen, optimizer, learner, described, budget or Budget(), precision, programs, measure,
         calibration,

@@ -138,9 +138,11 @@ class Writer:
         self.members = _unique([each.tensor.name for each in base])
         self.learns = {each.tensor.name for each in base[:learns]}
 
-    def places(self, learnt: bool) -> dict[str, str]:
-        """C expressions of the weights; of what learns only where a pointer ``learnt`` to it is at hand."""
-        found = {name: f"{self.name}_base.{word}" for name, word in self.members.items() if name not in self.learns}
+    def places(self, learnt: bool, all_of_base: bool = False) -> dict[str, str]:
+        """C expressions of the weights; of what learns only where a pointer ``learnt`` to it is at hand, or, with
+        ``all_of_base``, as it left the factory."""
+        frozen = [name for name in self.members if all_of_base or name not in self.learns]
+        found = {name: f"{self.name}_base.{self.members[name]}" for name in frozen}
         if learnt:
             found |= {name: f"learnt->{self.members[name]}" for name in self.learns}
         return found
@@ -160,7 +162,8 @@ class Writer:
         for name in local:
             tensor, offset = graph.tensor(name), program.arena.offset(name)
             assert offset is not None
-            text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {pointer('arena', offset, tensor.dtype, self.fixed)};"
+            place = pointer("arena", offset, tensor.dtype, self.fixed)
+            text = f"{C_TYPES[tensor.dtype]} *const {names[name]} = {place};"
             declared.append(Statement(text, shape_of(tensor)))
             expressions[name] = names[name]
         for node in graph.nodes:

@@ -50,7 +50,11 @@ typedef struct mt_model {
     /* bytes of the saved state: where the first person is, the size of one, where in one the parameters are */
     uint32_t people_at, person_bytes, parameters_at;
     const void *base;    /* the factory's parameters */
-    const mt_number *pulls;  /* (floats): after each step, p += pull (base - p): elastic weights; NULL: none */
+#if MT_NUMBER_KIND == 0
+    const mt_number *pulls; /* (floats): after each step, p += pull (base - p): elastic weights; NULL: none */
+#else
+    void (*pull)(void *parameters, mt_number *optimizer); /* integers, after each step towards the base; NULL: not */
+#endif
     const mt_number *low, *high; /* allowed range of each input, or NULL */
     const mt_number *target_low, *target_high; /* regression: allowed range of each target, or NULL */
     /* the frozen part, once a prediction: input -> cut */

@@ -67,31 +67,45 @@ MT_COLD void mt_training_begin_candidate(const mt_learner *learner, int from_bas
     }
 }
 
-/* One step on one sample, then the pulls: towards the base, all alike (L2-SP) or as the factory's samples need each
- * parameter (elastic weights), and towards what is in use, as what was learnt here needs it. A pull by the penalty
- * s/2 (p - to)^2 is its proximal step, s / (1 + s) of the way: stable however large s is. */
-void mt_training_learn(const mt_learner *learner, uint32_t index)
+#if MT_NUMBER_KIND == 0
+/* The pulls: towards the base, all alike (L2-SP) or as the factory's samples need each parameter (elastic weights), and
+ * towards what is in use, as what was learnt here needs it. A pull by the penalty s/2 (p - to)^2 is its proximal step,
+ * s / (1 + s) of the way: stable however large s is. */
+static void pull_back(const mt_learner *learner)
 {
     const mt_model *model = learner->model;
     const mt_settings *settings = learner->settings;
-    const mt_number *sample = mt_samples_at(&learner->samples, index);
-    model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
-    ++learner->work->steps;
-    if (settings->pull > MT_NUMBER(0) || model->pulls != NULL || learner->importance != NULL) {
-        mt_number *candidate = (mt_number *)learner->candidate;
-        const mt_number *base = (const mt_number *)model->base, *present = (const mt_number *)learner->parameters;
+    if (settings->pull > 0.0f || model->pulls != NULL || learner->importance != NULL) {
+        float *candidate = (float *)learner->candidate;
+        const float *base = (const float *)model->base, *present = (const float *)learner->parameters;
         for (uint32_t i = 0; i < model->floats; ++i) {
             candidate[i] = mt_training_pulled(candidate[i], base[i], settings->pull);
             if (model->pulls != NULL) {
                 candidate[i] = mt_training_pulled(candidate[i], base[i], model->pulls[i]);
             }
             if (learner->importance != NULL) {
-                const mt_number strength = mt_number_multiply(settings->memory, learner->importance[i]);
-                const mt_number share = mt_number_divide(strength, mt_number_add(MT_NUMBER(1), strength));
-                candidate[i] = mt_training_pulled(candidate[i], present[i], share);
+                const float strength = settings->memory * learner->importance[i];
+                candidate[i] = mt_training_pulled(candidate[i], present[i], strength / (1.0f + strength));
             }
         }
     }
+}
+#else
+static void pull_back(const mt_learner *learner)
+{
+    if (learner->model->pull != NULL) {
+        learner->model->pull(learner->candidate, learner->candidate_optimizer);
+    }
+}
+#endif
+
+void mt_training_learn(const mt_learner *learner, uint32_t index)
+{
+    const mt_model *model = learner->model;
+    const mt_number *sample = mt_samples_at(&learner->samples, index);
+    model->step(sample, sample + model->cut, learner->candidate, learner->candidate_optimizer, learner->arena);
+    ++learner->work->steps;
+    pull_back(learner);
 }
 
 /* Does this pass take the sample? The share of passes it takes part in halves with every `recency` newer samples. */
