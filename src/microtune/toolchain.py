@@ -38,6 +38,8 @@ _PLAIN = (
     "-ffunction-sections",
     "-fdata-sections",
 )
+# Of what type the functions are that are called through pointers, for stack.py: a section that takes no flash.
+_CALL_TYPES = ("-Xclang", "-fexperimental-call-graph-section")
 _SANITIZE = (
     "-std=c99",
     "-O1",
@@ -102,7 +104,7 @@ def compile_objects(
         *(f"-D{define}" for define in defines),
     )
     if cc is None:
-        flags = (*chosen.compile_flags, *flags)
+        flags = (*chosen.compile_flags, *flags, *(_CALL_TYPES if chosen.image else ()))
     if chosen.kind == "wasm":
         flags = (*flags, "-fvisibility=default")  # zig hides everything from a module's exports otherwise
     if chosen.kind in ("host", "library") and "windows" not in chosen.triple:

@@ -2,9 +2,12 @@
 #include <stdint.h>
 
 typedef uint32_t (*step_function)(uint32_t value);
+typedef uint32_t (*pair_function)(uint32_t value, uint32_t other);
 
 uint32_t through_table(uint32_t which, uint32_t value);
 uint32_t through_argument(step_function step, uint32_t value);
+uint32_t through_pair(pair_function pair, uint32_t value);
+uint32_t start_pair(uint32_t which, uint32_t value);
 uint32_t start(uint32_t which, uint32_t value);
 uint32_t large_frame(uint32_t value);
 uint32_t choose(uint32_t which, uint32_t value);
@@ -42,6 +45,26 @@ __attribute__((noinline)) uint32_t through_argument(step_function step, uint32_t
 uint32_t start(uint32_t which, uint32_t value)
 {
     return through_argument((which & 1u) != 0u ? big_step : small_step, value) + 1u;
+}
+
+/* of another type, and far deeper: no call through a step_function reaches them */
+static uint32_t small_pair(uint32_t value, uint32_t other)
+{
+    volatile uint8_t bytes[2000];
+    return value + other + touch(bytes, 2000u);
+}
+
+static uint32_t big_pair(uint32_t value, uint32_t other)
+{
+    volatile uint8_t bytes[3000];
+    return value + other + touch(bytes, 3000u);
+}
+
+__attribute__((noinline)) uint32_t through_pair(pair_function pair, uint32_t value) { return pair(value, 7u) * 3u; }
+
+uint32_t start_pair(uint32_t which, uint32_t value)
+{
+    return through_pair((which & 1u) != 0u ? big_pair : small_pair, value) + 1u;
 }
 
 uint32_t large_frame(uint32_t value)

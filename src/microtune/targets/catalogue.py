@@ -132,6 +132,7 @@ _CORES = (
         "RISC-V 32 IMC: multiplication and division, no floating-point unit",
         "riscv32-freestanding-none",
         "generic_rv32+m+c",
+        ("-mno-outline",),  # pieces of functions in functions of their own cost calls
         emulated_cpu="ANY",
         power=ESP32_C3,
     ),

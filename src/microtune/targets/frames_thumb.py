@@ -21,6 +21,7 @@ _CALL_CLOBBERS = (
     arm_const.ARM_REG_LR,
 )
 _SP, _PC, _LR = arm_const.ARM_REG_SP, arm_const.ARM_REG_PC, arm_const.ARM_REG_LR
+_MOVES = (arm_const.ARM_INS_MOV, arm_const.ARM_INS_MOVW)  # the disassembler calls either the first
 _UNCONDITIONAL = (arm_const.ARM_CC_AL, arm_const.ARM_CC_INVALID)
 
 
@@ -72,20 +73,22 @@ def _is_foreign(content: bytes | None) -> bool:
 
 
 def addresses_built(image: Image, function: Symbol) -> frozenset[int]:
-    """Functions whose address this one builds from two halves (movw, movt), whatever it does with it."""
+    """Functions whose address this one may build from two halves (movw, movt), whatever it does with it."""
     starts = {item.address for item in image.functions}
-    low: dict[int, int] = {}
-    found = set()
+    low: dict[int, set[int]] = {}
+    high: list[tuple[int, int]] = []
     for item in instructions(image, function, detail=True):
-        if isinstance(item, Foreign):
+        if isinstance(item, Foreign) or item.id not in (*_MOVES, arm_const.ARM_INS_MOVT):
             continue
-        if item.id == arm_const.ARM_INS_MOVW:
-            low[item.operands[0].reg] = item.operands[1].imm & 0xFFFF
-        elif item.id == arm_const.ARM_INS_MOVT:
-            value = low.get(item.operands[0].reg, 0) | (item.operands[1].imm & 0xFFFF) << 16
-            if value & 1 and value & ~1 in starts:
-                found.add(value & ~1)
-    return frozenset(found)
+        register, source = item.operands[:2]
+        if source.type != arm_const.ARM_OP_IMM:
+            continue
+        if item.id == arm_const.ARM_INS_MOVT:
+            high.append((register.reg, (source.imm & 0xFFFF) << 16))
+        else:
+            low.setdefault(register.reg, set()).add(source.imm & 0xFFFF)
+    values = {upper | lower for register, upper in high for lower in low.get(register, ())}
+    return frozenset(value & ~1 for value in values if value & 1 and value & ~1 in starts)
 
 
 def analyse(image: Image, function: Symbol) -> Frame:
@@ -189,7 +192,7 @@ def _value(image: Image, item: capstone.CsInsn, state: State) -> Value | None:
         word = image.word((item.address + 4 & ~3) + memory.disp)
         return None if word is None else ("constant", word)
     values = [_operand(operand, state) for operand in operands]
-    if item.id in (arm_const.ARM_INS_MOV, arm_const.ARM_INS_MOVW) and len(values) == 2:
+    if item.id in _MOVES and len(values) == 2:
         return values[1]
     if item.id == arm_const.ARM_INS_MOVT and values[0] and values[1] and values[0][0] == "constant":
         return "constant", values[0][1] & 0xFFFF | values[1][1] << 16

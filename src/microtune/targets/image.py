@@ -12,6 +12,7 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from microtune.errors import EmulationError
+from microtune.targets.calls import SECTION, CallTypes, read_call_types
 
 Machine = Literal["arm", "riscv"]
 _MACHINES: dict[str, Machine] = {"EM_ARM": "arm", "EM_RISCV": "riscv"}
@@ -64,6 +65,7 @@ class Image:
     code_marks: tuple[
         tuple[int, bool], ...
     ]  # (address, code starts here), by address: the ELF mapping symbols
+    calls: CallTypes
 
     @property
     def code_bit(self) -> int:
@@ -133,9 +135,11 @@ def read_image(path: str | Path) -> Image:
             machine = _MACHINES[elf["e_machine"]]
             sections = tuple(_sections(elf))
             symbols, marks = _symbols(elf)
+            types = elf.get_section_by_name(SECTION)
+            calls = read_call_types(types.data(), 1 if machine == "arm" else 0) if types else CallTypes()
     except (OSError, ELFError) as error:
         raise EmulationError(f"{path} is not a readable ELF image: {error}") from error
-    return Image(machine, sections, symbols, marks)
+    return Image(machine, sections, symbols, marks, calls)
 
 
 def _sections(elf: ELFFile) -> list[Section]:

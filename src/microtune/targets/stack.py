@@ -1,10 +1,11 @@
 """A bound on the worst stack of a function, from the linked image: no run can use more.
 
-Direct calls are followed exactly. A call through a pointer may reach every function whose address is taken
-anywhere in the image, unless the caller names the candidates. One assumption makes that useful: **no function
-is entered again through a pointer while it is already running** (our C has no recursion). So a path that
-would come back to itself only through such a guess is dropped, while a cycle of direct calls is an error.
-Interrupts are not counted: their handlers and the frames the core pushes for them are the firmware's.
+Direct calls are followed exactly. A call through a pointer may reach every function of its type whose address is taken
+anywhere in the image (calls.py; without types, as other compilers leave it, every one), unless the caller names the
+candidates. One assumption makes that useful: **no function is entered again through a pointer while it is already
+running** (our C has no recursion). So a path that would come back to itself only through such a guess is dropped, while
+a cycle of direct calls is an error. What is not in the image is not counted: a port whose functions are the firmware's,
+interrupts, their handlers and the frames the core pushes for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,12 +98,13 @@ class _CallGraph:
         for name in frame.function.names:
             if name in self.candidates:
                 return self.candidates[name]
-        if not self.taken:
+        caller, types = frame.function.address, self.image.calls
+        if not self.taken and caller not in types.called:
             raise EmulationError(
                 f"the indirect call at {self.image.where(call.address)} can reach nothing: no function "
                 "of the image has its address taken; name its candidates."
             )
-        return self.taken
+        return frozenset(callee for callee in self.taken if types.may_reach(caller, callee))
 
     def reachable(self, address: int) -> frozenset[int]:
         """Everything a function can call, itself included: what its bound can depend on."""
