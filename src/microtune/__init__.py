@@ -18,6 +18,7 @@ from microtune.errors import (
     PlanError,
     ToolchainError,
 )
+from microtune.export import export
 from microtune.frontends.load import load
 from microtune.interface import Metrics, Prediction, Status, Update
 from microtune.network import Network
@@ -79,6 +80,7 @@ __all__ = [
     "__version__",
     "build",
     "compile_inference",
+    "export",
     "features",
     "join",
     "load",

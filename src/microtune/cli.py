@@ -20,6 +20,7 @@ import microtune as mt
 from microtune import choices, gallery
 from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
+from microtune.export.command import export_command
 from microtune.inspection.command import inspect_command
 from microtune.samples import read_npz
 from microtune.search.data import read_samples
@@ -358,6 +359,7 @@ def demo(
 
 app.command("simulate")(_spoken()(simulate_command))
 app.command("inspect")(_spoken()(inspect_command))
+app.command("export")(_spoken()(export_command))
 
 
 if __name__ == "__main__":
