@@ -104,7 +104,7 @@ uint32_t mt_bayes_observe(const mt_bayes *bayes, const float *input, float targe
     state->surprises[MT_BAYES_RUN - 1] = z;
     state->evidence[MT_BAYES_RUN - 1] = expected;
     /* a buffer may hold fewer than a run */
-    const uint32_t most = state->count < MT_BAYES_RUN ? state->count : MT_BAYES_RUN;
+    const uint32_t most = state->count < MT_BAYES_RUN ? state->count : (uint32_t)MT_BAYES_RUN;
     state->run = (uint16_t)(state->run < most ? state->run + 1u : most);
     return mt_absolute(z) > s->surprise ? mt_bayes_watch_for_jump(bayes, evidence) : 0u;
 }

@@ -140,7 +140,7 @@ static void insert(float *list, uint32_t size, float value)
 
 static uint32_t judged_of(const mt_bayes *bayes)
 {
-    return bayes->state->count < MT_BAYES_JUDGED ? bayes->state->count : MT_BAYES_JUDGED;
+    return bayes->state->count < MT_BAYES_JUDGED ? bayes->state->count : (uint32_t)MT_BAYES_JUDGED;
 }
 
 /* one of the newest samples, left out: what the fit without it would have said (refit 3 to 6) */

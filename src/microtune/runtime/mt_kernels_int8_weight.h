@@ -77,9 +77,9 @@ static inline float mt_weight_sum(const float *MT_RESTRICT dy, const int8_t *MT_
 }
 
 /* the same for four outputs by four channels; an array for each output, which compilers keep in registers */
-static inline void mt_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x, const mt_conv_sizes *s,
-                                   int32_t x_zero, uint32_t i, uint32_t j, uint32_t output, uint32_t channel,
-                                   float sum[MT_BLOCK][MT_BLOCK])
+static inline void mt_int8_weight_block(const float *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                        const mt_conv_sizes *s, int32_t x_zero, uint32_t i, uint32_t j,
+                                        uint32_t output, uint32_t channel, float sum[MT_BLOCK][MT_BLOCK])
 {
     const mt_span down = mt_inside(i, s->top, s->stride_height, s->height, s->out_height);
     const mt_span across = mt_inside(j, s->left, s->stride_width, s->width, s->out_width);
@@ -115,7 +115,7 @@ static inline void mt_weight_block_at(const float *MT_RESTRICT dy, const int8_t 
                                       uint32_t rows, uint32_t columns, float sum[MT_BLOCK][MT_BLOCK])
 {
     if (rows == MT_BLOCK && columns == MT_BLOCK) {
-        mt_weight_block(dy, x, s, x_zero, i, j, output, channel, sum);
+        mt_int8_weight_block(dy, x, s, x_zero, i, j, output, channel, sum);
         return;
     }
     for (uint32_t a = 0; a < rows; ++a) {
