@@ -30,8 +30,8 @@ static inline void mt_linear(const float *MT_RESTRICT x, const float *MT_RESTRIC
 static inline void mt_dense_grad_input(const float *MT_RESTRICT dy, const float *MT_RESTRICT weight,
                                        float *MT_RESTRICT dx, uint32_t inputs, uint32_t outputs)
 {
-    uint32_t i = 0;
-    for (; i + 4 <= inputs; i += 4) {
+    const uint32_t whole = inputs - inputs % 4;
+    for (uint32_t i = 0; i < whole; i += 4) {
         const float *row = weight + i;
         float sum[4] = {dy[0] * row[0], dy[0] * row[1], dy[0] * row[2], dy[0] * row[3]};
         for (uint32_t o = 1; o < outputs; ++o) {
@@ -46,7 +46,7 @@ static inline void mt_dense_grad_input(const float *MT_RESTRICT dy, const float 
         dx[i + 2] = sum[2];
         dx[i + 3] = sum[3];
     }
-    for (; i < inputs; ++i) {
+    for (uint32_t i = whole; i < inputs; ++i) {
         float sum = dy[0] * weight[i];
         for (uint32_t o = 1; o < outputs; ++o) {
             sum += dy[o] * weight[o * inputs + i];
