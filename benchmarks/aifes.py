@@ -303,7 +303,7 @@ def merged(known: dict[str, Any], measured: dict[str, Any], aifes: str | None, g
 
 
 def held(found: dict[str, Any]) -> bool:
-    """Whether a step takes as many times fewer instructions than AIfES as was promised, where AIfES was ever measured."""
+    """Whether a step takes as many times fewer instructions than AIfES as promised, where that was ever measured."""
     rows = {case: found["tables"]["cortex-m4"][case.name] for case in CASES}
     return all(row[AIFES]["step"] >= case.fewer * row[OURS]["step"] for case, row in rows.items() if AIFES in row)
 
