@@ -74,7 +74,7 @@ def _gain(covariance: np.ndarray, phi: np.ndarray, one: int) -> _Gain:
 def _learn(covariance: np.ndarray, gain: _Gain, factor: Scaled) -> np.ndarray:
     factor = Scaled(factor.mantissa, factor.exponent + 2 * gain.exponent + 30)
     rounding = (2 + (factor.times(LARGEST) >> 27)) * len(covariance)
-    less = (np.outer(_products(factor, gain.values), gain.values) + (1 << 29)) >> 30
+    less = np.outer(_products(factor, gain.values), gain.values) >> 30
     less = np.tril(less) + np.tril(less, -1).T  # each is computed once, below the diagonal
     found: np.ndarray = (covariance - less).astype(np.uint32).view(np.int32).astype(np.int64)
     diagonal = np.clip((covariance - less).diagonal() + rounding, 0, LARGEST)
@@ -85,7 +85,13 @@ def _learn(covariance: np.ndarray, gain: _Gain, factor: Scaled) -> np.ndarray:
 def _step(weight: np.ndarray, bias: np.ndarray, gain: _Gain, step: Scaled, one: int) -> None:
     """One row of weights and its bias move, in place."""
     step = Scaled(step.mantissa, step.exponent + gain.exponent + WEIGHT_PLACES)
-    weight[:] = _clipped(weight + _products(step, gain.values[:-1]))
+    places = -(step.exponent + 31)
+    if places < 1:
+        moves = _products(step, gain.values[:-1])
+    else:
+        moves = ((((step.mantissa >> 1) * gain.values[:-1]) >> 30 >> min(places - 1, 31)) + 1) >> 1
+        moves = moves if places < 32 else np.zeros_like(moves)
+    weight[:] = _clipped(weight + moves)
     step = Scaled(step.mantissa, step.exponent + one - WEIGHT_FINER)
     bias[:] = _clipped(bias + np.int64(step.times(int(gain.values[-1]))))
 

@@ -95,16 +95,16 @@ static inline void mt_fixed_covariance_learn(int32_t *MT_RESTRICT covariance, mt
 {
     /* 30 places go with the product: below P's last place, and no bit above 2^31 */
     factor.exponent += 2 * gain.exponent + 30;
-    /* an element is off by 1/2, and 1 for the factor times its row's gain, and 2 for gains cut off, at most, where
-     * 2^30 is subtracted */
+    /* an element is off by 1/2 (beside 1/2 that all have in common, which harms nothing), by 1 for the factor times its
+     * row's gain, and by 2 for gains cut off, at most, where 2^30 is subtracted */
     const int64_t rounding = (2 + (mt_scaled_times(factor, MT_FIXED_LARGEST) >> 27)) * (int64_t)(inputs + 1);
     for (uint32_t row = 0; row <= inputs; ++row) {
-        const int64_t scaled = mt_scaled_times(factor, gain.values[row]);
+        const int32_t scaled = mt_scaled_times(factor, gain.values[row]);
         for (uint32_t column = 0; column < row; ++column) {
-            const uint64_t less = (uint64_t)((scaled * gain.values[column] + (1 << 29)) >> 30);
-            covariance[column] = (int32_t)((uint32_t)covariance[column] - (uint32_t)less);
+            const uint32_t less = (uint32_t)mt_fixed_product(scaled, gain.values[column]);
+            covariance[column] = (int32_t)((uint32_t)covariance[column] - less);
         }
-        const int64_t left = covariance[row] - ((scaled * gain.values[row] + (1 << 29)) >> 30) + rounding;
+        const int64_t left = covariance[row] - ((int64_t)scaled * gain.values[row] >> 30) + rounding;
         covariance[row] = left < 0 ? 0 : mt_fixed_saturated(left);
         covariance += row + 1;
     }
@@ -115,8 +115,17 @@ static inline void mt_fixed_covariance_step(int32_t *MT_RESTRICT weight, int32_t
                                             mt_scaled step, uint32_t one, uint32_t inputs)
 {
     step.exponent += gain.exponent + MT_FIXED_WEIGHT_PLACES;
-    for (uint32_t i = 0; i < inputs; ++i) {
-        weight[i] = mt_fixed_add(weight[i], mt_scaled_times(step, gain.values[i]));
+    const int32_t half = step.mantissa >> 1, places = -(step.exponent + 31);
+    if (places < 1) {
+        for (uint32_t i = 0; i < inputs; ++i) {
+            weight[i] = mt_fixed_add(weight[i], mt_scaled_times(step, gain.values[i]));
+        }
+    } else if (places < 32) {
+        /* the same to 29 places, where that is more than the weight has */
+        for (uint32_t i = 0; i < inputs; ++i) {
+            const int32_t move = mt_fixed_product(half, gain.values[i]);
+            weight[i] = mt_fixed_add(weight[i], ((move >> (places - 1)) + 1) >> 1);
+        }
     }
     step.exponent += (int32_t)one - MT_FIXED_WEIGHT_FINER;
     *bias = mt_fixed_add(*bias, mt_scaled_times(step, gain.values[inputs]));

@@ -19,19 +19,28 @@ typedef struct {
 static inline mt_scaled mt_scaled_of(int64_t value, int32_t exponent)
 {
     mt_scaled found = {0, 0};
-    uint64_t magnitude = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
-    if (magnitude == 0u) {
-        return found;
+    const uint64_t magnitude = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
+    uint32_t high = (uint32_t)(magnitude >> 32);
+    uint32_t low = (uint32_t)(magnitude & 0xFFFFFFFFu);
+    if (high == 0u) {
+        if (low == 0u) {
+            return found;
+        }
+        high = low;
+        low = 0u;
+        exponent -= 32;
     }
-    for (uint32_t places = 32u; places != 0u; places >>= 1) {
-        if (magnitude >> (64u - places) == 0u) {
-            magnitude <<= places;
-            exponent -= (int32_t)places;
+    uint32_t left = 0u;
+    for (uint32_t places = 16u; places != 0u; places >>= 1) {
+        if (high >> (32u - places) == 0u) {
+            high <<= places;
+            left += places;
         }
     }
-    found.mantissa = (int32_t)(magnitude >> 33);
+    high |= left != 0u ? low >> (32u - left) : 0u;
+    found.mantissa = (int32_t)(high >> 1);
     found.mantissa = value < 0 ? -found.mantissa : found.mantissa;
-    found.exponent = exponent + 33;
+    found.exponent = exponent - (int32_t)left + 33;
     return found;
 }
 
