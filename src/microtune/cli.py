@@ -26,7 +26,8 @@ from microtune.samples import read_npz
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
 from microtune.simulation.command import simulate_command
-from microtune.targets.catalogue import Target, targets
+from microtune.targets.catalogue import Target, boards, targets
+from microtune.targets.command import emulate_command
 from microtune.targets.power import with_unit
 
 app = typer.Typer(
@@ -280,67 +281,37 @@ def quantize(
         print(report)
 
 
-@app.command()
-def emulate(
-    package: Annotated[Path, typer.Argument(help="A package directory.")],
-    target: Annotated[list[str] | None, typer.Option(help="An emulated core; repeat for more.")] = None,
-    uses: Annotated[
-        int, typer.Option(min=1, help="Uses with random inputs in range; the last are measured, with an update.")
-    ] = 120,
-    energy: Annotated[
-        str | None, typer.Option(help="Energy of an instruction, such as 150pJ, instead of the catalogue's.")
-    ] = None,
-    clock: Annotated[str | None, typer.Option(help="Clock, such as 64MHz, instead of the catalogue's.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Count instructions of a prediction, an update and its longest slice on emulated cores, with a full buffer, and
-    estimate time and energy."""
-    with _spoken():
-        from microtune.targets.measure import cost, random_uses
-
-        opened = mt.open_package(package)
-        given = random_uses(opened, uses)
-        found = {core: cost(opened, core, given, energy=energy, clock=clock) for core in target or ["cortex-m4"]}
-    if as_json:
-        print(json.dumps({core: asdict(each) for core, each in found.items()}, indent=2))
-        return
-    table = Table()
-    for column in ("core", "work", "instructions", "time", "energy"):
-        table.add_column(column, justify="left" if column in ("core", "work") else "right")
-    for core, each in found.items():
-        pieces = {"prediction": each.predict, "update": each.update, f"longest of {each.slices} slices": each.slice}
-        for name, work in pieces.items():
-            last = work is each.slice
-            figures = f"{work.instructions:,}", with_unit(work.seconds, "s"), with_unit(work.joules, "J")
-            table.add_row("" if work is not each.predict else core, name, *figures, end_section=last)
-    Console().print(table)
-    for core, each in found.items():
-        print(f"{core}: {with_unit(each.energy, 'J')} an instruction, {with_unit(each.clock, 'Hz')}")
-    print("Time and energy are estimates, without peripherals, sleep and writing to flash (docs/power.md).")
-
-
 @app.command("targets")
 def list_targets(as_json: Json = False) -> None:
-    """List the targets that packages can be compiled for, and what running costs on those that are emulated."""
+    """List the cores and boards that packages are compiled for, and what running costs on those that are emulated."""
     if as_json:
-        print(json.dumps({each.name: _target_figures(each) for each in targets()}, indent=2))
+        print(json.dumps({each.name: _target_figures(each) for each in (*targets(), *boards())}, indent=2))
         return
-    table = Table()
-    table.add_column("target")
-    table.add_column("what it is")
-    table.add_column("an instruction", justify="right")
-    table.add_column("typical of")
+    cores, carried = Table(), Table()
+    for column in ("target", "what it is", "an instruction", "typical of"):
+        cores.add_column(column, justify="right" if column == "an instruction" else "left")
+    for column in ("board", "chip", "core", "flash", "RAM", "clock"):
+        carried.add_column(column, justify="left" if column in ("board", "chip", "core") else "right")
     for each in targets():
         power = each.power
         energy = "" if power is None else with_unit(power.joules, "J")
-        table.add_row(each.name, each.description, energy, "" if power is None else power.text)
-    Console().print(table)
+        cores.add_row(each.name, each.description, energy, "" if power is None else power.text)
+    for each in boards():
+        if board := each.board:
+            memory = f"{board.flash // 1024:,} KB", f"{board.ram // 1024:,} KB"
+            carried.add_row(each.name, board.chip, board.core, *memory, with_unit(board.hertz, "Hz"))
+    console = Console()
+    console.print(cores)
+    console.print(carried)
 
 
 def _target_figures(each: Target) -> dict[str, Any]:
-    power = each.power
+    power, board = each.power, each.board
     figures = {} if power is None else {**asdict(power), "energy": power.joules, "clock": power.hertz}
-    return {"description": each.description, "power": figures or None}
+    found: dict[str, Any] = {"description": each.description, "power": figures or None}
+    if board is not None:
+        found |= {key: value for key, value in asdict(board).items() if key not in ("name", "power")}
+    return found
 
 
 @app.command()
@@ -359,6 +330,7 @@ def demo(
 
 app.command("simulate")(_spoken()(simulate_command))
 app.command("inspect")(_spoken()(inspect_command))
+app.command("emulate")(_spoken()(emulate_command))
 app.command("export")(_spoken()(export_command))
 
 

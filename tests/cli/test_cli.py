@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from microtune import gallery
 from microtune.cli import app
 from microtune.compiler.show import STAGES
-from microtune.targets.catalogue import targets
+from microtune.targets.catalogue import boards, targets
 from microtune.targets.power import with_unit
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +113,10 @@ def test_emulate_counts_instructions(package: Path) -> None:
         # 17 multiply-adds at the least
         assert 17 < cost["predict"]["instructions"] < cost["update"]["instructions"]
         assert cost["slice"]["instructions"] < cost["update"]["instructions"] and cost["slices"] > 1
+        assert cost["flash"]["bytes"] == sum(cost["flash"]["sections"].values())
+        assert cost["ram"]["bytes"] == cost["ram"]["struct"] + cost["ram"]["static"] + cost["stack"]["bound"]
+        assert cost["stack"]["measured"] <= cost["stack"]["bound"] <= 1.5 * cost["stack"]["measured"]
+        assert cost["symbols"][0]["size"] >= cost["symbols"][-1]["size"] and "board" not in cost
     # the same uses cost the same; energy and time are those given
     chosen = ("--uses", 20, "--energy", "100pJ", "--clock", "1MHz")
     update = figures("emulate", package, *chosen)["cortex-m4"]["update"]
@@ -122,15 +126,25 @@ def test_emulate_counts_instructions(package: Path) -> None:
     assert f"{update['instructions']:,}" in shown and "100 pJ an instruction, 1 MHz" in shown
 
 
+def test_emulate_says_whether_a_board_has_room(package: Path) -> None:
+    found = figures("emulate", package, "--uses", 20, "--target", "microbit-v1")["microbit-v1"]
+    assert found["board"] == {"fits": True, "flash": 256 * 1024, "ram": 16 * 1024} and found["clock"] == 16e6
+    shown = run("emulate", package, "--uses", 20, "--target", "microbit-v1").output
+    assert f"Fits: {found['flash']['bytes']:,} of 262,144 bytes of flash" in shown
+    assert found["symbols"][0]["name"] in shown and "stack, measured by painting" in shown
+
+
 def test_targets_lists_the_catalogue() -> None:
     found, shown = figures("targets"), run("targets").output
-    known = {each.name: each.description for each in targets()}
+    every = (*targets(), *boards())
+    known = {each.name: each.description for each in every}
     assert {name: each["description"] for name, each in found.items()} == known
-    for each in targets():
+    assert (found["nano-33-ble"]["flash"], found["nano-33-ble"]["ram"]) == (1 << 20, 1 << 18)
+    for each in every:
         assert each.name in shown and (found[each.name]["power"] is None) == (each.power is None)
         if each.power is not None:
             assert found[each.name]["power"]["energy"] == each.power.joules
-            assert with_unit(each.power.joules, "J") in shown
+            assert each.board or with_unit(each.power.joules, "J") in shown
 
 
 def test_demo_runs_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +195,7 @@ BAD = {
     "no package": ("emulate nowhere", "no manifest.json"),
     "a folder, no package": ("emulate occupied", "no manifest.json"),
     "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M or RISC-V"),
+    "a core for its vendor's tools": ("emulate PACKAGE --target esp32-s3", "neither compiled for nor emulated here"),
     "unreadable energy": ("emulate PACKAGE --energy little", "such as '150pJ'"),
     "unreadable clock": ("emulate PACKAGE --clock 64", "such as '64MHz'"),
     "unknown core": ("emulate PACKAGE --target z80", "Known targets: host"),

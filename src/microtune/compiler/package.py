@@ -24,7 +24,7 @@ from microtune.compiler.writing import check_name
 from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
 from microtune.package import FORMAT, Package, open_package
-from microtune.targets.catalogue import target
+from microtune.targets.catalogue import Target, target
 from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
 
@@ -131,7 +131,7 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
 
     The directory's name is the device's name. An existing package there is replaced as a whole, once the new
     one is complete. Raises BuildError for an impossible name or a directory that is something else,
-    BudgetError when a target's measured size exceeds the plan's budget.
+    BudgetError when a target's measured size exceeds the plan's budget, or what the board of that name has.
     """
     if isinstance(targets, str):
         raise BuildError(f"targets={targets!r}: a list of names, such as targets=[{targets!r}]")
@@ -166,8 +166,11 @@ def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library:
     if chosen.image:
         image = library / f"{chosen.name}.elf"
         flash, stack = image_footprint(plan, name, sources, include, image, chosen.name)
-        _hold(plan, chosen.name, plan.memory.ram - plan.memory.stack + stack, flash)
+        _hold(plan, chosen, plan.memory.ram - plan.memory.stack + stack, flash)
         return {"file": f"lib/{image.name}", "flash": flash, "stack": stack}
+    if chosen.kind == "source":  # compiled elsewhere: held to the figures of the reference core
+        _hold(plan, chosen, plan.memory.ram, plan.memory.flash)
+        return {"flash": plan.memory.flash, "stack": plan.memory.stack}
     if chosen.kind == "wasm":
         module = toolchain.compile_wasm(
             sources, [include], library / f"{name}.wasm", exports=entries(plan, name)
@@ -177,9 +180,12 @@ def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library:
     return {"file": f"lib/{built.name}"}
 
 
-def _hold(plan: Plan, where: str, ram: int, flash: int) -> None:
-    for what, need, limit in (("RAM", ram, plan.budget.ram_bytes), ("flash", flash, plan.budget.flash_bytes)):
-        if limit is not None and need > limit:
-            raise BudgetError(
-                f"on {where} the package takes {need} bytes of {what}; the budget is {limit} ({need - limit} too many)"
-            )
+def _hold(plan: Plan, where: Target, ram: int, flash: int) -> None:
+    limits = [("the budget is", plan.budget.ram_bytes, plan.budget.flash_bytes)]
+    if where.board is not None:
+        limits.append(("the board has", where.board.ram, where.board.flash))
+    for said, ram_limit, flash_limit in limits:
+        for what, need, limit in (("RAM", ram, ram_limit), ("flash", flash, flash_limit)):
+            if limit is not None and need > limit:
+                over = f"{said} {limit} ({need - limit} too many)"
+                raise BudgetError(f"on {where.name} the package takes {need} bytes of {what}; {over}")

@@ -1,7 +1,8 @@
 """Of what type functions are, and of what types those that they call through pointers: the section that the compiler
 writes with ``-fexperimental-call-graph-section``.
 
-In C a pointer calls a function of its own type, so two functions of one type are all that a call of that type can reach.
+In C a pointer calls a function of its own type, so the functions of one type are all that a call of that type can
+reach.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _TARGET, _DIRECT, _INDIRECT = 1, 2, 4
 
 @dataclass(frozen=True)
 class CallTypes:
-    """By the address of a function, without the Thumb bit. ``own``: its type, where its address may be taken; ``called``:
-    the types it calls through pointers. What is not listed is not known."""
+    """By the address of a function, without the Thumb bit. own: its type, where its address may be taken. called: the
+    types it calls through pointers. What is not listed is not known."""
 
     own: dict[int, bytes] = field(default_factory=dict)
     called: dict[int, frozenset[bytes]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microtune.errors import EmulationError
+from microtune.interface import interface_of
 from microtune.package import Package, open_package
 from microtune.targets.catalogue import Target, target
 from microtune.targets.emulator import Emulator
@@ -37,13 +38,14 @@ class Work:
 class Cost:
     """What a package takes on a core.
 
-    predict: the longest prediction measured. update: the longest learning from one use: observe, and the whole update
-    in idle. slices: into which the last update falls. slice: the longest of them, in a call of idle by itself: with
-    ``Learner(slice=1)``, the longest the device is busy with an update in one piece. clock: hertz. energy: joules per
-    instruction.
+    predict, observe: the longest of each measured. update: the longest learning from one use: observe, and the whole
+    update in idle. slices: into which the last update falls. slice: the longest of them, in a call of idle by itself:
+    with ``Learner(slice=1)``, the longest the device is busy with an update in one piece. clock: hertz. energy: joules
+    per instruction.
     """
 
     predict: Work
+    observe: Work
     update: Work
     slice: Work
     slices: int
@@ -68,6 +70,7 @@ class CoreDevice:
         self.address = self.machine.allocate(self._bytes)
         self._input = self.machine.allocate(4 * package.input_size)
         self._dtype = "<f4" if package.manifest["input"]["dtype"] == "float32" else "i1"
+        self._written = interface_of(package.fixed).written
         self._target = self.machine.allocate(4 * int(package.manifest["targets"]))
         self._output = self.machine.allocate(4 * int(package.manifest["outputs"]))
         self._result = self.machine.allocate(RESULT_BYTES)
@@ -90,7 +93,7 @@ class CoreDevice:
 
     def _predict_and_observe(self, x: npt.ArrayLike, y: npt.ArrayLike, count: bool) -> tuple[int, int]:
         self.machine.write(self._input, np.asarray(x, self._dtype).tobytes())
-        self.machine.write(self._target, np.asarray(y, "<f4").tobytes())
+        self.machine.write(self._target, self._written(np.asarray(y, "<f4")).tobytes())
         predict = self._run("predict", (self._input, self._output, self._result), count)
         return predict, self._run("observe", (self._target,), count)
 
@@ -112,11 +115,13 @@ class CoreDevice:
         return {"predict": predict, "update": observe + sum(self._idle(count)[0])}
 
     def measure(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[dict[str, int], bytes]:
-        """Like ``use`` with ``count``; and the device as it was before idle, nothing where no update was due."""
+        """Like ``use`` with ``count``, the observation by itself too; and the device as it was before idle, nothing
+        where no update was due."""
         predict, observe = self._predict_and_observe(x, y, count=True)
         before = self.machine.read(self.address, self._bytes)
         idle, ran = self._idle(count=True)
-        return {"predict": predict, "update": observe + sum(idle)}, before if ran else b""
+        counts = {"predict": predict, "observe": observe, "update": observe + sum(idle)}
+        return counts, before if ran else b""
 
     def slices(self, before: bytes) -> list[int]:
         """From ``before`` on, the same update with one slice in each call of idle: the instructions of each."""
@@ -128,7 +133,7 @@ class CoreDevice:
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> int:
         """Instructions of one plain optimiser step; x as the C takes it."""
         self.machine.write(self._input, np.asarray(x, self._dtype).tobytes())
-        self.machine.write(self._target, np.asarray(y, "<f4").tobytes())
+        self.machine.write(self._target, self._written(np.asarray(y, "<f4")).tobytes())
         return self._run("step", (self._input, self._target, self._result), count=True)
 
     def state(self) -> bytes:
@@ -159,8 +164,8 @@ def cost(
 
     uses: (input, target) in order, as many as fill the buffer; the last are measured, one update at the least. None:
         ``random_uses``. energy: joules per instruction, or text such as ``"150pJ"``; None: the catalogue's. clock:
-        hertz, or text such as ``"64MHz"``; None: the one of the catalogue's figure. Raises PlanError for what cannot
-        be read, EmulationError for what is no emulated core and for uses in which nothing is learnt.
+        hertz, or text such as ``"64MHz"``; None: the board's, or the one of the catalogue's figure. Raises PlanError
+        for what cannot be read, EmulationError for what is no emulated core and for uses in which nothing is learnt.
     """
     joules = None if energy is None else parse_energy(energy)
     hertz = None if clock is None else parse_clock(clock)
@@ -169,7 +174,8 @@ def cost(
     device, power = CoreDevice(package, core), target(core).power
     if power is None:
         raise EmulationError(f"target {target(core).name} has no figure of its energy; give it one: Target(power=...)")
-    joules, hertz = joules or power.joules, hertz or power.hertz
+    board = target(core).board
+    joules, hertz = joules or power.joules, hertz or (board.hertz if board else power.hertz)
     last = max(5, int(package.manifest["learner"]["every"]))
     for x, y in uses[:-last]:
         device.use(x, y)
@@ -183,8 +189,7 @@ def cost(
         return Work(instructions, instructions * power.cycles / hertz, instructions * joules)
 
     return Cost(
-        predict=work(max(counts["predict"] for counts, _ in measured)),
-        update=work(max(counts["update"] for counts, _ in measured)),
+        **{key: work(max(counts[key] for counts, _ in measured)) for key in ("predict", "observe", "update")},
         slice=work(max(slices)),
         slices=len(slices),
         clock=hertz,
@@ -194,8 +199,9 @@ def cost(
 
 def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Inputs within their declared ranges (-1 to 1 where there is none), as believed sensors tell them, and valid
-    targets, reproducible."""
+    targets, reproducible. Inputs of an int8 model are any int8, as its C takes them."""
     rng = np.random.default_rng(seed)
+    stored = package.manifest["input"]["dtype"] == "int8"
     described = package.usual_inputs
     low = np.array([-1.0 if each["low"] is None else each["low"] for each in described])
     high = np.array(
@@ -207,7 +213,10 @@ def random_uses(package: Package, count: int, seed: int = 0) -> list[tuple[np.nd
     outputs, targets = int(package.manifest["outputs"]), int(package.manifest["targets"])
     found = []
     for _ in range(count):
-        x = package.told(rng.uniform(low, high)[None])[0]
+        if stored:
+            x = rng.integers(-128, 128, package.input_size, dtype=np.int8)
+        else:
+            x = package.told(rng.uniform(low, high)[None])[0]
         match package.manifest["task"]:
             case "MT_MULTICLASS":
                 y = np.array([float(rng.integers(outputs))])

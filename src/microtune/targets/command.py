@@ -1,0 +1,119 @@
+"""``microtune emulate``: what a package takes of cores and boards, as tables or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from microtune.package import open_package
+from microtune.targets.power import with_unit
+
+if TYPE_CHECKING:
+    from microtune.targets.report import Report
+
+SHOWN_FINDINGS = 5
+
+
+def emulate_command(
+    package: Annotated[Path, typer.Argument(help="A package directory.")],
+    target: Annotated[list[str] | None, typer.Option(help="A core or board; repeat for more.")] = None,
+    uses: Annotated[
+        int, typer.Option(min=1, help="Uses with random inputs in range; the last are measured, with an update.")
+    ] = 120,
+    energy: Annotated[
+        str | None, typer.Option(help="Energy of an instruction, such as 150pJ, instead of the catalogue's.")
+    ] = None,
+    clock: Annotated[str | None, typer.Option(help="Clock, such as 64MHz, instead of the catalogue's.")] = None,
+    symbols: Annotated[int, typer.Option(min=0, help="Largest symbols shown.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures for machines.")] = False,
+) -> None:
+    """Run a package on emulated cores with a full buffer: instructions, time, energy, flash, RAM and stack, and whether
+    it fits the board."""
+    from microtune.targets.measure import random_uses
+    from microtune.targets.report import report
+
+    opened = open_package(package)
+    given = random_uses(opened, uses)
+    found = {each: report(opened, each, given, energy=energy, clock=clock) for each in target or ["cortex-m4"]}
+    if as_json:
+        print(json.dumps({name: each.figures() for name, each in found.items()}, indent=2))
+        return
+    console = Console()
+    for name, each in found.items():
+        show_report(name, each, symbols, console)
+    print("Time and energy are estimates, without peripherals, sleep and writing to flash (docs/power.md).")
+
+
+def show_report(name: str, found: Report, symbols: int, console: Console) -> None:
+    """The tables of one core or board."""
+    title = (
+        found.target.description if found.target.board is None else f"{found.target.description}, {found.target.core}"
+    )
+    console.print(f"\n[bold]{name}[/bold]: {title}", highlight=False)
+    if found.cost is not None:
+        console.print(_work(found))
+        print(f"{with_unit(found.cost.energy, 'J')} an instruction, {with_unit(found.cost.clock, 'Hz')}{_chip(found)}")
+    console.print(_memory(found))
+    if symbols:
+        console.print(_symbols(found, symbols))
+    for share in found.shares:
+        print(f"{'Fits' if share.bytes <= share.limit else 'Does not fit'}: {share.text}")
+    if found.floating_point == ():
+        print("No floating-point instruction, and no call of a soft-float helper.")
+    elif found.floating_point:
+        print(f"Floating point in a package of integers, {len(found.floating_point)} times:")
+        print(*(f"  {each}" for each in found.floating_point[:SHOWN_FINDINGS]), sep="\n")
+
+
+def _work(found: Report) -> Table:
+    table = Table()
+    for column in ("work", "instructions", "time", "energy"):
+        table.add_column(column, justify="left" if column == "work" else "right")
+    spent = found.cost
+    assert spent is not None
+    pieces = {
+        "prediction": spent.predict,
+        "observation": spent.observe,
+        "update": spent.update,
+        f"longest of {spent.slices} slices": spent.slice,
+    }
+    for name, work in pieces.items():
+        table.add_row(name, f"{work.instructions:,}", with_unit(work.seconds, "s"), with_unit(work.joules, "J"))
+    return table
+
+
+def _chip(found: Report) -> str:
+    """Whose current it is, where a board has another chip."""
+    power, board = found.target.power, found.target.board
+    if board is None or power is None or power is board.power:
+        return ""
+    return f" (the energy is that of {power.chip}, another chip with this core)"
+
+
+def _memory(found: Report) -> Table:
+    table = Table()
+    table.add_column("memory")
+    table.add_column("bytes", justify="right")
+    rows = {"flash in all": found.size.flash, **{f"  {name}": size for name, size in found.sections.items()}}
+    rows |= {"RAM in all": found.ram, "  the device's struct": found.struct, "  static data": found.size.ram}
+    rows["  stack, bounded"] = found.stack.worst_bound
+    if found.stack.measured:
+        rows["  stack, measured by painting"] = found.stack.worst_measured
+    for name, size in rows.items():
+        table.add_row(name, f"{size:,}")
+    return table
+
+
+def _symbols(found: Report, count: int) -> Table:
+    table = Table()
+    table.add_column("largest in flash")
+    table.add_column("section")
+    table.add_column("bytes", justify="right")
+    for each in found.size.symbols[:count]:
+        table.add_row(each.name, each.section, f"{each.size:,}")
+    return table
