@@ -227,10 +227,11 @@ def compare(case: Case, core: str, build: Build, aifes: Path | None = None) -> d
         rows[ONLY], _ = _measure(_prediction_only(case, data, core, build, folder), data, one_hot=False)
         rows[PLAIN], learnt = _measure(_plain(case, data, core, build, folder), data, one_hot=False)
         _agree(PLAIN, learnt, ours, data, 1e-5)
-        for form in DENSE if aifes else ():
-            row, learnt = _measure(_theirs(form, aifes, case, data, core, build, folder), data, one_hot=True)
-            _agree(f"{AIFES} with {form}", learnt, ours, data, case.away)
-            rows[AIFES] = min(rows.get(AIFES, row), row, key=lambda each: each["step"])
+        if aifes is not None:
+            for form in DENSE:
+                row, learnt = _measure(_theirs(form, aifes, case, data, core, build, folder), data, one_hot=True)
+                _agree(f"{AIFES} with {form}", learnt, ours, data, case.away)
+                rows[AIFES] = min(rows.get(AIFES, row), row, key=lambda each: each["step"])
     return rows
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chip import chip_tables
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
@@ -12,7 +14,7 @@ from microtune.targets.power import with_unit
 DOCS = Path(__file__).parent.parent / "docs"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
 FORGETTING = DOCS / "forgetting.md"
-CHANGE, SENSORS = DOCS / "change.md", DOCS / "sensors.md"
+CHANGE, SENSORS, CHIP = DOCS / "change.md", DOCS / "sensors.md", DOCS / "chip.md"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 SCHEME_TABLE = """\
@@ -347,52 +349,28 @@ def forgetting_tables(results: dict[str, Any]) -> str:
     return FORGETTING_TABLES.format(once="\n".join(once), longer="\n".join(longer), judged="\n".join(judged))
 
 
-def _between_marks(page: str, text: str) -> str:
+PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
+    MEMORY: (("training memory", "training devices"), scheme_table),
+    POWER: (("power",), power_tables),
+    HEADS: (("heads",), heads_tables),
+    FORGETTING: (("forgetting",), forgetting_tables),
+    CHANGE: (("change",), change_tables),
+    SENSORS: (("sensors",), sensors_tables),
+    CHIP: (("dense",), chip_tables),
+}
+"""Of each page: the sections of results.json it needs, and what writes its tables."""
+
+
+def rewritten_page(path: Path, page: str, results: dict[str, Any]) -> str:
+    """The text of a page with what lies between its marks replaced."""
+    _, tables = PAGES[path]
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(STOP)
-    return head + BEGIN + "\n" + text + "\n" + STOP + tail
-
-
-def rewritten_memory(page: str, results: dict[str, Any]) -> str:
-    """docs/memory.md with what lies between its marks replaced."""
-    return _between_marks(page, scheme_table(results))
-
-
-def rewritten_power(page: str, results: dict[str, Any]) -> str:
-    """docs/power.md likewise."""
-    return _between_marks(page, power_tables(results))
-
-
-def rewritten_heads(page: str, results: dict[str, Any]) -> str:
-    """docs/heads.md likewise."""
-    return _between_marks(page, heads_tables(results))
-
-
-def rewritten_change(page: str, results: dict[str, Any]) -> str:
-    """docs/change.md likewise."""
-    return _between_marks(page, change_tables(results))
-
-
-def rewritten_sensors(page: str, results: dict[str, Any]) -> str:
-    """docs/sensors.md likewise."""
-    return _between_marks(page, sensors_tables(results))
-
-
-def rewritten_forgetting(page: str, results: dict[str, Any]) -> str:
-    """docs/forgetting.md likewise."""
-    return _between_marks(page, forgetting_tables(results))
+    return head + BEGIN + "\n" + tables(results) + "\n" + STOP + tail
 
 
 def rewrite_pages(results: dict[str, Any]) -> None:
     """Bring them up to date, but for what was never measured."""
-    POWER.write_text(rewritten_power(POWER.read_text(), results))
-    if "training devices" in results and "training memory" in results:
-        MEMORY.write_text(rewritten_memory(MEMORY.read_text(), results))
-    if "heads" in results:
-        HEADS.write_text(rewritten_heads(HEADS.read_text(), results))
-    if "forgetting" in results:
-        FORGETTING.write_text(rewritten_forgetting(FORGETTING.read_text(), results))
-    if "change" in results:
-        CHANGE.write_text(rewritten_change(CHANGE.read_text(), results))
-    if "sensors" in results:
-        SENSORS.write_text(rewritten_sensors(SENSORS.read_text(), results))
+    for path, (sections, _) in PAGES.items():
+        if all(section in results for section in sections):
+            path.write_text(rewritten_page(path, path.read_text(), results))

@@ -18,12 +18,7 @@ from benchmarks.pages import (
     forgetting_tables,
     heads_tables,
     power_tables,
-    rewritten_change,
-    rewritten_forgetting,
-    rewritten_heads,
-    rewritten_memory,
-    rewritten_power,
-    rewritten_sensors,
+    rewritten_page,
     scheme_table,
     sensors_tables,
 )
@@ -50,20 +45,20 @@ def test_another_result_is_another_readme() -> None:
 
 def test_the_memory_page_shows_the_measured_figures() -> None:
     page, results = MEMORY.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_memory(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(MEMORY, page, results), "run make bench, or benchmarks.readme.rewrite"
     assert scheme_table(results) in page
 
 
 def test_another_plan_is_another_page() -> None:
     results = json.loads(FILE.read_text())
-    before = rewritten_memory(MEMORY.read_text(), results)
+    before = rewritten_page(MEMORY, MEMORY.read_text(), results)
     results["training memory"]["schemes"][0]["total"] += 1
-    assert rewritten_memory(before, results) != before
+    assert rewritten_page(MEMORY, before, results) != before
 
 
 def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
     page, results = POWER.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_power(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(POWER, page, results), "run make bench, or benchmarks.readme.rewrite"
     assert power_tables(results) in page
     assert set(results["power"]) == {each.name for each in targets() if each.power is not None}
     for core, row in results["power"].items():
@@ -73,7 +68,7 @@ def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
 
 def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
     page, results = HEADS.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_heads(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(HEADS, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results["heads"]
     assert set(found) == set(PLACES) and set(found["wearer"]) == set(COMPARED) and set(found["likes"]) == set(YES_OR_NO)
     assert {key.partition(": ")[2] for key in found["speaker"]} == set(COMPARED)
@@ -88,7 +83,7 @@ def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
 
 def test_the_page_of_changes_shows_the_measured_figures() -> None:
     page, results = CHANGE.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_change(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(CHANGE, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results["change"]
     assert all(set(row) == set(STAYING) for order in found["false alarms"].values() for row in order.values())
     assert len(found["swaps"]) == len(WRONG) and all(set(row) == set(CHANGING) for row in found["swaps"].values())
@@ -106,7 +101,7 @@ def test_the_page_of_changes_shows_the_measured_figures() -> None:
 
 def test_the_page_of_sensors_shows_the_measured_figures() -> None:
     page, results = SENSORS.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_sensors(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(SENSORS, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results["sensors"]
     assert set(found["healthy"]) == set(WORLDS) and set(found["wearers"]) == set(map(str, FACTORY))
     assert set(found["recognised"]["hours"]) == {*APART, *CLOSE} and set(found["jumps"]) == set(map(str, JUMPS))
@@ -128,7 +123,7 @@ def test_the_page_of_sensors_shows_the_measured_figures() -> None:
 
 def test_the_page_of_forgetting_shows_the_measured_figures_of_each_means() -> None:
     page, results = FORGETTING.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_forgetting(page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert page == rewritten_page(FORGETTING, page, results), "run make bench, or benchmarks.readme.rewrite"
     speaker, wearer = results["forgetting"]["speaker"], results["forgetting"]["wearer"]
     assert set(speaker["once"]) == set(map(text, MEANS)) and set(wearer) == set(map(text, JUDGED))
     assert all(set(speaker[stream]) == set(map(text, MEMORIES)) for stream in LONGER)
