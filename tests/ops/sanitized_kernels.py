@@ -15,7 +15,7 @@ import numpy as np
 
 from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
-from microtune.ops import OPS, closed_form, closed_form_fixed
+from microtune.ops import OPS, block_update, closed_form, closed_form_fixed
 from microtune.ops.update import RULES
 from microtune.toolchain import compile_program
 
@@ -80,6 +80,10 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     states, scalars = RULES[rule][:2] if rule in RULES else (0, ())
     if "int8" in op or "int32" in op:
         scalars = (*scalars, "noise") if scalars else ()
+    if OPS[op] in block_update.OPS:
+        # the parameter and its states, and then no rate
+        shapes = [Tensor("", each.shape, str(each.dtype)) for each in inputs]
+        states, scalars = OPS[op].count(shapes, attributes) - 1, ("noise",)
     names[1 + states : 1 + states + len(scalars)] = scalars
     tensors = {name: Tensor(name, each.shape, str(each.dtype)) for name, each in zip(names, inputs, strict=True)}
     given = list(tensors.values())
@@ -114,10 +118,12 @@ class SanitizedKernels:
                 by_value = BY_VALUE.get(argument, "") if isinstance(argument, str) else ""
                 arguments.append(f"{by_value}{place}[{counts[type(argument)]}]")
                 counts[type(argument)] += 1
+            # a returned number goes behind the last pointer
+            stored = "" if call.result is None else f"*(int32_t *)p[{counts[str]}] = "
             self.numbers[call.function] = len(self.numbers)
             entries.append(
                 f"static void call_{call.function}(void **p, const int32_t *n, const float *f)\n"
-                f"{{\n    (void)n, (void)f;\n    {call.function}({', '.join(arguments)});\n}}\n"
+                f"{{\n    (void)n, (void)f;\n    {stored}{call.function}({', '.join(arguments)});\n}}\n"
             )
         headers = sorted({OPS[name.partition(" ")[0]].header for name in examples})
         table = ", ".join(f"call_{function}" for function in self.numbers)
@@ -152,6 +158,7 @@ class SanitizedKernels:
             else:
                 place[name] = place[taken]
         names = [each for each in call.arguments if isinstance(each, str)]
+        names += [call.result] if call.result is not None else []
         ints = [each for each in call.arguments if isinstance(each, int)]
         floats = [each for each in call.arguments if isinstance(each, float)]
         message = [np.array([self.numbers[call.function], len(memory), len(names), len(ints), len(floats)], np.uint32)]

@@ -1,6 +1,10 @@
 """Operators: shape rule, numpy reference, gradient rule and C kernel of each, declared once."""
 
 from microtune.ops import (
+    block_gradients,
+    block_layers,
+    block_output,
+    block_update,
     bottleneck,
     channels,
     closed_form,
@@ -41,6 +45,10 @@ FAMILIES = (
     quantized_gradients,
     quantized_learnt,
     quantized_update,
+    block_output,
+    block_gradients,
+    block_layers,
+    block_update,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 

@@ -1,0 +1,415 @@
+/*
+ * mt_kernels_block_update.h: SGD and momentum on int8 weights and int32 biases, from gradients as blocks.
+ *
+ * An int8 weight learns in steps of 1/256 of its grid: `rest` holds what is left of it between two grid points (error
+ * feedback), so that no small move is lost. What is smaller still goes on to the next weight of the same output
+ * channel, from a start that is a hash of (noise, salt, channel): each move keeps its mean over the steps, and the
+ * moves of a channel their sum. noise changes with each step, salt with each tensor. Depthwise weights and biases are
+ * dithered with the start alone, which walks by the golden ratio.
+ *
+ * factors (channels, 2) turn a product of gradient and input into such a move, learning rate and scales and all:
+ * mantissa * 2^exponent for each output channel. v of momentum is in the unit of the move: v = m v + move, w -= v, with
+ * momentum m in 15 binary places; 0 for none, `velocity` being NULL then. Channels whose gradient is zero are skipped
+ * where there is no momentum.
+ */
+#ifndef MT_KERNELS_BLOCK_UPDATE_H
+#define MT_KERNELS_BLOCK_UPDATE_H
+
+#include "mt_kernels_block.h"
+#include "mt_random.h"
+
+/* 2^32 over the golden ratio */
+#define MT_GOLDEN 0x9E3779B9u
+/* weights stay within so many grid steps, biases within so many of theirs: a layer's sum then fits as well */
+#define MT_LARGEST_WEIGHT 127
+#define MT_LARGEST_BIAS 1073741823
+#define MT_LARGEST_VELOCITY 536870911
+
+/// Moves ///
+
+/* where the dither of a tensor begins: the finaliser of MurmurHash3 (Appleby, public domain) */
+static inline uint32_t mt_dither_begin(uint32_t noise, uint32_t salt)
+{
+    uint32_t h = noise + salt * MT_GOLDEN;
+    h ^= h >> 16;
+    h *= 0x85EBCA6Bu;
+    h ^= h >> 13;
+    h *= 0xC2B2AE35u;
+    return h ^ (h >> 16);
+}
+
+/* A factor and its unit 2^-places. */
+typedef struct {
+    int32_t factor;
+    uint32_t places;
+} mt_block_move;
+
+/* factor * 2^exponent, the factor kept within `most` and the places in 0 .. 30 */
+static inline mt_block_move mt_block_move_of(int32_t factor, int32_t exponent, int32_t most)
+{
+    mt_block_move move;
+    move.factor = factor;
+    move.places = 0;
+    if (exponent < -30) {
+        /* below a dither of 30 places: the last ones go */
+        move.factor = factor >> (exponent > -60 ? -30 - exponent : 30);
+        move.places = 30;
+    } else if (exponent <= 0) {
+        move.places = (uint32_t)-exponent;
+    } else if (factor != 0) {
+        /* farther than any weight can go */
+        const int32_t up = exponent < 30 ? exponent : 30;
+        const int32_t limit = most >> up;
+        move.factor = factor > limit ? most : (factor < -limit ? -most : factor * (1 << up));
+    }
+    return move;
+}
+
+/* in [0, 2^places) */
+static inline int32_t mt_dither(uint32_t seed, uint32_t places)
+{
+    return (int32_t)((seed >> 1) >> (31u - places));
+}
+
+/* rest has left its eight bits: the weight goes on by whole steps */
+MT_COLD static inline void mt_block_carry(int8_t *w, int8_t *rest, int32_t over)
+{
+    const int32_t most = MT_LARGEST_WEIGHT * 256 + 127;
+    const int32_t sum = mt_clamp_int32(*w * 256 + over, -MT_LARGEST_WEIGHT * 256 - 128, most);
+    const int32_t whole = (sum + 128) >> 8;
+    *w = (int8_t)whole;
+    *rest = (int8_t)(sum - whole * 256);
+}
+
+/* What rounding down still owes the moves, and the velocities, of a channel. */
+typedef struct {
+    int32_t moves;
+    int32_t velocities;
+} mt_block_owed;
+
+static inline mt_block_owed mt_block_owed_begin(uint32_t seed, uint32_t places)
+{
+    mt_block_owed owed;
+    owed.moves = mt_dither(seed, places);
+    owed.velocities = (int32_t)(seed * MT_GOLDEN >> 17);
+    return owed;
+}
+
+/* a move of so many places with what was owed, rounded down */
+static inline int32_t mt_block_round(int32_t move, uint32_t places, int32_t *owed)
+{
+    const int32_t sum = move + *owed;
+    *owed = sum & ((1 << places) - 1);
+    return sum >> places;
+}
+
+/* one weight down by `move` / 256 of a grid step, |move| < 2^30 */
+static inline void mt_block_step(int8_t *w, int8_t *rest, int16_t *velocity, int32_t move, int32_t momentum,
+                                 int32_t *owed_velocity)
+{
+    if (velocity != NULL) {
+        /* rounded to nearest, a small velocity would never fall */
+        move += mt_block_round(*velocity * momentum, 15, owed_velocity);
+        move = mt_clamp_int32(move, -32767, 32767);
+        *velocity = (int16_t)move;
+    }
+    const int32_t left = *rest - move;
+    if (left == (int8_t)left) {
+        *rest = (int8_t)left;
+    } else {
+        mt_block_carry(w, rest, left);
+    }
+}
+
+/* sum * factor / 2^15, rounded down, without a product beyond 32 bits: |sum| <= 2^30, |factor| < 2^15 */
+static inline int32_t mt_block_product(int32_t sum, int32_t factor)
+{
+    return (sum >> 15) * factor + (((sum & 0x7FFF) * factor) >> 15);
+}
+
+/// Dense ///
+
+/* w (outputs, taken) meets the inputs start .. start + taken of x; rest, velocity like w */
+static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, int16_t *MT_RESTRICT velocity,
+                                       const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                       const int16_t *MT_RESTRICT factors, uint32_t noise, uint32_t salt,
+                                       int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
+                                       uint32_t taken)
+{
+    const int32_t exponent = dy[0];
+    if (exponent == MT_BLOCK_ZERO && velocity == NULL) {
+        return;
+    }
+    uint32_t seed = mt_dither_begin(noise, salt);
+    for (uint32_t o = 0; o < outputs; ++o) {
+        const int32_t g = dy[MT_BLOCK_HEAD + o];
+        if (g != 0 || velocity != NULL) {
+            /* 30 digits to 22: times a difference of eight they fit again */
+            const mt_block_move move = mt_block_move_of((g * factors[2u * o] + 128) >> 8,
+                                                        exponent + factors[2u * o + 1u] + 8, 1 << 22);
+            mt_block_owed owed = mt_block_owed_begin(seed, move.places);
+            for (uint32_t i = 0; i < taken; ++i) {
+                const int32_t product = move.factor * (x[start + i] - x_zero);
+                mt_block_step(w + i, rest + i, velocity, mt_block_round(product, move.places, &owed.moves), momentum,
+                              &owed.velocities);
+                velocity = velocity != NULL ? velocity + 1 : velocity;
+            }
+        }
+        seed += MT_GOLDEN;
+        w += taken;
+        rest += taken;
+    }
+}
+
+static inline void mt_sgd_block_dense(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
+                                      const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+                                      uint32_t outputs, uint32_t start, uint32_t taken)
+{
+    mt_dense_block_step(w, rest, NULL, dy, x, factors, noise, salt, 0, x_zero, outputs, start, taken);
+}
+
+static inline void mt_momentum_block_dense(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
+                                           const int8_t *x, const int16_t *factors, uint32_t noise, uint32_t salt,
+                                           int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
+                                           uint32_t taken)
+{
+    mt_dense_block_step(w, rest, velocity, dy, x, factors, noise, salt, momentum, x_zero, outputs, start, taken);
+}
+
+/// Convolution ///
+
+/* w (outputs, rows, columns, taken) meets the input channels start .. start + taken of x (height, width, channels).
+ * `down`: digits that the gradient loses, so that a sum over all positions stays within 2^30 */
+static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest,
+                                        int16_t *MT_RESTRICT velocity, const int16_t *MT_RESTRICT dy,
+                                        const int8_t *MT_RESTRICT x, const int16_t *MT_RESTRICT factors,
+                                        uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
+                                        uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
+                                        uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
+                                        uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
+                                        uint32_t start, uint32_t taken, uint32_t down)
+{
+    if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
+        return;
+    }
+    uint32_t seed = mt_dither_begin(noise, salt);
+    for (uint32_t o = 0; o < outputs; ++o) {
+        const int32_t factor = factors[2u * o];
+        const int32_t exponent = dy[0] + factors[2u * o + 1u] + (int32_t)down + 15;
+        mt_block_owed owed = mt_block_owed_begin(seed, mt_block_move_of(0, exponent, 0).places);
+        for (uint32_t tap = 0; tap < rows * columns; ++tap) {
+            for (uint32_t c = 0; c < taken; c += MT_BLOCK_COLUMNS) {
+                const uint32_t count = mt_smaller(taken - c, MT_BLOCK_COLUMNS);
+                int32_t sums[MT_BLOCK_COLUMNS] = {0};
+                for (uint32_t position = 0; position < out_height * out_width; ++position) {
+                    const int32_t g = dy[MT_BLOCK_HEAD + position * outputs + o] >> down;
+                    /* outside the image the difference wraps around, or is beyond its size */
+                    const uint32_t y = position / out_width * stride_y + tap / columns - top;
+                    const uint32_t column = position % out_width * stride_x + tap % columns - left;
+                    if (g == 0 || y >= height || column >= width) {
+                        continue;
+                    }
+                    const int8_t *from = x + (size_t)(y * width + column) * channels + start + c;
+                    for (uint32_t b = 0; b < count; ++b) {
+                        sums[b] += g * (from[b] - x_zero);
+                    }
+                }
+                for (uint32_t b = 0; b < count; ++b) {
+                    if (sums[b] != 0 || velocity != NULL) {
+                        const mt_block_move move
+                            = mt_block_move_of(mt_block_product(sums[b], factor), exponent, (1 << 30) - 1);
+                        mt_block_step(w + b, rest + b, velocity, mt_block_round(move.factor, move.places, &owed.moves),
+                                      momentum, &owed.velocities);
+                    }
+                    velocity = velocity != NULL ? velocity + 1 : velocity;
+                }
+                w += count;
+                rest += count;
+            }
+        }
+        seed += MT_GOLDEN;
+    }
+}
+
+static inline void mt_sgd_block_conv2d(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
+                                       const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+                                       uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
+                                       uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
+                                       uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
+                                       uint32_t start, uint32_t taken, uint32_t down)
+{
+    mt_conv2d_block_step(w, rest, NULL, dy, x, factors, noise, salt, 0, x_zero, height, width, out_height, out_width,
+                         rows, columns, stride_y, stride_x, top, left, channels, outputs, start, taken, down);
+}
+
+static inline void mt_momentum_block_conv2d(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
+                                            const int8_t *x, const int16_t *factors, uint32_t noise, uint32_t salt,
+                                            int32_t momentum, int32_t x_zero, uint32_t height, uint32_t width,
+                                            uint32_t out_height, uint32_t out_width, uint32_t rows, uint32_t columns,
+                                            uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
+                                            uint32_t channels, uint32_t outputs, uint32_t start, uint32_t taken,
+                                            uint32_t down)
+{
+    mt_conv2d_block_step(w, rest, velocity, dy, x, factors, noise, salt, momentum, x_zero, height, width, out_height,
+                         out_width, rows, columns, stride_y, stride_x, top, left, channels, outputs, start, taken,
+                         down);
+}
+
+/* w (rows, columns, outputs), outputs a multiple of channels */
+static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest,
+                                           int16_t *MT_RESTRICT velocity, const int16_t *MT_RESTRICT dy,
+                                           const int8_t *MT_RESTRICT x, const int16_t *MT_RESTRICT factors,
+                                           uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
+                                           uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
+                                           uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
+                                           uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
+                                           uint32_t down)
+{
+    if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
+        return;
+    }
+    const uint32_t each = outputs / channels;
+    uint32_t seed = mt_dither_begin(noise, salt);
+    for (uint32_t tap = 0; tap < rows * columns; ++tap) {
+        for (uint32_t c = 0; c < outputs; c += MT_BLOCK_COLUMNS) {
+            const uint32_t count = mt_smaller(outputs - c, MT_BLOCK_COLUMNS);
+            int32_t sums[MT_BLOCK_COLUMNS] = {0};
+            for (uint32_t position = 0; position < out_height * out_width; ++position) {
+                const uint32_t y = position / out_width * stride_y + tap / columns - top;
+                const uint32_t column = position % out_width * stride_x + tap % columns - left;
+                if (y >= height || column >= width) {
+                    continue;
+                }
+                const int16_t *g = dy + MT_BLOCK_HEAD + position * outputs + c;
+                const int8_t *from = x + (size_t)(y * width + column) * channels;
+                for (uint32_t b = 0; b < count; ++b) {
+                    sums[b] += (g[b] >> down) * (from[(c + b) / each] - x_zero);
+                }
+            }
+            for (uint32_t b = 0; b < count; ++b) {
+                if (sums[b] != 0 || velocity != NULL) {
+                    const int16_t *factor = factors + 2u * (c + b);
+                    const mt_block_move move
+                        = mt_block_move_of(mt_block_product(sums[b], factor[0]),
+                                           dy[0] + factor[1] + (int32_t)down + 15, (1 << 30) - 1);
+                    mt_block_owed owed = mt_block_owed_begin(seed, move.places);
+                    mt_block_step(w + b, rest + b, velocity, mt_block_round(move.factor, move.places, &owed.moves),
+                                  momentum, &owed.velocities);
+                }
+                velocity = velocity != NULL ? velocity + 1 : velocity;
+                seed += MT_GOLDEN;
+            }
+            w += count;
+            rest += count;
+        }
+    }
+}
+
+static inline void mt_sgd_block_depthwise_conv2d(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
+                                                 const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+                                                 uint32_t height, uint32_t width, uint32_t out_height,
+                                                 uint32_t out_width, uint32_t rows, uint32_t columns,
+                                                 uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
+                                                 uint32_t channels, uint32_t outputs, uint32_t down)
+{
+    mt_depthwise_block_step(w, rest, NULL, dy, x, factors, noise, salt, 0, x_zero, height, width, out_height,
+                            out_width, rows, columns, stride_y, stride_x, top, left, channels, outputs, down);
+}
+
+static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
+                                                      const int8_t *x, const int16_t *factors, uint32_t noise,
+                                                      uint32_t salt, int32_t momentum, int32_t x_zero, uint32_t height,
+                                                      uint32_t width, uint32_t out_height, uint32_t out_width,
+                                                      uint32_t rows, uint32_t columns, uint32_t stride_y,
+                                                      uint32_t stride_x, uint32_t top, uint32_t left,
+                                                      uint32_t channels, uint32_t outputs, uint32_t down)
+{
+    mt_depthwise_block_step(w, rest, velocity, dy, x, factors, noise, salt, momentum, x_zero, height, width,
+                            out_height, out_width, rows, columns, stride_y, stride_x, top, left, channels, outputs,
+                            down);
+}
+
+/// Biases ///
+
+/* b (outputs) of a layer with so many positions, at most 2^15; moves and velocities are in its own grid, a fine one.
+ * Biases begin within their limits */
+static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRICT velocity,
+                                      const int16_t *MT_RESTRICT dy, const int16_t *MT_RESTRICT factors,
+                                      uint32_t noise, uint32_t salt, int32_t momentum, uint32_t positions,
+                                      uint32_t outputs)
+{
+    if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
+        return;
+    }
+    uint32_t seed = mt_dither_begin(noise, salt);
+    for (uint32_t o = 0; o < outputs; ++o) {
+        const int16_t *from = dy + MT_BLOCK_HEAD + o;
+        int32_t sum = 0;
+        int32_t exponent = dy[0] + factors[2u * o + 1u];
+        mt_block_move move;
+        for (uint32_t position = 0; position < positions; ++position) {
+            sum += from[position * outputs];
+        }
+        if (positions == 1u) {
+            move = mt_block_move_of(sum * factors[2u * o], exponent, (1 << 30) - 1);
+        } else {
+            move = mt_block_move_of(mt_block_product(sum, factors[2u * o]), exponent + 15, (1 << 30) - 1);
+        }
+        if (sum != 0 || velocity != NULL) {
+            mt_block_owed owed = mt_block_owed_begin(seed, move.places);
+            int32_t away = mt_block_round(move.factor, move.places, &owed.moves);
+            if (velocity != NULL) {
+                const int32_t low = (velocity[o] & 0x7FFF) * momentum;
+                away += (velocity[o] >> 15) * momentum + mt_block_round(low, 15, &owed.velocities);
+                away = mt_clamp_int32(away, -MT_LARGEST_VELOCITY, MT_LARGEST_VELOCITY);
+                velocity[o] = away;
+            }
+            b[o] = mt_clamp_int32(b[o] - away, -MT_LARGEST_BIAS, MT_LARGEST_BIAS);
+        }
+        seed += MT_GOLDEN;
+    }
+}
+
+static inline void mt_sgd_block_bias(int32_t *b, const int16_t *dy, const int16_t *factors, uint32_t noise,
+                                     uint32_t salt, uint32_t positions, uint32_t outputs)
+{
+    mt_bias_block_step(b, NULL, dy, factors, noise, salt, 0, positions, outputs);
+}
+
+static inline void mt_momentum_block_bias(int32_t *b, int32_t *velocity, const int16_t *dy, const int16_t *factors,
+                                          uint32_t noise, uint32_t salt, int32_t momentum, uint32_t positions,
+                                          uint32_t outputs)
+{
+    mt_bias_block_step(b, velocity, dy, factors, noise, salt, momentum, positions, outputs);
+}
+
+/// Back to the base ///
+
+/* weights by `share` (31 binary places) of their way towards the base, rounded with the numbers of mt_random.h */
+static inline void mt_pull_int8(int8_t *w, int8_t *rest, const int8_t *base, uint32_t size, int32_t share_q31,
+                                uint32_t *random)
+{
+    const int32_t high = share_q31 >> 16;
+    const int32_t low = share_q31 >> 8 & 0xFF;
+    /* a number drawn for each call, and the golden-ratio sequence from there */
+    uint32_t seed = mt_random_next(random);
+    for (uint32_t i = 0; i < size; ++i) {
+        const int32_t away = mt_clamp_int32(w[i] * 256 + rest[i] - base[i] * 256, -65535, 65535);
+        const int32_t move = (away * high + ((away * low) >> 8) + (int32_t)(seed >> 17)) >> 15;
+        mt_block_step(w + i, rest + i, NULL, move, 0, NULL);
+        seed += MT_GOLDEN;
+    }
+}
+
+/* the same for biases */
+static inline void mt_pull_int32(int32_t *b, const int32_t *base, uint32_t size, int32_t share_q31, uint32_t *random)
+{
+    uint32_t seed = mt_random_next(random);
+    for (uint32_t i = 0; i < size; ++i) {
+        const int64_t move = ((int64_t)b[i] - base[i]) * share_q31 + (seed >> 1);
+        b[i] = (int32_t)(b[i] - (move >> 31));
+        seed += MT_GOLDEN;
+    }
+}
+
+#endif
