@@ -5,14 +5,12 @@
  * arrive in their order. The file is opened once and locked; a second program on it gets no storage.
  */
 #define _POSIX_C_SOURCE 200809L
-#define _FILE_OFFSET_BITS 64
 
 #include "mt_flash.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MT_FLASH_FILE
@@ -95,16 +93,16 @@ static int lock(void)
 
 int mt_flash_open(mt_port *port)
 {
-    struct stat found;
     memset(port, 0, sizeof *port);
     if (file < 0) {
         file = open(MT_FLASH_FILE, O_RDWR | O_CREAT, 0600);
     }
-    if (file < 0 || fstat(file, &found) != 0 || lock() != 0) {
+    if (file < 0 || lock() != 0) {
         return -1;
     }
     /* a new file, or one of a build with less storage, is lengthened by zeros: never written */
-    if (found.st_size < (off_t)MT_FLASH_SIZE && ftruncate(file, (off_t)MT_FLASH_SIZE) != 0) {
+    const off_t found = lseek(file, 0, SEEK_END);
+    if (found < 0 || (found < (off_t)MT_FLASH_SIZE && ftruncate(file, (off_t)MT_FLASH_SIZE) != 0)) {
         return -1;
     }
     port->read = flash_read;

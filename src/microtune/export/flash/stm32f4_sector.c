@@ -3,7 +3,7 @@
  *
  * Sectors 0 to 3 have 16 KB, 4 has 64 KB, those behind have 128 KB. The storage needs sectors of one size that the linker
  * script leaves free: the chip's last two unless MT_FLASH_SECTOR and MT_FLASH_SECTORS say which. Shorten FLASH in the
- * linker script by 256 KB, or move code behind sectors 1 to 3 and take those.
+ * linker script by 256 KB, or move code behind sectors 1 to 3 and take those. A metrics log takes two sectors of four.
  *
  * Reading while writing: one bank, so the core waits for the flash: 16 us for a word, and up to 4 s while 128 KB are
  * erased (1 to 2 s are typical), as long as interrupts and the watchdog. Choose a small sector where that is too long.
@@ -158,6 +158,6 @@ int mt_flash_open(mt_port *port)
     port->erase = flash_erase;
     port->size = storage.size;
     port->sector = storage.sector;
-    port->log = MT_FLASH_LOG(storage.sector);
+    port->log = sectors >= 4u ? MT_FLASH_LOG(storage.sector) : 0u;
     return 0;
 }

@@ -1,0 +1,28 @@
+# ESP-IDF's build, as far as a component and a project ask: components of EXTRA_COMPONENT_DIRS and main, built.
+function(idf_component_register)
+  cmake_parse_arguments(given "" "" "SRCS;INCLUDE_DIRS;PRIV_REQUIRES;REQUIRES" ${ARGN})
+  get_filename_component(name ${CMAKE_CURRENT_LIST_DIR} NAME)
+  set(COMPONENT_LIB ${name}_component PARENT_SCOPE)
+  add_library(${name}_component STATIC ${given_SRCS})
+  target_include_directories(${name}_component PUBLIC ${given_INCLUDE_DIRS})
+  target_include_directories(${name}_component PRIVATE $ENV{IDF_PATH}/../esp)
+  # ESP-IDF compiles with gnu17, and these
+  target_compile_options(${name}_component PRIVATE -std=gnu17 -Wall -Wextra -Werror=all)
+  set_property(GLOBAL APPEND PROPERTY components ${name}_component)
+endfunction()
+
+macro(project name)
+  _project(${name} C)
+  foreach(directory ${EXTRA_COMPONENT_DIRS})
+    file(STRINGS ${directory}/Kconfig label REGEX "default \"")
+    string(REGEX REPLACE ".*\"(.*)\".*" "\\1" label ${label})
+    file(STRINGS ${directory}/Kconfig symbol REGEX "^ +config ")
+    string(REGEX REPLACE ".*config " "CONFIG_" symbol ${symbol})
+    set(${symbol} ${label})
+    add_subdirectory(${directory} component)
+  endforeach()
+  get_property(components GLOBAL PROPERTY components)
+  add_subdirectory(main)
+  # main may use all components
+  target_link_libraries(main_component PRIVATE ${components})
+endmacro()
