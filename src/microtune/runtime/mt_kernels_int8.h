@@ -10,32 +10,60 @@
 
 #include "mt_kernels.h"
 
-/* Cortex-M4, M7 and M33 multiply pairs of 16 bits; sums of integers are the same in any order */
-#if defined(__ARM_FEATURE_DSP)
-#include <arm_acle.h>
+/* one copy in flash, whatever calls it; and the opposite, for what depends on constants */
+#if defined(__GNUC__)
+#define MT_NOT_INLINE __attribute__((noinline, unused))
+#define MT_ALWAYS_INLINE __attribute__((always_inline))
+#else
+#define MT_NOT_INLINE
+#define MT_ALWAYS_INLINE
+#endif
+
+/* Cortex-M4, M7 and M33 multiply pairs of 16 bits; sums of integers are the same in any order. Cores with vectors
+ * (Cortex-M55) could as well, but the plain loops become vectors there. */
+#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#define MT_INT8_PAIRS
+#include <arm_acle.h> /* gcc's has no __ror, and an __ssat that warns: both are written as what they do */
 
 /* four elements: the first and third, the second and fourth */
 typedef struct {
     int16x2_t even, odd;
 } mt_pairs;
 
-static inline mt_pairs mt_int8_pairs(const int8_t *x)
+static inline uint32_t mt_int8_four(const int8_t *x)
 {
     uint32_t four;
-    mt_pairs pairs;
     MT_COPY(&four, x, sizeof four);
+    return four;
+}
+
+static inline mt_pairs mt_int8_pairs_of(uint32_t four)
+{
+    mt_pairs pairs;
     pairs.even = __sxtb16((int8x4_t)four);
-    pairs.odd = __sxtb16((int8x4_t)__ror(four, 8));
+    pairs.odd = __sxtb16((int8x4_t)(four >> 8 | four << 24));
     return pairs;
 }
 
-static inline mt_pairs mt_int8_shifted_pairs(const int8_t *x, int16_t zero)
+/* both halves -zero: what `mt_int8_moved_pairs` adds */
+static inline int16x2_t mt_int8_minus(int32_t zero)
 {
-    const int16x2_t zeros = (int16x2_t)((uint32_t)(uint16_t)zero * 0x00010001u);
-    mt_pairs pairs = mt_int8_pairs(x);
-    pairs.even = __ssub16(pairs.even, zeros);
-    pairs.odd = __ssub16(pairs.odd, zeros);
+    return (int16x2_t)((uint32_t)(uint16_t)-zero * 0x00010001u);
+}
+
+static inline mt_pairs mt_int8_moved_pairs(uint32_t four, int16x2_t minus_zero)
+{
+    mt_pairs pairs;
+    pairs.even = __sxtab16(minus_zero, (int8x4_t)four);
+    pairs.odd = __sxtab16(minus_zero, (int8x4_t)(four >> 8 | four << 24));
     return pairs;
+}
+
+/* sum and the products of four elements with four weights */
+static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
+{
+    const mt_pairs weights = mt_int8_pairs_of(mt_int8_four(w));
+    return __smlad(weights.odd, x.odd, __smlad(weights.even, x.even, sum));
 }
 #endif
 
@@ -46,13 +74,20 @@ static inline mt_pairs mt_int8_shifted_pairs(const int8_t *x, int16_t zero)
 #define MT_NOT_UNROLLED
 #endif
 
+/* the compiler forgets what it knows of a variable */
+#if defined(__GNUC__)
+#define MT_OPAQUE(variable) __asm__("" : "+r"(variable))
+#else
+#define MT_OPAQUE(variable)
+#endif
+
 /* channels that are summed side by side: a few vector registers, 64 bytes of stack */
 #define MT_INT8_BLOCK 16u
 
 /* before a loop of 16-bit products: left alone, the compiler takes four at a time and uses half of each instruction */
 #if defined(__clang__) && defined(__SSE2__)
 #define MT_BY_EIGHT _Pragma("clang loop vectorize_width(8)")
-#elif defined(__clang__) && defined(__ARM_FEATURE_DSP)
+#elif defined(__clang__) && defined(MT_INT8_PAIRS)
 /* here it is the rest of a division by four */
 #define MT_BY_EIGHT _Pragma("clang loop unroll(disable)")
 #else
@@ -98,6 +133,16 @@ static inline int32_t mt_rescale_once(int32_t x, int32_t multiplier, int32_t shi
     return mt_saturate_int32(((int64_t)x * multiplier + ((int64_t)1 << (places - 1))) >> places);
 }
 
+/* a + b, saturated */
+static inline int32_t mt_saturating_sum(int32_t a, int32_t b)
+{
+#if defined(MT_INT8_PAIRS)
+    return __qadd(a, b);
+#else
+    return mt_saturate_int32((int64_t)a + b);
+#endif
+}
+
 /* the stored value of a sum: rescaled, moved by y_zero, clamped to low .. high */
 static inline int8_t mt_int8_output(
     int32_t sum, int32_t multiplier, int32_t shift, int32_t y_zero, int32_t low, int32_t high)
@@ -105,6 +150,72 @@ static inline int8_t mt_int8_output(
     /* clamped before y_zero is added, which could overflow */
     return (int8_t)(y_zero + mt_clamp_int32(mt_rescale(sum, multiplier, shift), low - y_zero, high - y_zero));
 }
+
+#if defined(MT_INT8_PAIRS)
+/* a factor with 2 m for m; `places` is negative where it shifts to the left or not at all */
+typedef struct {
+    int32_t multiplier, doubled, wrapped, shift, places;
+} mt_int8_factor;
+
+static inline mt_int8_factor mt_int8_factor_of(int32_t multiplier, int32_t shift)
+{
+    mt_int8_factor factor;
+    factor.multiplier = multiplier;
+    factor.shift = shift;
+    factor.doubled = (int32_t)((uint32_t)multiplier << 1);
+    factor.wrapped = factor.doubled >> 31;
+    MT_OPAQUE(factor.wrapped); /* or the compiler branches where a mask will do */
+    factor.places = -shift - 1;
+    return factor;
+}
+
+/* y_zero + the rescaled x, saturated to a byte, where `places` >= 0. x m / 2^31, rounded, is the upper word of x (2 m),
+ * rounded: one instruction. 2 m as int32_t is less by 2^32 where m >= 2^30, which x itself makes up for. */
+static inline int8_t mt_int8_scaled(int32_t x, mt_int8_factor factor, int32_t y_zero)
+{
+    const int64_t product = (int64_t)x * factor.doubled + (int64_t)(x & factor.wrapped) * ((int64_t)1 << 32);
+    x = (int32_t)((product + ((int64_t)1 << 31)) >> 32);
+    /* as in mt_rescale, with y_zero added before the last place rounds */
+    x = (x + (x >> 31)) >> factor.places;
+    return (int8_t)mt_clamp_int32(__qadd(x, 2 * y_zero + 1) >> 1, INT8_MIN, INT8_MAX);
+}
+
+/* the same for a factor that shifts to the left or not at all: few layers have one */
+static MT_NOT_INLINE int32_t mt_int8_scaled_up(int32_t x, int32_t multiplier, int32_t shift, int32_t y_zero)
+{
+    return mt_clamp_int32(__qadd(mt_rescale(x, multiplier, shift), y_zero), INT8_MIN, INT8_MAX);
+}
+
+static inline int8_t mt_int8_scaled_any(int32_t x, mt_int8_factor factor, int32_t y_zero)
+{
+    return factor.places >= 0 ? mt_int8_scaled(x, factor, y_zero)
+                              : (int8_t)mt_int8_scaled_up(x, factor.multiplier, factor.shift, y_zero);
+}
+
+/* what is stored already, clamped to low .. high */
+static inline void mt_int8_limit(int8_t *y, uint32_t size, int32_t low, int32_t high)
+{
+    if (low > INT8_MIN || high < INT8_MAX) {
+        for (uint32_t i = 0; i < size; ++i) {
+            y[i] = (int8_t)mt_clamp_int32(y[i], low, high);
+        }
+    }
+}
+
+/* by words; a call of memcpy costs more than the few bytes of a window's line */
+static inline void mt_int8_copy(int8_t *MT_RESTRICT to, const int8_t *MT_RESTRICT from, uint32_t bytes)
+{
+    uint32_t i = 0;
+    MT_NOT_UNROLLED
+    for (; i + 4 <= bytes; i += 4) {
+        MT_COPY(to + i, from + i, 4);
+    }
+    MT_NOT_UNROLLED
+    for (; i < bytes; ++i) {
+        to[i] = from[i];
+    }
+}
+#endif
 
 /* The taps first .. end - 1 of a window that lie inside the image: the window's first tap is at element
  * start - before, which may be left of the image. */

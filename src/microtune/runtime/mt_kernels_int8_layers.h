@@ -9,18 +9,10 @@
 #define MT_KERNELS_INT8_LAYERS_H
 
 #include "mt_kernels_int8.h"
+#include "mt_kernels_int8_pairs.h"
 
 /* windows of up to so many bytes are copied beside each other, so that each output is one long sum */
 #define MT_INT8_PATCH 256u
-
-#if defined(__ARM_FEATURE_DSP)
-/* sum and the products of four elements, as pairs, with four weights */
-static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
-{
-    const mt_pairs weights = mt_int8_pairs(w);
-    return __smlad(weights.odd, x.odd, __smlad(weights.even, x.even, sum));
-}
-#endif
 
 /* sum of (x - x_zero) w; the difference fits into 16 bits, and compilers use their 16-bit products */
 static inline int32_t mt_int8_dot(
@@ -29,11 +21,11 @@ static inline int32_t mt_int8_dot(
     const int16_t zero = (int16_t)x_zero;
     int32_t sum = 0;
     uint32_t i = 0;
-#if defined(__ARM_FEATURE_DSP)
+#if defined(MT_INT8_PAIRS)
+    const int16x2_t minus_zero = mt_int8_minus(x_zero);
     MT_NOT_UNROLLED
     for (; i + 4 <= size; i += 4) {
-        const mt_pairs pairs = mt_int8_shifted_pairs(x + i, zero);
-        sum = mt_int8_products(w + i, pairs, sum);
+        sum = mt_int8_products(w + i, mt_int8_moved_pairs(mt_int8_four(x + i), minus_zero), sum);
     }
 #endif
     MT_BY_EIGHT
@@ -53,14 +45,22 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
     const int16_t zero = (int16_t)x_zero;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t i = 0;
-#if defined(__ARM_FEATURE_DSP)
+#if defined(MT_INT8_PAIRS)
+    const int16x2_t minus_zero = mt_int8_minus(x_zero);
+    const int8_t *v = w;
     MT_NOT_UNROLLED
     for (; i + 4 <= size; i += 4) {
-        const mt_pairs pairs = mt_int8_shifted_pairs(x + i, zero);
-        s0 = mt_int8_products(w + i, pairs, s0);
-        s1 = mt_int8_products(w1 + i, pairs, s1);
-        s2 = mt_int8_products(w2 + i, pairs, s2);
-        s3 = mt_int8_products(w3 + i, pairs, s3);
+        const mt_pairs pairs = mt_int8_moved_pairs(mt_int8_four(x + i), minus_zero);
+        const int8_t *row = v;
+        s0 = mt_int8_products(row, pairs, s0);
+        row += pitch;
+        s1 = mt_int8_products(row, pairs, s1);
+        row += pitch;
+        s2 = mt_int8_products(row, pairs, s2);
+        row += pitch;
+        s3 = mt_int8_products(row, pairs, s3);
+        v += 4;
+        MT_OPAQUE(v); /* or the compiler keeps four pointers, for which it has no registers */
     }
 #endif
     MT_BY_EIGHT
@@ -93,7 +93,7 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
         }
         MT_NOT_UNROLLED
         for (uint32_t i = 0; i < 4; ++i) {
-            const int32_t sum = mt_saturate_int32((int64_t)sums[i] + bias[o + i]);
+            const int32_t sum = mt_saturating_sum(sums[i], bias[o + i]);
             y[o + i] = mt_int8_output(sum, multiplier[o + i], shift[o + i], y_zero, low, high);
         }
     }
@@ -103,7 +103,7 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
         for (uint32_t line = 0; line < lines; ++line) {
             sum += mt_int8_dot(x + line * x_pitch, weight + o * terms + line * w_pitch, x_zero, run);
         }
-        sum = mt_saturate_int32((int64_t)sum + bias[o]);
+        sum = mt_saturating_sum(sum, bias[o]);
         y[o] = mt_int8_output(sum, multiplier[o], shift[o], y_zero, low, high);
     }
 }
@@ -112,7 +112,11 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
 static inline int8_t mt_int8_dense_output(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift, int32_t y_zero,
     int32_t low, int32_t high)
 {
-    const int32_t scaled = mt_rescale_once(mt_saturate_int32((int64_t)sum + bias), multiplier, shift);
+    const int32_t x = mt_saturating_sum(sum, bias);
+    /* below 2^-2 the lower word of the product is of no consequence */
+    const int32_t scaled = shift <= -2
+        ? ((int32_t)(((int64_t)x * multiplier) >> 32) + ((int32_t)1 << (-shift - 2))) >> (-shift - 1)
+        : mt_rescale_once(x, multiplier, shift);
     return (int8_t)(y_zero + mt_clamp_int32(scaled, low - y_zero, high - y_zero));
 }
 
@@ -140,6 +144,11 @@ static inline void mt_conv2d_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_
     uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left, uint32_t channels,
     uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
 {
+#if defined(MT_INT8_PAIRS)
+    const mt_int8_convolution layer = mt_int8_convolution_of(x, weight, bias, multiplier, shift, y, height, width,
+        y_height, y_width, rows, columns, stride_y, stride_x, top, left, channels, outputs, x_zero, y_zero, low, high);
+    mt_int8_convolve(&layer);
+#else
     const uint32_t line = columns * channels;
     const uint32_t terms = rows * line;
     const int gathered = rows > 1 && terms <= MT_INT8_PATCH;
@@ -171,6 +180,7 @@ static inline void mt_conv2d_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_
             y += outputs;
         }
     }
+#endif
 }
 
 /* a row of weights of which `count` from `start` on are taken from `learnt` */
@@ -219,7 +229,7 @@ static inline void mt_conv2d_int8_learnt(const int8_t *MT_RESTRICT x, const int8
                             learnt + (size_t)tap * count, x_zero, channels, start, count);
                     }
                 }
-                sum = mt_saturate_int32((int64_t)sum + bias[o]);
+                sum = mt_saturating_sum(sum, bias[o]);
                 *y++ = mt_int8_output(sum, multiplier[o], shift[o], y_zero, low, high);
             }
         }
