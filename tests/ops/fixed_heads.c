@@ -20,6 +20,7 @@ typedef struct {
 
 heads_layer layer;
 int32_t prior[INPUTS + 1], precision[TRIANGLE], log_prior[OUTPUTS];
+int8_t x[INPUTS];
 uint32_t chance;
 
 uint32_t next_chance(void);
@@ -39,6 +40,7 @@ void begin(uint32_t head, uint32_t seed)
 {
     chance = seed;
     MT_ZERO(&layer, sizeof layer);
+    MT_ZERO(x, sizeof x);
     mt_fixed_covariance_begin(layer.state, 1 << 30, 1 << 28, INPUTS, OUTPUTS);
     for (uint32_t i = 0; i <= INPUTS; ++i) {
         prior[i] = i < INPUTS ? 1 << 30 : 1 << 28;
@@ -56,7 +58,6 @@ void begin(uint32_t head, uint32_t seed)
 void live(uint32_t head, uint32_t samples, int32_t unit_exponent)
 {
     static int32_t scratch[2 * (INPUTS + 1) + OUTPUTS];
-    static int8_t x[INPUTS];
     int32_t y[OUTPUTS], target[OUTPUTS];
     const int32_t zero = -100, unit = 1518500250;
     const uint32_t one = 6;
