@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microtune import toolchain
+from microtune.compiler.cmsis_nn import CmsisNN, by_library, compiled_with, find, has_vectors
 from microtune.compiler.layout import in_row
 from microtune.compiler.package import describe_tensor
 from microtune.compiler.program import Program, own_inputs, placed
@@ -34,18 +35,25 @@ from microtune.targets.catalogue import target
 from microtune.version import VERSION
 
 
-def _program(graph: Graph) -> Program:
+def _program(graph: Graph, library: CmsisNN | None = None, vectors: bool = False) -> Program:
     verify(graph)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise PlanError(
             f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
         )
+    if library is not None:
+        graph = verify(by_library(graph, library, vectors), "choosing functions of CMSIS-NN")
     return placed(graph, "compiling for prediction", own_inputs(graph))
 
 
-def emit_network(graph: Graph, name: str) -> dict[str, str | bytes]:
-    """The generated files of a network by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin."""
-    program = _program(graph)
+def emit_network(
+    graph: Graph, name: str, library: CmsisNN | None = None, vectors: bool = False
+) -> dict[str, str | bytes]:
+    """The generated files of a network by name: NAME.h, NAME.c, NAME_base.c and NAME_base.bin.
+
+    With a ``library``, ``vectors`` says whether it may be compiled for cores with vector instructions.
+    """
+    program = _program(graph, library, vectors)
     base, base_size = in_row(program.graph.constants)
     writer = Writer(base, 0, check_name(name))
     (source,), (result,) = graph.inputs, graph.outputs
@@ -60,6 +68,7 @@ def emit_network(graph: Graph, name: str) -> dict[str, str | bytes]:
         "bound": program.arena.bound,
         "place": program.arena.offset(source),
         "headers": sorted({OPS[node.op].header for node in program.graph.nodes}),
+        "defines": ["MT_CMSIS_NN_VECTORS"] if vectors else [],
         "body": body,
         "base": base,
         "learns": 0,
@@ -80,13 +89,21 @@ def emit_network(graph: Graph, name: str) -> dict[str, str | bytes]:
     }
 
 
-def compile_inference(graph: Graph, directory: str | os.PathLike[str], targets: Sequence[str] = ("host",)) -> Network:
+def compile_inference(
+    graph: Graph,
+    directory: str | os.PathLike[str],
+    targets: Sequence[str] = ("host",),
+    cmsis_nn: str | os.PathLike[str] | None = None,
+) -> Network:
     """Write a network that only predicts as C, and compile it for ``targets``.
 
     The directory's name is the network's: its function is ``NAME_run(input, output, arena)``. An existing network
-    there is replaced once the new one is complete. Raises PlanError for a graph without one input and one output,
-    BuildError for an impossible name or a directory that is something else.
+    there is replaced once the new one is complete. ``cmsis_nn`` is a folder of Arm's CMSIS-NN: int8 layers that it
+    has functions for are then its calls, compiled from there (the network's own folder does not hold them). Raises
+    PlanError for a graph without one input and one output, BuildError for an impossible name, a directory that is
+    something else, or a folder that is not CMSIS-NN.
     """
+    library = None if cmsis_nn is None else find(cmsis_nn)
     goal = Path(directory)
     name = check_name(goal.name)
     if goal.exists() and not (goal.is_dir() and ((goal / DESCRIPTION).exists() or not any(goal.iterdir()))):
@@ -95,21 +112,23 @@ def compile_inference(graph: Graph, directory: str | os.PathLike[str], targets: 
     with tempfile.TemporaryDirectory(dir=goal.parent, prefix=f".{name}-") as scratch:
         fresh = Path(scratch) / name
         fresh.mkdir()
-        files = emit_network(graph, name)
+        chosen = [target(each) for each in targets]
+        files = emit_network(graph, name, library, library is not None and any(map(has_vectors, chosen)))
         for file, content in files.items():
             (fresh / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         copy_runtime(str(files[f"{name}.c"]) + str(files[f"{name}.h"]), fresh)
-        sources, library = sorted(fresh.glob("*.c")), fresh / "lib"
-        library.mkdir()
+        sources, include = compiled_with(library, fresh)
+        folder = fresh / "lib"
+        folder.mkdir()
         built = {}
-        for each in map(target, targets):
-            if each.kind == "elf-thumb":
-                path = library / f"{each.name}.elf"
-                toolchain.compile_image(sources, [fresh], path, each.name, keep=[f"{name}_run"])
+        for each in chosen:
+            if each.image:
+                path = folder / f"{each.name}.elf"
+                toolchain.compile_image(sources, include, path, each.name, keep=[f"{name}_run"])
             elif each.kind == "wasm":
-                path = toolchain.compile_wasm(sources, [fresh], library / f"{name}.wasm", exports=[f"{name}_run"])
+                path = toolchain.compile_wasm(sources, include, folder / f"{name}.wasm", exports=[f"{name}_run"])
             else:
-                path = toolchain.compile_library(sources, [fresh], library / f"{each.name}{each.suffix}", name=each)
+                path = toolchain.compile_library(sources, include, folder / f"{each.name}{each.suffix}", name=each)
             built[each.name] = f"lib/{path.name}"
         arena = re.search(r"_ARENA (\d+)u", str(files[f"{name}.h"]))
         assert arena is not None
@@ -121,6 +140,7 @@ def compile_inference(graph: Graph, directory: str | os.PathLike[str], targets: 
             "arena": int(arena[1]),
             "weights": len(files[f"{name}_base.bin"]),
             "targets_built": built,
+            "cmsis_nn": library is not None,
         }
         (fresh / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
         if goal.exists():
