@@ -10,6 +10,31 @@
 
 #include "mt_platform.h"
 
+/* four products more, one to each lane */
+MT_INLINE void mt_lanes_add(float lane[4], const float *a, const float *b)
+{
+    lane[0] += a[0] * b[0];
+    lane[1] += a[1] * b[1];
+    lane[2] += a[2] * b[2];
+    lane[3] += a[3] * b[3];
+}
+
+/* the last products, fewer than four, and the sum; written out, so that lanes stay in registers when rest is no
+ * constant */
+MT_INLINE float mt_lanes_end(float lane[4], const float *a, const float *b, uint32_t rest)
+{
+    if (rest > 0) {
+        lane[0] += a[0] * b[0];
+    }
+    if (rest > 1) {
+        lane[1] += a[1] * b[1];
+    }
+    if (rest > 2) {
+        lane[2] += a[2] * b[2];
+    }
+    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+}
+
 /* sum of a[i] * b[i]: lane i % 4 takes element i, then (lane 0 + lane 1) + (lane 2 + lane 3) */
 MT_INLINE float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT b, uint32_t size)
 {
@@ -24,22 +49,9 @@ MT_INLINE float mt_dot(const float *MT_RESTRICT a, const float *MT_RESTRICT b, u
         i = 4;
     }
     for (; i + 4 <= size; i += 4) {
-        lane[0] += a[i] * b[i];
-        lane[1] += a[i + 1] * b[i + 1];
-        lane[2] += a[i + 2] * b[i + 2];
-        lane[3] += a[i + 3] * b[i + 3];
+        mt_lanes_add(lane, a + i, b + i);
     }
-    /* written out, so that the lanes stay in registers when the size is not a constant */
-    if (i < size) {
-        lane[0] += a[i] * b[i];
-    }
-    if (i + 1 < size) {
-        lane[1] += a[i + 1] * b[i + 1];
-    }
-    if (i + 2 < size) {
-        lane[2] += a[i + 2] * b[i + 2];
-    }
-    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+    return mt_lanes_end(lane, a + i, b + i, size - i);
 }
 
 /* sum of a[i] * w[i] in the lanes of mt_dot, for int8 weights */
