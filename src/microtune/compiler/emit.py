@@ -74,7 +74,7 @@ def _pull(plan: Plan, writer: Writer, state: Mapping[str, str]) -> list[Statemen
     if not plan.fixed or not plan.learner.pull or step is None:
         return []
     share = round(plan.learner.pull * (2**31 - 1))
-    base, learnt = writer.places(learnt=False, all_of_base=True), writer.places(learnt=True)
+    learnt = writer.places(learnt=True)
     found = []
     for node in step.graph.nodes:
         for name in node.updates.values():
@@ -82,7 +82,7 @@ def _pull(plan: Plan, writer: Writer, state: Mapping[str, str]) -> list[Statemen
                 continue
             tensor = step.graph.tensor(name)
             rests = [old for old in node.updates.values() if old != name and step.graph.tensor(old).dtype == "int8"]
-            places = [learnt[name], *(state[each] for each in rests[:1]), base[name]]
+            places = [learnt[name], *(state[each] for each in rests[:1]), writer.start(name)]
             found.append(Statement(f"mt_pull_{tensor.dtype}({', '.join(places)}, {tensor.size}, {share}, &random);"))
     return found
 

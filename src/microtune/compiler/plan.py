@@ -12,6 +12,7 @@ import numpy as np
 from microtune.compiler.factory import calibration_of
 from microtune.compiler.footprint import measure
 from microtune.compiler.learning import check_integers, check_learner, context_places, elastic_pulls, sensors_of
+from microtune.compiler.passes.closed_form_fixed import fixed_head
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     compile_programs,
@@ -123,7 +124,10 @@ def plan(
             raise PlanError(f"Bayes() is a head of its own over the frozen base; leave learn={learn} out")
         programs = residual_programs(graph, chosen)
     else:
-        selection = select(graph, scheme, precision)
+        if precision == "int8" and isinstance(optimizer, ClosedForm):
+            selection = fixed_head(graph, scheme, chosen, optimizer)
+        else:
+            selection = select(graph, scheme, precision)
         graph = selection.graph
         programs = compile_programs(graph, selection.trained, chosen, optimizer, calibration)
     check_learner(learner, optimizer, chosen, graph.tensor(graph.inputs[0]), programs, precision)

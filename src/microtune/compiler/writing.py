@@ -138,14 +138,16 @@ class Writer:
         self.members = _unique([each.tensor.name for each in base])
         self.learns = {each.tensor.name for each in base[:learns]}
 
-    def places(self, learnt: bool, all_of_base: bool = False) -> dict[str, str]:
-        """C expressions of the weights; of what learns only where a pointer ``learnt`` to it is at hand, or, with
-        ``all_of_base``, as it left the factory."""
-        frozen = [name for name in self.members if all_of_base or name not in self.learns]
-        found = {name: f"{self.name}_base.{self.members[name]}" for name in frozen}
+    def places(self, learnt: bool) -> dict[str, str]:
+        """C expressions of the weights; of what learns only where a pointer ``learnt`` to it is at hand."""
+        found = {name: f"{self.name}_base.{word}" for name, word in self.members.items() if name not in self.learns}
         if learnt:
             found |= {name: f"learnt->{self.members[name]}" for name in self.learns}
         return found
+
+    def start(self, name: str) -> str:
+        """The C expression of what learns, as it left the factory."""
+        return f"{self.name}_base.start.{self.members[name]}"
 
     def program(self, program: Program, places: Mapping[str, str]) -> list[Statement]:
         """Declarations of arena pointers, then one statement per node."""
