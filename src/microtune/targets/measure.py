@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from microtune.errors import EmulationError
 from microtune.interface import interface_of
-from microtune.interface import interface_of
 from microtune.package import Package, open_package
 from microtune.targets.catalogue import Target, target
 from microtune.targets.emulator import Emulator
@@ -70,7 +69,6 @@ class CoreDevice:
         self._bytes = 4 + int(layout["bytes"])
         self.address = self.machine.allocate(self._bytes)
         self._input = self.machine.allocate(4 * package.input_size)
-        self._c = interface_of(package.fixed)
         self._dtype = "<f4" if package.manifest["input"]["dtype"] == "float32" else "i1"
         self._written = interface_of(package.fixed).written
         self._target = self.machine.allocate(4 * int(package.manifest["targets"]))
