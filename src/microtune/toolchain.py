@@ -197,19 +197,26 @@ def link_image(
     chosen = target(name)
     if not chosen.image:
         raise ToolchainError(f"target {chosen.name} is no Cortex-M or RISC-V core; images are linked for those only.")
-    files = [Path(item) for item in objects]
-    roots = list(keep) or global_functions(files)
+    roots = list(keep) or global_functions(objects)
     if not roots:
         raise ToolchainError("nothing to link: the objects define no global function.")
+    return link_objects(objects, output, chosen, _LINKER_SCRIPT, roots)
+
+
+def link_objects(
+    objects: Sequence[str | Path], output: str | Path, name: str | Target, script: Path, keep: Sequence[str]
+) -> Path:
+    """Link an ELF for a core by a linker script of one's own; what ``keep`` does not reach is left out."""
+    chosen = target(name)
     flags = (
         *chosen.compile_flags,
-        f"-Wl,-T,{_LINKER_SCRIPT}",
+        f"-Wl,-T,{script}",
         "-Wl,--gc-sections",
         "-Wl,-z,max-page-size=4096",
-        f"-Wl,-e,{roots[0]}",
-        *(f"-Wl,-u,{symbol}" for symbol in roots),
+        f"-Wl,-e,{keep[0]}",
+        *(f"-Wl,-u,{symbol}" for symbol in keep),
     )
-    return _link(compiler(), files, flags, Path(output), inputs=[_LINKER_SCRIPT])
+    return _link(compiler(), [Path(item) for item in objects], flags, Path(output), inputs=[script])
 
 
 def compile_wasm(

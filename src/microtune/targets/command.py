@@ -29,6 +29,7 @@ def emulate_command(
         str | None, typer.Option(help="Energy of an instruction, such as 150pJ, instead of the catalogue's.")
     ] = None,
     clock: Annotated[str | None, typer.Option(help="Clock, such as 64MHz, instead of the catalogue's.")] = None,
+    qemu: Annotated[bool, typer.Option("--qemu", help="Boot it on a board of qemu-system-arm, too.")] = False,
     symbols: Annotated[int, typer.Option(min=0, help="Largest symbols shown.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for machines.")] = False,
 ) -> None:
@@ -39,7 +40,9 @@ def emulate_command(
 
     opened = open_package(package)
     given = random_uses(opened, uses)
-    found = {each: report(opened, each, given, energy=energy, clock=clock) for each in target or ["cortex-m4"]}
+    found = {
+        each: report(opened, each, given, energy=energy, clock=clock, qemu=qemu) for each in target or ["cortex-m4"]
+    }
     if as_json:
         print(json.dumps({name: each.figures() for name, each in found.items()}, indent=2))
         return
@@ -63,6 +66,8 @@ def show_report(name: str, found: Report, symbols: int, console: Console) -> Non
         console.print(_symbols(found, symbols))
     for share in found.shares:
         print(f"{'Fits' if share.bytes <= share.limit else 'Does not fit'}: {share.text}")
+    if found.boots:
+        console.print(_boots(found))
     if found.floating_point == ():
         print("No floating-point instruction, and no call of a soft-float helper.")
     elif found.floating_point:
@@ -106,6 +111,16 @@ def _memory(found: Report) -> Table:
         rows["  stack, measured by painting"] = found.stack.worst_measured
     for name, size in rows.items():
         table.add_row(name, f"{size:,}")
+    return table
+
+
+def _boots(found: Report) -> Table:
+    table = Table(title="The same uses, booted; the most instructions of each", title_justify="left")
+    for column in ("machine", "state's CRC-32", "prediction", "observation", "idle"):
+        table.add_column(column, justify="left" if column == "machine" else "right")
+    for each in found.boots:
+        counts = (f"{count:,}" for count in (each.predict, each.observe, each.idle))
+        table.add_row(each.machine, f"{each.state:08x}", *counts)
     return table
 
 

@@ -18,11 +18,13 @@ from microtune.targets.catalogue import Target, target
 from microtune.targets.image import read_image
 from microtune.targets.measure import Cost, cost, random_uses
 from microtune.targets.painting import Stack, stacks
+from microtune.targets.qemu import Boot, available, board_of, boot, lived
 from microtune.targets.size import ImageSize, image_size
 from microtune.targets.stack import stack_bounds
 from microtune.toolchain import compile_image
 
 POINTER = 4  # bytes of an address on these cores
+REFERENCE = "cortex-m33"  # whose state a core that unicorn does not have is compared with
 PAINTED = 40  # uses whose stack is painted
 
 Uses = Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
@@ -50,7 +52,8 @@ class Report:
     """A package on a core.
 
     cost: None for a core that is not emulated here. sections: bytes by name. struct: of the device. floating_point:
-    what of it is in the image, of a package that computes in integers only; None for others.
+    what of it is in the image, of a package that computes in integers only; None for others. boots: on qemu's board
+    and under unicorn, where that was asked for.
     """
 
     target: Target
@@ -60,6 +63,7 @@ class Report:
     struct: int
     stack: Stack
     floating_point: tuple[str, ...] | None
+    boots: tuple[Boot, ...]
 
     @property
     def ram(self) -> int:
@@ -95,6 +99,8 @@ class Report:
         }
         if self.shares:
             found["board"] = {"fits": self.fits} | {each.what.lower(): each.limit for each in self.shares}
+        if self.boots:
+            found["boots"] = [asdict(each) for each in self.boots]
         if self.floating_point is not None:
             found["floating_point"] = list(self.floating_point)
         return found
@@ -107,8 +113,13 @@ def report(
     *,
     energy: str | float | None = None,
     clock: str | float | None = None,
+    qemu: bool = False,
 ) -> Report:
-    """Compile a package for a core or board, run it there, and measure. Arguments and errors: see ``cost``."""
+    """Compile a package for a core or board, run it there, and measure.
+
+    qemu: boot it on a board of qemu-system-arm too, and compare the states; a core that is emulated by nothing else is
+    booted wherever that program is. Other arguments and errors: see ``cost``.
+    """
     package, chosen = open_package(package), target(where)
     if chosen.kind == "source":
         raise EmulationError(
@@ -117,6 +128,9 @@ def report(
         )
     if not chosen.image:
         raise ToolchainError(f"target {chosen.name} is no Cortex-M or RISC-V core; those are emulated.")
+    qemu = qemu or (available() and not chosen.emulated)
+    if qemu:
+        board_of(chosen)
     uses = random_uses(package, 120) if uses is None else uses
     spent = cost(package, chosen, uses, energy=energy, clock=clock) if chosen.emulated else None
     verbs = {verb: f"{package.name}_{verb}" for verb in package.verbs}
@@ -136,4 +150,14 @@ def report(
         struct=POINTER + int(package.manifest["layout"]["bytes"]),
         stack=stack,
         floating_point=floating_point_in(image) if package.fixed else None,
+        boots=_boots(package, chosen, uses) if qemu else (),
     )
+
+
+def _boots(package: Package, chosen: Target, uses: Uses) -> tuple[Boot, ...]:
+    """On qemu's board; ``EmulationError`` when its state is not that of unicorn, which is another emulator."""
+    found, here = boot(package, chosen, uses), chosen.name if chosen.emulated else REFERENCE
+    same = lived(package, here, uses)
+    if (found.state, found.answers) != (same.state, same.answers):
+        raise EmulationError(f"{package.name}: the state on {found.machine} is not that on {here} after the same uses.")
+    return (found, same) if chosen.emulated else (found,)
