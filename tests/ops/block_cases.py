@@ -85,7 +85,7 @@ def _from_int8(random: Random) -> Case:
 def _loss(random: Random, name: str) -> Case:
     size = int(random.integers(1, 40))
     y = fixed(random, size) if random.integers(0, 3) else random.integers(-(2**19), 2**19, size).astype(np.int32)
-    if name.startswith("softmax"):
+    if name.startswith("cross"):
         return [y, np.array([random.integers(0, size) << 16], np.int32)], {}
     if name.startswith("binary"):
         return [y, random.choice([0, 65536, 30000], size).astype(np.int32)], {}

@@ -20,8 +20,11 @@ from microtune.compiler.passes.recompute import recompute
 from microtune.compiler.passes.updates import attach_updates
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, verify
+from microtune.ops import OPS
+from microtune.ops.block_output import MOST_CLASSES
 from microtune.ops.op import KernelCall
 from microtune.ops.quantized_functions import recognised
+from microtune.ops.scaled import FIXED_ONE
 from microtune.tuning.heads import ClosedForm
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import Gradient
@@ -152,24 +155,20 @@ def _with_loss(head: Graph, loss: Loss) -> tuple[Graph, Node]:
     output = head.outputs[0]
     names = {wish: head.fresh_name(wish) for wish in ("target", "loss", f"{output}.grad")}
     target, value, gradient = names.values()
-    node = Node(
-        loss.operator,
-        "loss",
-        (output, target),
-        (value, gradient),
-        {} if loss.delta is None else {"delta": loss.delta},
-    )
-    tensors = [
-        Tensor(target, target_shape(head, loss)),
-        Tensor(value, ()),
-        Tensor(gradient, head.tensor(output).shape),
-    ]
+    operator, given = loss.operator, {} if loss.delta is None else {"delta": loss.delta}
+    if fixed := head.tensor(output).dtype == "int32":
+        operator, given = f"{operator}_fixed", {name: round(each * FIXED_ONE) for name, each in given.items()}
+        if loss.task == "MT_MULTICLASS" and head.tensor(output).size > MOST_CLASSES:
+            raise PlanError(f"precision='int8' tells up to {MOST_CLASSES} classes apart; use precision='mixed'")
+    node = Node(operator, "loss", (output, target), (value, gradient), given)
+    taken = Tensor(target, target_shape(head, loss), "int32" if fixed else "float32")
+    results = OPS[operator].results((value, gradient), (head.tensor(output), taken), given)
     graph = replace(
         head,
         name="step",
         inputs=(*head.inputs, target),
         outputs=(value,),
-        tensors={**head.tensors, **{t.name: t for t in tensors}},
+        tensors={**head.tensors, **{each.name: each for each in (taken, *results)}},
     ).with_nodes([*head.nodes, node])
     return graph, node
 

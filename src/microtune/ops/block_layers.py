@@ -58,8 +58,8 @@ def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
 
 def _dense_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     outputs, inputs = tensors[node.inputs[1]].shape
-    arguments = (*node.inputs, node.output, inputs, outputs, int(node.attributes["fold"]))
-    return KernelCall("mt_dense_int8_block_grad", arguments)
+    sizes = (inputs, outputs, int(node.attributes["fold"]))
+    return KernelCall("mt_dense_int8_block_grad", (*node.inputs, node.output, *sizes))
 
 
 def _kernel_size(weight: Shape) -> Shape:

@@ -22,14 +22,6 @@ LAYER_HEADER, LOSS_HEADER = "mt_kernels_block_layers.h", "mt_kernels_fixed_loss.
 MOST_CLASSES = 32767
 """A class index has 16 binary places of 32."""
 
-FIXED_LOSSES = {
-    "mse": "squared_error_fixed",
-    "huber": "huber_fixed",
-    "binary_cross_entropy": "binary_cross_entropy_fixed",
-    "cross_entropy": "softmax_cross_entropy_fixed",
-}
-"""{loss: its operator in fixed point}; the kernel is ``mt_`` and that name."""
-
 
 # From int8
 
@@ -173,7 +165,8 @@ Reference = Callable[[Sequence[np.ndarray], Attributes], tuple[np.ndarray, ...]]
 
 def _mean_loss(function: Callable[[Sequence[int], Sequence[int], int], Losses]) -> Reference:
     def reference(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
-        losses, gradient, exponent = function(*map(_whole_numbers, inputs), int(given.get("delta", 0)))
+        y, t = map(_whole_numbers, inputs)
+        losses, gradient, exponent = function(y, t, int(given.get("delta", 0)))
         block = divided(write(np.array(gradient), exponent), len(losses))
         return np.array(_mean(losses), np.int32), block
 
@@ -200,8 +193,8 @@ def _loss(name: str, summary: str, reference: Reference, *attributes: str) -> Op
     def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
         y, target = node.inputs
         extra = tuple(int(node.attributes[each]) for each in attributes)
-        arguments = (y, target, node.outputs[1], *extra, tensors[y].size)
-        return KernelCall(f"mt_{name}", arguments, result=node.outputs[0])
+        sizes = (*extra, tensors[y].size)
+        return KernelCall(f"mt_{name}", (y, target, node.outputs[1], *sizes), result=node.outputs[0])
 
     return Op(
         name=name,
@@ -217,8 +210,8 @@ def _loss(name: str, summary: str, reference: Reference, *attributes: str) -> Op
 OPS = (
     dense_int8_logits,
     fixed_from_int8,
-    _loss("squared_error_fixed", "mean of (y - t)^2", _mean_loss(_squared_error)),
+    _loss("mse_fixed", "mean of (y - t)^2", _mean_loss(_squared_error)),
     _loss("huber_fixed", "mean of e^2 / 2 within delta, linear beyond (Huber 1964)", _mean_loss(_huber), "delta"),
     _loss("binary_cross_entropy_fixed", "mean over independent yes/no logits", _mean_loss(_binary_cross_entropy)),
-    _loss("softmax_cross_entropy_fixed", "-ln softmax(y)[class]; the target is a class index", _cross_entropy),
+    _loss("cross_entropy_fixed", "-ln softmax(y)[class]; the target is a class index", _cross_entropy),
 )

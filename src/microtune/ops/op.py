@@ -21,6 +21,9 @@ class Tape(Protocol):
     def wants(self, name: str) -> bool:
         """Whether the gradient with respect to this tensor is needed."""
 
+    def keeps(self, name: str) -> bool:
+        """Whether this tensor is read by the backward graph anyway: a layer whose weight learns takes it."""
+
     def tensor(self, name: str) -> Tensor: ...
 
     def emit(self, op: str, inputs: Sequence[str], wish: str, attributes: Attributes | None = None) -> str:

@@ -24,12 +24,12 @@
 
 /* Of the mantissas written so far: their magnitudes together (bit by bit), and how far the sums were shifted. */
 typedef struct {
-    int16_t *block;
+    mt_int16 *block;
     uint32_t bits;
     int32_t shift;
 } mt_block_writer;
 
-static inline mt_block_writer mt_block_begin(int16_t *block)
+static inline mt_block_writer mt_block_begin(mt_int16 *block)
 {
     mt_block_writer writer;
     writer.block = block;
@@ -48,7 +48,7 @@ MT_COLD static inline int32_t mt_bit_length(uint32_t x)
     return length;
 }
 
-MT_COLD static inline void mt_block_shift(int16_t *block, uint32_t size, int32_t shift)
+MT_COLD static inline void mt_block_shift(mt_int16 *block, uint32_t size, int32_t shift)
 {
     for (uint32_t i = MT_BLOCK_HEAD; i < MT_BLOCK_HEAD + size; ++i) {
         block[i] = (int16_t)(shift < 0 ? block[i] * (1 << -shift) : block[i] >> shift);
@@ -69,14 +69,14 @@ static inline void mt_block_put(mt_block_writer *writer, uint32_t place, int32_t
     writer->block[MT_BLOCK_HEAD + place] = (int16_t)(value >> writer->shift);
 }
 
-static inline void mt_block_clear(int16_t *block, uint32_t size)
+static inline void mt_block_clear(mt_int16 *block, uint32_t size)
 {
     MT_ZERO(block, (MT_BLOCK_HEAD + size) * sizeof *block);
     block[0] = MT_BLOCK_ZERO;
 }
 
 /* fewer than 15 digits are in use: shift up to the top */
-MT_COLD static inline void mt_block_raise(int16_t *block, uint32_t size, uint32_t bits)
+MT_COLD static inline void mt_block_raise(mt_int16 *block, uint32_t size, uint32_t bits)
 {
     int any = bits != 0u;
     for (uint32_t i = 0; !any && i < size; ++i) {
@@ -92,7 +92,7 @@ MT_COLD static inline void mt_block_raise(int16_t *block, uint32_t size, uint32_
 }
 
 /* values written so far were in units of 2^exponent */
-static inline void mt_block_end(const mt_block_writer *writer, int16_t *block, uint32_t size, int32_t exponent)
+static inline void mt_block_end(const mt_block_writer *writer, mt_int16 *block, uint32_t size, int32_t exponent)
 {
     block[0] = (int16_t)(exponent + writer->shift);
     block[1] = 0;
@@ -102,7 +102,7 @@ static inline void mt_block_end(const mt_block_writer *writer, int16_t *block, u
 }
 
 /* divide all by a whole number */
-static inline void mt_block_divide(int16_t *block, uint32_t size, uint32_t divisor)
+static inline void mt_block_divide(mt_int16 *block, uint32_t size, uint32_t divisor)
 {
     uint32_t power = 0;
     while (divisor >> (power + 1u) != 0u) {
@@ -124,7 +124,7 @@ static inline void mt_block_divide(int16_t *block, uint32_t size, uint32_t divis
 /// Element by element ///
 
 /* dx[i] = dy[i] where y[i] lies strictly between low and high, else 0; dx may be dy */
-static inline void mt_block_inside_grad(const int16_t *dy, const int8_t *y, int16_t *dx, int32_t low, int32_t high,
+static inline void mt_block_inside_grad(const mt_int16 *dy, const int8_t *y, mt_int16 *dx, int32_t low, int32_t high,
                                         uint32_t size)
 {
     const int32_t exponent = dy[0];
@@ -140,7 +140,7 @@ static inline void mt_block_inside_grad(const int16_t *dy, const int8_t *y, int1
 }
 
 /* the same by a mask (see mt_saturation_mask) */
-static inline void mt_block_saturation_grad(const int16_t *dy, const int8_t *mask, int16_t *dx, uint32_t size)
+static inline void mt_block_saturation_grad(const mt_int16 *dy, const int8_t *mask, mt_int16 *dx, uint32_t size)
 {
     const uint8_t *const bytes = (const uint8_t *)mask;
     const int32_t exponent = dy[0];
@@ -162,7 +162,7 @@ static inline int32_t mt_block_addend(int16_t mantissa, int32_t below)
 }
 
 /* y = a + b; y may be a or b */
-static inline void mt_block_add(const int16_t *a, const int16_t *b, int16_t *y, uint32_t size)
+static inline void mt_block_add(const mt_int16 *a, const mt_int16 *b, mt_int16 *y, uint32_t size)
 {
     const int32_t a_exponent = a[0];
     const int32_t b_exponent = b[0];
@@ -180,7 +180,7 @@ static inline void mt_block_add(const int16_t *a, const int16_t *b, int16_t *y, 
 }
 
 /* gradient of y = table[x + 128]: slopes is a block of 256, dy/dx of each value of x; dx may be dy */
-static inline void mt_block_lookup_grad(const int16_t *dy, const int8_t *x, const int16_t *slopes, int16_t *dx,
+static inline void mt_block_lookup_grad(const mt_int16 *dy, const int8_t *x, const mt_int16 *slopes, mt_int16 *dx,
                                         uint32_t size)
 {
     const int32_t exponent = dy[0];
@@ -197,7 +197,7 @@ static inline void mt_block_lookup_grad(const int16_t *dy, const int8_t *x, cons
 
 /* gradient of a product to one factor: dy times the real value of the other, factor 2^exponent (other - zero), where
  * 0 <= factor < 2^15; dx may be dy */
-static inline void mt_block_multiply_grad(const int16_t *dy, const int8_t *other, int16_t *dx, int32_t factor,
+static inline void mt_block_multiply_grad(const mt_int16 *dy, const int8_t *other, mt_int16 *dx, int32_t factor,
                                           int32_t exponent, int32_t zero, uint32_t size)
 {
     const int32_t given = dy[0];
@@ -217,7 +217,7 @@ static inline void mt_block_multiply_grad(const int16_t *dy, const int8_t *other
 
 /* element (r, i) of dx, rows of `taken`, is element start + i of row r of dy, rows of `given`, where there is one, and
  * else 0: the gradient of concat takes some, that of slice puts them back */
-static inline void mt_block_rows(const int16_t *MT_RESTRICT dy, int16_t *MT_RESTRICT dx, uint32_t rows, uint32_t given,
+static inline void mt_block_rows(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RESTRICT dx, uint32_t rows, uint32_t given,
                                  uint32_t taken, int32_t start)
 {
     mt_block_writer writer = mt_block_begin(dx);
@@ -236,11 +236,11 @@ static inline void mt_block_rows(const int16_t *MT_RESTRICT dy, int16_t *MT_REST
 }
 
 /* axes in another order: dx has the sizes, `step` is how far apart their elements lie in dy */
-static inline void mt_block_transpose(const int16_t *MT_RESTRICT dy, int16_t *MT_RESTRICT dx, uint32_t size0,
+static inline void mt_block_transpose(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RESTRICT dx, uint32_t size0,
                                       uint32_t size1, uint32_t size2, uint32_t size3, uint32_t step0, uint32_t step1,
                                       uint32_t step2, uint32_t step3)
 {
-    int16_t *to = dx + MT_BLOCK_HEAD;
+    mt_int16 *to = dx + MT_BLOCK_HEAD;
     dx[0] = dy[0];
     dx[1] = 0;
     for (uint32_t a = 0; a < size0; ++a) {

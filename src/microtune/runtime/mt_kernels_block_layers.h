@@ -59,8 +59,8 @@ static inline int32_t mt_block_folded(int16_t dy, int16_t scale, uint32_t fold)
 }
 
 /* dy (outputs), weight (outputs, inputs) -> dx (inputs) */
-static inline void mt_dense_int8_block_grad(const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                            const int16_t *MT_RESTRICT scale, int16_t *MT_RESTRICT dx, uint32_t inputs,
+static inline void mt_dense_int8_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                            const mt_int16 *MT_RESTRICT scale, mt_int16 *MT_RESTRICT dx, uint32_t inputs,
                                             uint32_t outputs, uint32_t fold)
 {
     if (dy[0] == MT_BLOCK_ZERO) {
@@ -94,8 +94,8 @@ static inline uint32_t mt_block_reader(uint32_t place, uint32_t before, uint32_t
 }
 
 /* dy (out_height, out_width, outputs), weight (outputs, rows, columns, channels) -> dx (height, width, channels) */
-static inline void mt_conv2d_int8_block_grad(const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                             const int16_t *MT_RESTRICT scale, int16_t *MT_RESTRICT dx,
+static inline void mt_conv2d_int8_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                             const mt_int16 *MT_RESTRICT scale, mt_int16 *MT_RESTRICT dx,
                                              uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
                                              uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
                                              uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
@@ -118,7 +118,7 @@ static inline void mt_conv2d_int8_block_grad(const int16_t *MT_RESTRICT dy, cons
                 if (oy == out_height || ox == out_width) {
                     continue;
                 }
-                const int16_t *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs;
+                const mt_int16 *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs;
                 for (uint32_t o = 0; o < outputs; ++o) {
                     const int32_t g = mt_block_folded(from[o], scale[MT_BLOCK_HEAD + o], fold);
                     const int8_t *row = weight + ((size_t)o * rows * columns + tap) * channels + start;
@@ -137,8 +137,8 @@ static inline void mt_conv2d_int8_block_grad(const int16_t *MT_RESTRICT dy, cons
 
 /* dy (out_height, out_width, outputs), weight (rows, columns, outputs), outputs a multiple of channels
  * -> dx (height, width, channels) */
-static inline void mt_depthwise_conv2d_int8_block_grad(const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                                       const int16_t *MT_RESTRICT scale, int16_t *MT_RESTRICT dx,
+static inline void mt_depthwise_conv2d_int8_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                                       const mt_int16 *MT_RESTRICT scale, mt_int16 *MT_RESTRICT dx,
                                                        uint32_t height, uint32_t width, uint32_t out_height,
                                                        uint32_t out_width, uint32_t rows, uint32_t columns,
                                                        uint32_t stride_y, uint32_t stride_x, uint32_t top,
@@ -164,7 +164,7 @@ static inline void mt_depthwise_conv2d_int8_block_grad(const int16_t *MT_RESTRIC
                     continue;
                 }
                 const uint32_t first = start * each;
-                const int16_t *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs + first;
+                const mt_int16 *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs + first;
                 const int8_t *row = weight + (size_t)tap * outputs + first;
                 for (uint32_t c = 0; c < count * each; ++c) {
                     sums[c / each] += mt_block_folded(from[c], scale[MT_BLOCK_HEAD + first + c], fold) * row[c];
@@ -181,7 +181,7 @@ static inline void mt_depthwise_conv2d_int8_block_grad(const int16_t *MT_RESTRIC
 /// Pooling ///
 
 /* dy (channels) -> dx (positions, channels), each 1 / positions of it */
-static inline void mt_global_average_block_grad(const int16_t *MT_RESTRICT dy, int16_t *MT_RESTRICT dx,
+static inline void mt_global_average_block_grad(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RESTRICT dx,
                                                 uint32_t positions, uint32_t channels)
 {
     dx[0] = dy[0];
@@ -194,8 +194,8 @@ static inline void mt_global_average_block_grad(const int16_t *MT_RESTRICT dy, i
 
 /* The average over each window's elements that are no padding. dy (out_height, out_width, channels) -> dx (height,
  * width, channels). `divisors` holds 2^14 / n for windows of n elements. */
-static inline void mt_average_pool2d_block_grad(const int16_t *MT_RESTRICT dy, const int16_t *MT_RESTRICT divisors,
-                                                int16_t *MT_RESTRICT dx, uint32_t height, uint32_t width,
+static inline void mt_average_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, const mt_int16 *MT_RESTRICT divisors,
+                                                mt_int16 *MT_RESTRICT dx, uint32_t height, uint32_t width,
                                                 uint32_t out_height, uint32_t out_width, uint32_t rows,
                                                 uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top,
                                                 uint32_t left, uint32_t channels)
@@ -231,8 +231,8 @@ static inline void mt_average_pool2d_block_grad(const int16_t *MT_RESTRICT dy, c
 /* To the first maximum of each window, unless the maximum sits on a limit: dy (out_height, out_width, channels), x
  * (height, width, channels) -> dx like x. What lies in the padding is no candidate. `down` are the digits that windows
  * which overlap need. */
-static inline void mt_max_pool2d_block_grad(const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
-                                            int16_t *MT_RESTRICT dx, int32_t low, int32_t high, uint32_t height,
+static inline void mt_max_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                            mt_int16 *MT_RESTRICT dx, int32_t low, int32_t high, uint32_t height,
                                             uint32_t width, uint32_t out_height, uint32_t out_width, uint32_t rows,
                                             uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top,
                                             uint32_t left, uint32_t channels, uint32_t down)

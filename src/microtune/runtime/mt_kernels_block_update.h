@@ -104,7 +104,7 @@ static inline int32_t mt_block_round(int32_t move, uint32_t places, int32_t *owe
 }
 
 /* one weight down by `move` / 256 of a grid step, |move| < 2^30 */
-static inline void mt_block_step(int8_t *w, int8_t *rest, int16_t *velocity, int32_t move, int32_t momentum,
+static inline void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t move, int32_t momentum,
                                  int32_t *owed_velocity)
 {
     if (velocity != NULL) {
@@ -130,9 +130,9 @@ static inline int32_t mt_block_product(int32_t sum, int32_t factor)
 /// Dense ///
 
 /* w (outputs, taken) meets the inputs start .. start + taken of x; rest, velocity like w */
-static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, int16_t *MT_RESTRICT velocity,
-                                       const int16_t *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
-                                       const int16_t *MT_RESTRICT factors, uint32_t noise, uint32_t salt,
+static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, mt_int16 *MT_RESTRICT velocity,
+                                       const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
+                                       const mt_int16 *MT_RESTRICT factors, uint32_t noise, uint32_t salt,
                                        int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
                                        uint32_t taken)
 {
@@ -161,15 +161,15 @@ static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRIC
     }
 }
 
-static inline void mt_sgd_block_dense(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
-                                      const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+static inline void mt_sgd_block_dense(int8_t *w, int8_t *rest, const mt_int16 *dy, const int8_t *x,
+                                      const mt_int16 *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
                                       uint32_t outputs, uint32_t start, uint32_t taken)
 {
     mt_dense_block_step(w, rest, NULL, dy, x, factors, noise, salt, 0, x_zero, outputs, start, taken);
 }
 
-static inline void mt_momentum_block_dense(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
-                                           const int8_t *x, const int16_t *factors, uint32_t noise, uint32_t salt,
+static inline void mt_momentum_block_dense(int8_t *w, int8_t *rest, mt_int16 *velocity, const mt_int16 *dy,
+                                           const int8_t *x, const mt_int16 *factors, uint32_t noise, uint32_t salt,
                                            int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
                                            uint32_t taken)
 {
@@ -181,8 +181,8 @@ static inline void mt_momentum_block_dense(int8_t *w, int8_t *rest, int16_t *vel
 /* w (outputs, rows, columns, taken) meets the input channels start .. start + taken of x (height, width, channels).
  * `down`: digits that the gradient loses, so that a sum over all positions stays within 2^30 */
 static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest,
-                                        int16_t *MT_RESTRICT velocity, const int16_t *MT_RESTRICT dy,
-                                        const int8_t *MT_RESTRICT x, const int16_t *MT_RESTRICT factors,
+                                        mt_int16 *MT_RESTRICT velocity, const mt_int16 *MT_RESTRICT dy,
+                                        const int8_t *MT_RESTRICT x, const mt_int16 *MT_RESTRICT factors,
                                         uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
                                         uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
                                         uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
@@ -231,8 +231,8 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     }
 }
 
-static inline void mt_sgd_block_conv2d(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
-                                       const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+static inline void mt_sgd_block_conv2d(int8_t *w, int8_t *rest, const mt_int16 *dy, const int8_t *x,
+                                       const mt_int16 *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
                                        uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
                                        uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
                                        uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
@@ -242,8 +242,8 @@ static inline void mt_sgd_block_conv2d(int8_t *w, int8_t *rest, const int16_t *d
                          rows, columns, stride_y, stride_x, top, left, channels, outputs, start, taken, down);
 }
 
-static inline void mt_momentum_block_conv2d(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
-                                            const int8_t *x, const int16_t *factors, uint32_t noise, uint32_t salt,
+static inline void mt_momentum_block_conv2d(int8_t *w, int8_t *rest, mt_int16 *velocity, const mt_int16 *dy,
+                                            const int8_t *x, const mt_int16 *factors, uint32_t noise, uint32_t salt,
                                             int32_t momentum, int32_t x_zero, uint32_t height, uint32_t width,
                                             uint32_t out_height, uint32_t out_width, uint32_t rows, uint32_t columns,
                                             uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
@@ -257,8 +257,8 @@ static inline void mt_momentum_block_conv2d(int8_t *w, int8_t *rest, int16_t *ve
 
 /* w (rows, columns, outputs), outputs a multiple of channels */
 static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest,
-                                           int16_t *MT_RESTRICT velocity, const int16_t *MT_RESTRICT dy,
-                                           const int8_t *MT_RESTRICT x, const int16_t *MT_RESTRICT factors,
+                                           mt_int16 *MT_RESTRICT velocity, const mt_int16 *MT_RESTRICT dy,
+                                           const int8_t *MT_RESTRICT x, const mt_int16 *MT_RESTRICT factors,
                                            uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
                                            uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
                                            uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
@@ -280,7 +280,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
                 if (y >= height || column >= width) {
                     continue;
                 }
-                const int16_t *g = dy + MT_BLOCK_HEAD + position * outputs + c;
+                const mt_int16 *g = dy + MT_BLOCK_HEAD + position * outputs + c;
                 const int8_t *from = x + (size_t)(y * width + column) * channels;
                 for (uint32_t b = 0; b < count; ++b) {
                     sums[b] += (g[b] >> down) * (from[(c + b) / each] - x_zero);
@@ -288,7 +288,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
             }
             for (uint32_t b = 0; b < count; ++b) {
                 if (sums[b] != 0 || velocity != NULL) {
-                    const int16_t *factor = factors + 2u * (c + b);
+                    const mt_int16 *factor = factors + 2u * (c + b);
                     const mt_block_move move
                         = mt_block_move_of(mt_block_product(sums[b], factor[0]),
                                            dy[0] + factor[1] + (int32_t)down + 15, (1 << 30) - 1);
@@ -305,8 +305,8 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
     }
 }
 
-static inline void mt_sgd_block_depthwise_conv2d(int8_t *w, int8_t *rest, const int16_t *dy, const int8_t *x,
-                                                 const int16_t *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
+static inline void mt_sgd_block_depthwise_conv2d(int8_t *w, int8_t *rest, const mt_int16 *dy, const int8_t *x,
+                                                 const mt_int16 *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
                                                  uint32_t height, uint32_t width, uint32_t out_height,
                                                  uint32_t out_width, uint32_t rows, uint32_t columns,
                                                  uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
@@ -316,8 +316,8 @@ static inline void mt_sgd_block_depthwise_conv2d(int8_t *w, int8_t *rest, const 
                             out_width, rows, columns, stride_y, stride_x, top, left, channels, outputs, down);
 }
 
-static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, int16_t *velocity, const int16_t *dy,
-                                                      const int8_t *x, const int16_t *factors, uint32_t noise,
+static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, mt_int16 *velocity, const mt_int16 *dy,
+                                                      const int8_t *x, const mt_int16 *factors, uint32_t noise,
                                                       uint32_t salt, int32_t momentum, int32_t x_zero, uint32_t height,
                                                       uint32_t width, uint32_t out_height, uint32_t out_width,
                                                       uint32_t rows, uint32_t columns, uint32_t stride_y,
@@ -334,7 +334,7 @@ static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, i
 /* b (outputs) of a layer with so many positions, at most 2^15; moves and velocities are in its own grid, a fine one.
  * Biases begin within their limits */
 static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRICT velocity,
-                                      const int16_t *MT_RESTRICT dy, const int16_t *MT_RESTRICT factors,
+                                      const mt_int16 *MT_RESTRICT dy, const mt_int16 *MT_RESTRICT factors,
                                       uint32_t noise, uint32_t salt, int32_t momentum, uint32_t positions,
                                       uint32_t outputs)
 {
@@ -343,7 +343,7 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
     }
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t o = 0; o < outputs; ++o) {
-        const int16_t *from = dy + MT_BLOCK_HEAD + o;
+        const mt_int16 *from = dy + MT_BLOCK_HEAD + o;
         int32_t sum = 0;
         int32_t exponent = dy[0] + factors[2u * o + 1u];
         mt_block_move move;
@@ -370,13 +370,13 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
     }
 }
 
-static inline void mt_sgd_block_bias(int32_t *b, const int16_t *dy, const int16_t *factors, uint32_t noise,
+static inline void mt_sgd_block_bias(int32_t *b, const mt_int16 *dy, const mt_int16 *factors, uint32_t noise,
                                      uint32_t salt, uint32_t positions, uint32_t outputs)
 {
     mt_bias_block_step(b, NULL, dy, factors, noise, salt, 0, positions, outputs);
 }
 
-static inline void mt_momentum_block_bias(int32_t *b, int32_t *velocity, const int16_t *dy, const int16_t *factors,
+static inline void mt_momentum_block_bias(int32_t *b, int32_t *velocity, const mt_int16 *dy, const mt_int16 *factors,
                                           uint32_t noise, uint32_t salt, int32_t momentum, uint32_t positions,
                                           uint32_t outputs)
 {

@@ -67,7 +67,7 @@ static inline mt_fixed mt_mean_fixed(mt_fixed sum, uint32_t size)
 }
 
 /* mean of (y - t)^2 */
-static inline mt_fixed mt_squared_error_fixed(const mt_fixed *y, const mt_fixed *t, int16_t *dy, uint32_t size)
+static inline mt_fixed mt_mse_fixed(const mt_fixed *y, const mt_fixed *t, mt_int16 *dy, uint32_t size)
 {
     mt_fixed sum = 0;
     mt_block_writer writer = mt_block_begin(dy);
@@ -86,7 +86,7 @@ static inline mt_fixed mt_squared_error_fixed(const mt_fixed *y, const mt_fixed 
 }
 
 /* mean of e^2 / 2 where |e| <= delta, delta (|e| - delta / 2) beyond (Huber 1964) */
-static inline mt_fixed mt_huber_fixed(const mt_fixed *y, const mt_fixed *t, int16_t *dy, mt_fixed delta, uint32_t size)
+static inline mt_fixed mt_huber_fixed(const mt_fixed *y, const mt_fixed *t, mt_int16 *dy, mt_fixed delta, uint32_t size)
 {
     mt_fixed sum = 0;
     mt_block_writer writer = mt_block_begin(dy);
@@ -106,7 +106,7 @@ static inline mt_fixed mt_huber_fixed(const mt_fixed *y, const mt_fixed *t, int1
 }
 
 /* t in 0..1; mean of -t ln p - (1 - t) ln(1 - p), p = sigmoid(y) */
-static inline mt_fixed mt_binary_cross_entropy_fixed(const mt_fixed *y, const mt_fixed *t, int16_t *dy, uint32_t size)
+static inline mt_fixed mt_binary_cross_entropy_fixed(const mt_fixed *y, const mt_fixed *t, mt_int16 *dy, uint32_t size)
 {
     mt_fixed sum = 0;
     mt_block_writer writer = mt_block_begin(dy);
@@ -127,7 +127,7 @@ static inline mt_fixed mt_binary_cross_entropy_fixed(const mt_fixed *y, const mt
 }
 
 /* t[0] is the index of the true class; -ln softmax(y)[t]; at most 32767 classes */
-static inline mt_fixed mt_softmax_cross_entropy_fixed(const mt_fixed *y, const mt_fixed *t, int16_t *dy, uint32_t size)
+static inline mt_fixed mt_cross_entropy_fixed(const mt_fixed *y, const mt_fixed *t, mt_int16 *dy, uint32_t size)
 {
     const uint32_t label = (uint32_t)mt_fixed_floor(t[0]);
     const mt_fixed largest = mt_largest_fixed(y, size);

@@ -14,6 +14,7 @@ from microtune.compress.dequantization import float_tail
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
+from microtune.tuning.integers import without_floats
 from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
 from microtune.tuning.schemes import Full, LoRA, Scheme
 from microtune.tuning.splitting import split_outputs
@@ -283,12 +284,16 @@ def select(graph: Graph, scheme: Scheme, precision: str = "float32") -> Selectio
     """Apply a scheme to a graph with a float32 output. Raises PlanError when it does not fit the model.
 
     precision, of an int8 graph: ``"float32"`` turns what lies behind the first layer that learns into float
-    operators (see ``compress.dequantization``); ``"mixed"`` leaves all int8.
+    operators (see ``compress.dequantization``); ``"mixed"`` leaves all int8; ``"int8"`` does away with the floats of
+    its input and output too (see ``integers``): the output is then int32, of 16 binary places.
     """
     graph = float_output(graph)
     graph, wanted = _split(graph, changes(graph, scheme))
     graph = _untied(graph, wanted)
     integers = {node.name for node in layers_of(graph) if node.op in INT8}
+    if precision == "int8":
+        selection = _mixed(graph, scheme, wanted)
+        return replace(selection, graph=without_floats(selection.graph, selection.trained))
     if not integers.intersection(wanted):
         return _in_float(graph, scheme, wanted)
     if precision == "mixed":

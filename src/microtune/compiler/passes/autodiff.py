@@ -12,8 +12,8 @@ import numpy as np
 
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
-from microtune.ops import OPS
-from microtune.ops.op import Attributes
+from microtune.ops import OPS, block_rules
+from microtune.ops.op import Attributes, GradientRule
 
 
 @dataclass
@@ -26,6 +26,12 @@ class _Tape:
 
     def wants(self, name: str) -> bool:
         return name in self.needed
+
+    def keeps(self, name: str) -> bool:
+        return any(
+            node.op in block_rules.LAYERS and node.inputs[0] == name and any(map(self.wants, node.inputs[1:]))
+            for node in self.graph.nodes
+        )
 
     def tensor(self, name: str) -> Tensor:
         return self.tensors.get(name) or self.graph.tensor(name)
@@ -63,6 +69,22 @@ def dependents(graph: Graph, roots: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _rule(node: Node, gradient: Tensor) -> GradientRule:
+    """The gradient rule of a node: gradients are float32, or blocks where all is integers (``ops.blocks``)."""
+    if gradient.dtype == "int16":
+        rule = block_rules.RULES.get(node.op)
+        if rule is None:
+            raise PlanError(
+                f"node '{node.name}' ({node.op}) has no gradient in integers, but a trained tensor lies before it: use "
+                "precision='mixed'"
+            )
+        return rule
+    rule = OPS[node.op].gradient
+    if rule is None:
+        raise PlanError(f"node '{node.name}' ({node.op}) has no gradient, but a trained tensor lies before it")
+    return rule
+
+
 def differentiate(graph: Graph, loss: Node, trained: Sequence[str]) -> tuple[Graph, dict[str, str]]:
     """The graph with its backward nodes, and {trained tensor: its gradient}.
 
@@ -76,12 +98,14 @@ def differentiate(graph: Graph, loss: Node, trained: Sequence[str]) -> tuple[Gra
         arriving = gradients.get(node.output)
         if arriving is None or node.output not in needed:
             continue
-        rule = OPS[node.op].gradient
-        if rule is None:
-            raise PlanError(f"node '{node.name}' ({node.op}) has no gradient, but a trained tensor lies before it")
-        for name, gradient in rule(tape, node, arriving).items():
+        try:
+            found = _rule(node, tape.tensor(arriving))(tape, node, arriving)
+        except ValueError as error:
+            raise PlanError(f"the gradient of node '{node.name}' ({node.op}): {error}") from error
+        for name, gradient in found.items():
             if name in gradients:
-                gradient = tape.emit("add", (gradients[name], gradient), f"{name}.grad")
+                add = "block_add" if tape.tensor(gradient).dtype == "int16" else "add"
+                gradient = tape.emit(add, (gradients[name], gradient), f"{name}.grad")
             gradients[name] = gradient
     missing = [name for name in trained if name not in gradients]
     if missing:
