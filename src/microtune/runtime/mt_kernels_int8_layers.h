@@ -47,21 +47,19 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
     uint32_t i = 0;
 #if defined(MT_INT8_PAIRS)
     const int16x2_t minus_zero = mt_int8_minus(x_zero);
-    const int8_t *v = w;
+    const int8_t *v = w, *const end = x + (size & ~3u);
     MT_NOT_UNROLLED
-    for (; i + 4 <= size; i += 4) {
-        const mt_pairs pairs = mt_int8_moved_pairs(mt_int8_four(x + i), minus_zero);
-        const int8_t *row = v;
-        s0 = mt_int8_products(row, pairs, s0);
-        row += pitch;
-        s1 = mt_int8_products(row, pairs, s1);
-        row += pitch;
-        s2 = mt_int8_products(row, pairs, s2);
-        row += pitch;
-        s3 = mt_int8_products(row, pairs, s3);
+    for (const int8_t *at = x; at != end; at += 4) {
+        const mt_pairs pairs = mt_int8_moved_pairs(mt_int8_four(at), minus_zero);
+        const int8_t *const half = v + 2 * pitch;
+        s0 = mt_int8_products(v, pairs, s0);
+        s1 = mt_int8_products(v + pitch, pairs, s1);
+        s2 = mt_int8_products(half, pairs, s2);
+        s3 = mt_int8_products(half + pitch, pairs, s3);
         v += 4;
         MT_OPAQUE(v); /* or the compiler keeps four pointers, for which it has no registers */
     }
+    i = size & ~3u;
 #endif
     MT_BY_EIGHT
     for (; i < size; ++i) {
@@ -108,22 +106,70 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
     }
 }
 
+/* mt_rescale_once; of a factor below 2^-2 the lower word of the product is of no consequence */
+static inline int32_t mt_int8_rescaled_once(int32_t x, int32_t multiplier, int32_t shift)
+{
+    if (shift > -2) {
+        return mt_rescale_once(x, multiplier, shift);
+    }
+    return (mt_long_product(x, multiplier).upper + ((int32_t)1 << (-shift - 2))) >> (-shift - 1);
+}
+
 /* a dense layer's output, which is rounded once */
 static inline int8_t mt_int8_dense_output(int32_t sum, int32_t bias, int32_t multiplier, int32_t shift, int32_t y_zero,
     int32_t low, int32_t high)
 {
-    const int32_t x = mt_saturating_sum(sum, bias);
-    /* below 2^-2 the lower word of the product is of no consequence */
-    const int32_t scaled = shift <= -2
-        ? ((int32_t)(((int64_t)x * multiplier) >> 32) + ((int32_t)1 << (-shift - 2))) >> (-shift - 1)
-        : mt_rescale_once(x, multiplier, shift);
+    sum = mt_saturating_sum(sum, bias);
+    if (low >= y_zero && sum <= 0) {
+        /* behind a ReLU half of them */
+        return (int8_t)low;
+    }
+    const int32_t scaled = mt_int8_rescaled_once(sum, multiplier, shift);
     return (int8_t)(y_zero + mt_clamp_int32(scaled, low - y_zero, high - y_zero));
 }
+
+#if defined(MT_INT8_PAIRS)
+/* y_zero + x rescaled once, saturated to a byte */
+static inline int8_t mt_int8_scaled_once(int32_t x, int32_t multiplier, int32_t shift, int32_t y_zero)
+{
+    return (int8_t)mt_clamp_int32(__qadd(mt_int8_rescaled_once(x, multiplier, shift), y_zero), INT8_MIN, INT8_MAX);
+}
+
+/* one function for all dense layers; `channels` are the inputs */
+static MT_NOT_INLINE void mt_int8_dense(const mt_int8_convolution *layer)
+{
+    const uint32_t inputs = layer->channels, outputs = layer->outputs;
+    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
+    const int8_t *shift = layer->shift, *weight = layer->weight;
+    int8_t *y = layer->y, *const end = y + outputs;
+    MT_NOT_UNROLLED
+    while (y != end) {
+        int32_t sums[4] = {0, 0, 0, 0};
+        const uint32_t count = end - y >= 4 ? 4 : 1;
+        if (count == 4) {
+            mt_int8_dot4(layer->x, weight, inputs, layer->x_zero, inputs, sums);
+        } else {
+            sums[0] = mt_int8_dot(layer->x, weight, layer->x_zero, inputs);
+        }
+        MT_NOT_UNROLLED
+        for (uint32_t i = 0; i < count; ++i) {
+            *y++ = mt_int8_scaled_once(__qadd(sums[i], *bias++), *multiplier++, *shift++, layer->y_zero);
+        }
+        weight += count * inputs;
+    }
+    mt_int8_limit(layer->y, outputs, layer->low, layer->high);
+}
+#endif
 
 static inline void mt_dense_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
     const int32_t *MT_RESTRICT bias, const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
     int8_t *MT_RESTRICT y, uint32_t inputs, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
 {
+#if defined(MT_INT8_PAIRS)
+    const mt_int8_convolution layer = mt_int8_convolution_of(x, weight, bias, multiplier, shift, y, 1, 1, 1, 1, 1, 1, 1,
+        1, 0, 0, inputs, outputs, x_zero, y_zero, low, high);
+    mt_int8_dense(&layer);
+#else
     uint32_t o = 0;
     for (; o + 4 <= outputs; o += 4) {
         int32_t sums[4] = {0, 0, 0, 0};
@@ -136,6 +182,7 @@ static inline void mt_dense_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_R
         const int32_t sum = mt_int8_dot(x, weight + (size_t)o * inputs, x_zero, inputs);
         y[o] = mt_int8_dense_output(sum, bias[o], multiplier[o], shift[o], y_zero, low, high);
     }
+#endif
 }
 
 static inline void mt_conv2d_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
