@@ -1,6 +1,7 @@
 """The speaker: spoken digits on MLPerf Tiny's int8 keyword net, adapted to the person who speaks.
 
-    python examples/speaker/run.py [--data PATH] [--out DIR] [--seeds 1] [--compare] [--sorted] [--cores] [--json]
+    python examples/speaker/run.py [--data PATH] [--out DIR] [--seeds 1] [--precision int8] [--compare] [--sorted]
+        [--cores] [--json]
 
 The keyword net knows "yes" and "stop", not digits; its 64 features serve all the same. For each of six people a small
 head is trained on the other five, joined to the frozen int8 net, compiled, and adapted by the generated C: predict a
@@ -127,15 +128,25 @@ def build(
     rate: float,
     learner: mt.Learner,
     calibration: NDArray[np.float32] | None = None,
+    known: NDArray[np.float32] | None = None,
 ) -> mt.Package:
-    """The device: the keyword net in int8 up to its features, then the head, of which the scheme learns.
+    """The device: the keyword net in int8 up to its features, then the head, of which the scheme learns: in floats, or,
+    given features (n, 64) of the base's own people, in int8 with integers only.
 
     ``mt.load`` would fold the scaler into the first layer. Kept apart, what learns sees features of one size, and so
     learns equally fast from all of them. ``calibration``: takes of the base's own people, for elastic weights.
     """
-    graph = mt.join(heard.net, from_sklearn(head, "digits"))
-    optimizer = mt.SGD(lr=rate)
-    plan = mt.plan(graph, scheme, "cross_entropy", optimizer, learner, calibration=calibration)
+    digits = from_sklearn(head, "digits")
+    graph = mt.join(heard.net, digits if known is None else mt.quantize(digits, calibration=known))
+    plan = mt.plan(
+        graph,
+        scheme,
+        "cross_entropy",
+        mt.SGD(lr=rate),
+        learner,
+        precision="float32" if known is None else "int8",
+        calibration=calibration,
+    )
     return mt.build(plan, directory)
 
 
@@ -178,14 +189,21 @@ def adapt(
 
 
 def run(
-    heard: Heard, takes: data.Takes, out: Path, seed: int = SEED, progress: Progress | None = None
+    heard: Heard,
+    takes: data.Takes,
+    out: Path,
+    seed: int = SEED,
+    progress: Progress | None = None,
+    precision: str = "float32",
 ) -> list[Outcome]:
-    """All people, each held out once, in ``ORDERS`` orders."""
+    """All people, each held out once, in ``ORDERS`` orders; the head in floats, or with ``"int8"`` in integers only."""
     outcomes = []
     folds = data.folds(takes)
     for fold in progress(folds, description=f"people, seed {seed}") if progress else folds:
         head = train_base(heard, takes, fold, seed)
-        package = build(heard, head, out / takes.people[fold.person] / "speaker", mt.Head(2), OPTIMIZER.lr, LEARNER)
+        known = heard.features[0][fold.train] if precision == "int8" else None
+        folder = out / takes.people[fold.person] / precision / "speaker"
+        package = build(heard, head, folder, mt.Head(2), OPTIMIZER.lr, LEARNER, known=known)
         for order in range(ORDERS):
             stream = data.stream(takes, fold.person, seed, order)
             outcomes.append(adapt(package, heard, takes, stream, fold, CHECKPOINTS))
@@ -341,6 +359,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/speaker"), help="where the packages go")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--seeds", type=int, default=1, help="so many, one after the other: each a base and two orders")
+    parser.add_argument("--precision", choices=["float32", "int8"], default="float32", help="int8: integers only")
     parser.add_argument("--compare", action="store_true", help="compare what may learn, instead (five to ten minutes)")
     parser.add_argument(
         "--sorted", action="store_true", help="compare what is remembered of a stream sorted by digit, instead"
@@ -361,9 +380,15 @@ def main() -> None:
             figures["sorted"] = remembered = remember(heard, takes, chosen.out, chosen.seed, progress)
         else:
             seeds = range(chosen.seed, chosen.seed + chosen.seeds)
-            figures |= summary([each for seed in seeds for each in run(heard, takes, chosen.out, seed, progress)])
+            figures |= summary(
+                [
+                    each
+                    for seed in seeds
+                    for each in run(heard, takes, chosen.out, seed, progress, chosen.precision)
+                ]
+            )
             if chosen.cores:
-                package = mt.open_package(chosen.out / takes.people[0] / "speaker")
+                package = mt.open_package(chosen.out / takes.people[0] / chosen.precision / "speaker")
                 figures["core"] = on_core(package, heard, takes, data.stream(takes, 0, chosen.seed, 0))
     except (FileNotFoundError, mt.MicrotuneError) as error:
         sys.exit(f"speaker: {error}")

@@ -1,6 +1,6 @@
 """The wearer: activity recognition that adapts to the person who wears the device (WISDM data, 36 people).
 
-    python examples/wearer/run.py [--data PATH] [--out build/wearer] [--json]
+    python examples/wearer/run.py [--data PATH] [--out build/wearer] [--precision int8] [--json]
 
 For each fold of people a base network is trained on everybody else, compiled, and adapted by the generated C to
 every held-out person: predict a window, observe its activity, idle. Accuracy is measured on windows of that
@@ -39,6 +39,7 @@ ORDERS = 2
 SEED = 11  # of the folds, bases and streams reported; the settings below were chosen with other seeds
 LEARNER = mt.Learner(buffer=100, every=5, epochs=8, folds=5, caution=0.5, restart=True, pull=0.002)
 OPTIMIZER = mt.SGD(lr=0.02)
+CALIBRATION = 500  # at least so many windows of the base's own people that the int8 scales are taken from
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,16 @@ def train_base(windows: data.Windows, fold: data.Fold, scale: data.Scale, seed: 
         return network.fit(scale.apply(windows.features[fold.train]), windows.activity[fold.train])
 
 
-def build(base: MLPClassifier, directory: Path) -> mt.Package:
-    """The device of a base network."""
+def build(base: MLPClassifier, directory: Path, known: np.ndarray | None = None) -> mt.Package:
+    """The device of a base network: with floats, or, given scaled windows (n, 43) that it knows, with integers only."""
+    graph = mt.load(base, name="wearer")
     plan = mt.plan(
-        mt.load(base, name="wearer"),
+        graph if known is None else mt.quantize(graph, calibration=known),
         learn=mt.Full(),
         loss="cross_entropy",
         optimizer=OPTIMIZER,
         learner=LEARNER,
+        precision="float32" if known is None else "int8",
     )
     return mt.build(plan, directory)
 
@@ -108,14 +111,18 @@ def adapt(
     return Outcome(stream.person, own, other)
 
 
-def run(path: Path, out: Path, seed: int = SEED, progress: Progress | None = None) -> list[Outcome]:
-    """All people, each held out once, in ``ORDERS`` orders."""
+def run(
+    path: Path, out: Path, seed: int = SEED, progress: Progress | None = None, precision: str = "float32"
+) -> list[Outcome]:
+    """All people, each held out once, in ``ORDERS`` orders; with floats, or with ``"int8"`` in integers only."""
     windows = data.load(path)
     outcomes = []
     folds = data.folds(windows, seed)
     for number, fold in enumerate(progress(folds, description="folds of people") if progress else folds):
         scale = data.scale_of(windows, fold.train)
-        package = build(train_base(windows, fold, scale, seed + number), out / f"fold{number}" / "wearer")
+        base = train_base(windows, fold, scale, seed + number)
+        known = scale.apply(windows.features[fold.train[:: len(fold.train) // CALIBRATION]]) if precision == "int8" else None
+        package = build(base, out / precision / f"fold{number}" / "wearer", known)
         for person in fold.held_out:
             for order in range(ORDERS):
                 outcomes.append(
@@ -167,10 +174,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data.DEFAULT_PATH, help="folder that holds wisdm.npz")
     parser.add_argument("--out", type=Path, default=Path("build/wearer"), help="where the packages go")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--precision", choices=["float32", "int8"], default="float32", help="int8: integers only")
     parser.add_argument("--json", action="store_true", help="print figures for machines")
     chosen = parser.parse_args()
     try:
-        outcomes = run(chosen.data, chosen.out, chosen.seed, None if chosen.json else track)
+        outcomes = run(chosen.data, chosen.out, chosen.seed, None if chosen.json else track, chosen.precision)
     except (FileNotFoundError, mt.MicrotuneError) as error:
         sys.exit(f"wearer: {error}")
     figures = summary(outcomes)
