@@ -35,14 +35,15 @@ def network(name: str, sizes: tuple[int, int, int]) -> Graph:
         Node("relu", "h", ("a",), ("h",)),
         Node("dense", "y", ("h", "w2", "b2"), ("y",)),
     ]
-    tensors = [Tensor("x", (inputs,)), Tensor("a", (hidden,)), Tensor("h", (hidden,)), Tensor("y", (outputs,)), *weights]
+    sized = {"x": inputs, "a": hidden, "h": hidden, "y": outputs}
+    tensors = [*(Tensor(each, (size,)) for each, size in sized.items()), *weights]
     return Graph(name, {each.name: each for each in tensors}, tuple(nodes), ("x",), ("y",))
 
 
 def plan_of(name: str) -> mt.Plan:
-    """toaster: values from sensors of all kinds, a log. camera: bytes to classes, more than are listed. blinds: yes or no."""
+    """toaster: sensors of all kinds, a log. camera: bytes to classes, more than are listed. blinds: yes or no."""
     rng = np.random.default_rng(1)
-    learner = mt.Learner(buffer=20, every=5, log=16 if name == "toaster" else 0)
+    learner = mt.Learner(buffer=20, every=5)
     if name == "toaster":
         inputs = [mt.Input("bread", -10, 60, "°C"), mt.Input("slices", 1, 4), mt.Input("room")]
         usual = np.stack([rng.uniform(-5, 30, 200), rng.integers(1, 5, 200), rng.normal(size=200)], 1)

@@ -1,11 +1,11 @@
 """Models of flash controllers: what the registers of nRF52, STM32F4 and STM32L4 do, as their reference manuals say.
 
-Programming clears bits and erasing sets them. What a chip does not take (a write without an unlock, out of line, twice, while
-busy) has no effect and is counted in ``breaches``. The power fails after ``left`` steps (a word programmed or a page erased): what is under
-way then keeps any of its bits, and nothing happens from then on.
+Programming clears bits and erasing sets them. What a chip does not take (a write without an unlock, out of line, twice,
+while busy) has no effect and is counted in ``breaches``. The power fails after ``left`` steps (a word programmed or a
+page erased): what is under way then keeps any of its bits, and nothing happens from then on.
 
-Sources: nRF52840 product specification (NVMC); ST RM0090 (STM32F4, embedded flash interface); ST RM0351 (STM32L4, embedded flash
-memory).
+Sources: nRF52840 product specification (NVMC); ST RM0090 (STM32F4, embedded flash interface); ST RM0351 (STM32L4,
+embedded flash memory).
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Stm32f4(Stm32):
             return
         ends = [*starts[1:], self.kilobytes * 1024]
         at = starts[sector] - (self.start - 0x08000000)
-        if not (0 <= at and ends[sector] - starts[sector] == self.page and at + self.page <= self.size):
+        if not (at >= 0 and ends[sector] - starts[sector] == self.page and at + self.page <= self.size):
             self.breach(f"sector {sector} erased, which is not the storage's")
             return
         self.erase(at, self.page)

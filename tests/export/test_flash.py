@@ -1,5 +1,5 @@
-"""Each flash driver, with the store on it, on a model of its chip: states survive power cuts at every step, and the chip is
-never asked for what it does not take."""
+"""Each flash driver, with the store on it, on a model of its chip: states survive power cuts at every step, and the
+chip is never asked for what it does not take."""
 
 from __future__ import annotations
 
@@ -137,13 +137,27 @@ def test_calls_out_of_bounds_are_refused(rig: Rig) -> None:
     assert rig.keep() == before
 
 
+def test_what_was_erased_is_gone(rig: Rig) -> None:
+    """Also from the chip's cache."""
+    start(rig, rig.new)  # type: ignore[attr-defined]
+    sector, room = rig.call("probe_sector"), ctypes.create_string_buffer(64)
+    assert sector
+    for payload in PAYLOADS[:2]:
+        assert rig.call("probe_erase", sector, sector) == 0
+        assert rig.call("probe_read", sector + 64, room, 64) == 0 and room.raw == b"\xff" * 64
+        assert rig.call("probe_write", sector + 64, payload, 64) == 0
+        assert rig.call("probe_read", sector + 64, room, 64) == 0 and room.raw == payload[:64]
+    assert not rig.breaches
+
+
 def test_flash_that_refuses_is_reported(rig: Rig) -> None:
     start(rig, rig.new)  # type: ignore[attr-defined]
     assert save(rig, PAYLOADS[0]) == MT_OK
     rig.protect(True)
     assert save(rig, PAYLOADS[1]) == MT_STORAGE_FAILED
-    if not isinstance(rig, Emulated) or not isinstance(rig.flash, Stm32l4 | Stm32f4):
-        assert rig.call("probe_write", 0, PAYLOADS[1], 64) == -1
+    sector = rig.call("probe_sector")
+    assert sector and rig.call("probe_write", 0, PAYLOADS[1], 64) == -1
+    assert rig.call("probe_erase", sector, sector) == -1  # where the first state is
     rig.protect(False)
     assert load(rig) == (MT_OK, PAYLOADS[0])
     assert save(rig, PAYLOADS[2]) == MT_OK

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from microtune.compiler.writing import literal
 from microtune.package import MOST_SAID, Package
 
@@ -53,13 +55,15 @@ def _range(described: dict[str, Any]) -> tuple[float, float]:
 
 
 def _value(described: dict[str, Any], sensor: dict[str, Any]) -> str:
-    step = sensor["step"]
-    if step > 0 and sensor["high"] < MOST_SAID:
-        # half of what is left for rounding, 1/64 of a step, above the lowest value: as Package.told
-        first = sensor["low"] + step / 128
-        count = int((sensor["high"] - first) / step) + 1
-        return f"one_of({literal(first)}, {literal(step)}, {count}u)"
     low, high = _range(described)
+    if sensor["step"] > 0 and sensor["high"] < MOST_SAID:
+        # half of what is left for rounding, 1/64 of a step, above the lowest value: as Package.told
+        step, lowest = np.float32(sensor["step"]), np.float32(sensor["low"] + sensor["step"] / 128)
+        first = lowest + step * np.float32(math.ceil((low - lowest) / step))
+        # as the example computes them, so that rounding takes none of them out of range
+        values = first + step * np.arange(int((high - first) / step) + 2, dtype=np.float32)
+        count = max(1, int((values <= np.float32(high)).sum()))
+        return f"one_of({literal(float(first))}, {literal(float(step))}, {count}u)"
     return f"between({literal(low)}, {literal(high)})"
 
 

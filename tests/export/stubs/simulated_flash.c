@@ -165,6 +165,12 @@ void restore_interrupts(uint32_t status)
     sim.disabled = 0;
 }
 
+/* ESP-IDF and Zephyr look themselves */
+static int is_outside(size_t at, size_t bytes)
+{
+    return at > SIZE - START || bytes > SIZE - START - at;
+}
+
 /// ESP-IDF: a partition behind the firmware ///
 
 static esp_partition_t partition;
@@ -183,6 +189,9 @@ const esp_partition_t *esp_partition_find_first(esp_partition_type_t type, esp_p
 esp_err_t esp_partition_read(const esp_partition_t *given, size_t src_offset, void *dst, size_t size)
 {
     sim.breaches += given != &partition;
+    if (is_outside(src_offset, size)) {
+        return ESP_FAIL;
+    }
     return fetch(START + (uint32_t)src_offset, dst, (uint32_t)size) == 0 ? ESP_OK : ESP_FAIL;
 }
 
@@ -190,12 +199,18 @@ esp_err_t esp_partition_write(const esp_partition_t *given, size_t dst_offset, c
 {
     /* as in an encrypted partition */
     sim.breaches += given != &partition || dst_offset % 16u != 0 || size % 16u != 0;
+    if (is_outside(dst_offset, size)) {
+        return ESP_FAIL;
+    }
     return program(START + (uint32_t)dst_offset, (const uint8_t *)src, (uint32_t)size) == 0 ? ESP_OK : ESP_FAIL;
 }
 
 esp_err_t esp_partition_erase_range(const esp_partition_t *given, size_t offset, size_t size)
 {
     sim.breaches += given != &partition;
+    if (is_outside(offset, size)) {
+        return ESP_FAIL;
+    }
     return erase(START + (uint32_t)offset, (uint32_t)size) == 0 ? ESP_OK : ESP_FAIL;
 }
 
@@ -211,6 +226,9 @@ int flash_area_open(uint8_t id, const struct flash_area **fa)
 
 int flash_area_read(const struct flash_area *fa, off_t off, void *dst, size_t len)
 {
+    if (is_outside((size_t)off, len)) {
+        return -22;
+    }
     return fetch((uint32_t)(fa->fa_off + off), dst, (uint32_t)len);
 }
 
@@ -218,11 +236,17 @@ int flash_area_write(const struct flash_area *fa, off_t off, const void *src, si
 {
     const uint32_t align = flash_area_align(fa);
     sim.breaches += (uint32_t)off % align != 0 || len % align != 0;
+    if (is_outside((size_t)off, len)) {
+        return -22;
+    }
     return program((uint32_t)(fa->fa_off + off), (const uint8_t *)src, (uint32_t)len);
 }
 
 int flash_area_erase(const struct flash_area *fa, off_t off, size_t len)
 {
+    if (is_outside((size_t)off, len)) {
+        return -22;
+    }
     return erase((uint32_t)(fa->fa_off + off), (uint32_t)len);
 }
 
