@@ -15,9 +15,10 @@
 
 #if defined(MT_INT8_PAIRS)
 
-/* of each window, terms that are widened at once: 1 KB of stack */
-#define MT_INT8_PIECE 128u
-/* outputs whose sums are kept from piece to piece: 256 bytes of stack */
+/* 1 KB of stack: all terms of four windows, where they are no more than these, */
+#define MT_INT8_WHOLE 128u
+/* else a piece of them, beside sums of so many outputs that are kept from piece to piece */
+#define MT_INT8_PIECE 96u
 #define MT_INT8_KEPT 16u
 
 /* everything a convolution is told; sizes as in mt_kernels_int8_layers.h */
@@ -123,7 +124,7 @@ static MT_NOT_INLINE void mt_int8_gather(const mt_int8_convolution *layer, uint3
     const mt_taps across = mt_taps_inside(ox * layer->stride_x, layer->left, layer->width, layer->columns);
     const uint32_t inside = across.first * channels, outside = across.end * channels;
     const int whole = channels % 4 == 0;
-    int8_t bytes[MT_INT8_PIECE];
+    int8_t bytes[MT_INT8_WHOLE];
     if (down.end - down.first < layer->rows || outside - inside < line) {
         for (uint32_t i = 0; i < end - start; i += 4) {
             to[i] = 0;
@@ -165,7 +166,7 @@ static inline int32_t mt_int8_lane_products(const mt_int8_lane *lane, mt_pairs w
 /* `count` outputs of three or four pixels that lie beside each other in y, from terms start .. end - 1 of their
  * windows; before the last piece what is summed so far is kept */
 static MT_NOT_INLINE void mt_int8_four_pixels(const mt_int8_convolution *layer, const mt_int8_lane *lanes,
-    uint32_t pixels, uint32_t first, uint32_t count, uint32_t start, uint32_t end, int32_t *kept, int8_t *y)
+    uint32_t pixels, uint32_t first, uint32_t count, uint32_t start, uint32_t end, mt_int8_lane *kept, int8_t *y)
 {
     const uint32_t outputs = layer->outputs, terms = layer->rows * layer->columns * layer->channels;
     /* the fourth of three is the third once more, and goes there */
@@ -175,12 +176,12 @@ static MT_NOT_INLINE void mt_int8_four_pixels(const mt_int8_convolution *layer, 
     MT_NOT_UNROLLED
     for (uint32_t o = first; o < first + count; ++o, from += terms) {
         int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        mt_int8_lane *const sums = kept + 2 * (o - first);
         if (start > 0) {
-            const int32_t *const sums = kept + MT_INT8_LANES * (o - first);
-            s0 = sums[0];
-            s1 = sums[1];
-            s2 = sums[2];
-            s3 = sums[3];
+            s0 = (int32_t)(uint32_t)sums[0];
+            s1 = (int32_t)(uint32_t)(sums[0] >> 32);
+            s2 = (int32_t)(uint32_t)sums[1];
+            s3 = (int32_t)(uint32_t)(sums[1] >> 32);
         }
         const mt_int8_lane *x = lanes;
         const int8_t *w = from;
@@ -209,11 +210,8 @@ static MT_NOT_INLINE void mt_int8_four_pixels(const mt_int8_convolution *layer, 
         }
 #undef MT_FOUR_LANES
         if (end < terms) {
-            int32_t *const sums = kept + MT_INT8_LANES * (o - first);
-            sums[0] = s0;
-            sums[1] = s1;
-            sums[2] = s2;
-            sums[3] = s3;
+            sums[0] = (uint32_t)s0 | (mt_int8_lane)(uint32_t)s1 << 32;
+            sums[1] = (uint32_t)s2 | (mt_int8_lane)(uint32_t)s3 << 32;
             continue;
         }
         const mt_int8_factor factor = mt_int8_factor_of(layer->multiplier[o], layer->shift[o]);
@@ -238,7 +236,7 @@ static MT_NOT_INLINE void mt_int8_four_pixels(const mt_int8_convolution *layer, 
 
 /* the same for one pixel, of which one sum is kept */
 static inline void mt_int8_one_pixel(const mt_int8_convolution *layer, const mt_int8_lane *lanes, uint32_t first,
-    uint32_t count, uint32_t start, uint32_t end, int32_t *kept, int8_t *y)
+    uint32_t count, uint32_t start, uint32_t end, mt_int8_lane *kept, int8_t *y)
 {
     const uint32_t terms = layer->rows * layer->columns * layer->channels, size = end - start;
     const int8_t *from = layer->weight + (size_t)first * terms + start;
@@ -247,7 +245,7 @@ static inline void mt_int8_one_pixel(const mt_int8_convolution *layer, const mt_
         const mt_int8_lane *x = lanes;
         const int8_t *w = from;
         const int8_t *const end_of_fours = w + (size & ~3u);
-        int32_t sum = start > 0 ? kept[o - first] : 0;
+        int32_t sum = start > 0 ? (int32_t)(uint32_t)kept[o - first] : 0;
         MT_NOT_UNROLLED
         for (; w != end_of_fours; w += 4, x += MT_INT8_LANES) {
             sum = mt_int8_lane_products(x, mt_int8_pairs_of(mt_int8_four(w)), sum);
@@ -256,7 +254,7 @@ static inline void mt_int8_one_pixel(const mt_int8_convolution *layer, const mt_
             sum = mt_int8_lane_products(x, mt_int8_pairs_of(mt_int8_few(w, size & 3)), sum);
         }
         if (end < terms) {
-            kept[o - first] = sum;
+            kept[o - first] = (uint32_t)sum;
         } else {
             const mt_int8_factor factor = mt_int8_factor_of(layer->multiplier[o], layer->shift[o]);
             y[o] = mt_int8_scaled_any(__qadd(sum, layer->bias[o]), factor, layer->y_zero);
@@ -267,9 +265,10 @@ static inline void mt_int8_one_pixel(const mt_int8_convolution *layer, const mt_
 static MT_NOT_INLINE void mt_int8_convolve(const mt_int8_convolution *layer)
 {
     const uint32_t terms = layer->rows * layer->columns * layer->channels, outputs = layer->outputs;
-    const uint32_t most = terms > MT_INT8_PIECE ? MT_INT8_KEPT : outputs;
-    mt_int8_lane patch[MT_INT8_PIECE];
-    int32_t kept[MT_INT8_KEPT * MT_INT8_LANES];
+    const int in_pieces = terms > MT_INT8_WHOLE;
+    const uint32_t most = in_pieces ? MT_INT8_KEPT : outputs, step = in_pieces ? MT_INT8_PIECE : terms;
+    mt_int8_lane patch[MT_INT8_WHOLE];
+    mt_int8_lane *const kept = patch + MT_INT8_PIECE;
     int8_t *y = layer->y;
     uint32_t oy = 0, ox = 0;
     for (uint32_t left = layer->y_height * layer->y_width; left > 0;) {
@@ -277,9 +276,9 @@ static MT_NOT_INLINE void mt_int8_convolve(const mt_int8_convolution *layer)
         const uint32_t pixels = left > 2 ? mt_smaller(left, MT_INT8_LANES) : 1;
         uint32_t next_oy = oy, next_ox = ox;
         for (uint32_t first = 0; first < outputs; first += most) {
-            for (uint32_t start = 0; start < terms; start += MT_INT8_PIECE) {
-                const uint32_t end = mt_smaller(start + MT_INT8_PIECE, terms);
-                if (first == 0 || terms > MT_INT8_PIECE) {
+            for (uint32_t start = 0; start < terms; start += step) {
+                const uint32_t end = mt_smaller(start + step, terms);
+                if (first == 0 || in_pieces) {
                     next_oy = oy;
                     next_ox = ox;
                     for (uint32_t lane = 0; lane < pixels; ++lane) {
