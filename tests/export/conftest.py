@@ -41,7 +41,8 @@ def network(name: str, sizes: tuple[int, int, int]) -> Graph:
 
 
 def plan_of(name: str) -> mt.Plan:
-    """toaster: sensors of all kinds, a log. camera: bytes to classes, more than are listed. blinds: yes or no."""
+    """toaster: sensors of all kinds, a log. camera: bytes to classes, more than are listed. blinds: yes or no.
+    meter: integers only."""
     rng = np.random.default_rng(1)
     learner = mt.Learner(buffer=20, every=5)
     if name == "toaster":
@@ -53,11 +54,15 @@ def plan_of(name: str) -> mt.Plan:
     if name == "camera":
         graph = mt.quantize(network(name, (40, 8, 3)), calibration=rng.uniform(-1, 1, (100, 40)).astype(np.float32))
         return mt.plan(graph, mt.Head(1), "cross_entropy", mt.SGD(0.05), learner, precision="mixed")
+    if name == "meter":
+        graph = mt.quantize(network(name, (2, 8, 1)), calibration=rng.uniform(-1, 1, (100, 2)).astype(np.float32))
+        inputs = [mt.Input("a", -1, 1, "V"), mt.Input("b", -1, 1)]
+        return mt.plan(graph, mt.Full(), "mse", mt.SGD(0.003), learner, precision="int8", inputs=inputs)
     graph = network(name, (2, 4, 1))
     return mt.plan(graph, mt.Full(), "binary_cross_entropy", mt.SGD(0.05), learner)
 
 
-NAMES = ("toaster", "camera", "blinds")
+NAMES = ("toaster", "camera", "blinds", "meter")
 
 
 @pytest.fixture(scope="session")
