@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,27 @@ QUESTIONS, PEOPLE, EVENTS = 8, 30, (0, 5, 10, 20, 50, 100)
 
 PERSON, OTHERS = 86, 88
 """Per cent that MAP must reach after a hundred samples said digit by digit."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A head on the base in int8: with its last layer in float32, or all in integers."""
+
+    optimizer: Any
+    precision: str
+
+
+def plan_of(
+    base: MLPClassifier, name: str, loss: str, head: Any, calibration: tuple[NDArray[np.float32], NDArray[np.int64]]
+) -> mt.Plan:
+    """A head on a base that was trained on the calibration."""
+    graph = mt.load(base, name=name)
+    if not isinstance(head, Stored):
+        return mt.plan(graph, loss=loss, optimizer=head, learner=LEARNER, calibration=calibration)
+    return mt.plan(
+        mt.quantize(graph, calibration=calibration[0]), loss=loss, optimizer=head.optimizer, learner=LEARNER,
+        calibration=calibration, precision=head.precision,
+    )  # fmt: skip
 
 
 def _accuracy(device: mt.Device, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
@@ -90,10 +112,7 @@ def speaker(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
         tests = [(x[each], takes.digit[each]) for each in (test, fold.others)]
         sort = learn[np.argsort(takes.digit[learn], kind="stable")]
         for name, head in heads.items():
-            plan = mt.plan(
-                mt.load(base, name="digits"), loss="cross_entropy", optimizer=head, learner=LEARNER,
-                calibration=(x[fold.train], takes.digit[fold.train]),
-            )  # fmt: skip
+            plan = plan_of(base, "digits", "cross_entropy", head, (x[fold.train], takes.digit[fold.train]))
             package = mt.build(plan, folder / "digits")
             for order, each in (("any order", learn[:50]), ("digit by digit", sort)):
                 found = accuracies(mt.Device(package), x[each], takes.digit[each], tests, (0, 20, 50, 100))
@@ -123,10 +142,7 @@ def wearer(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
         base = run.train_base(windows, fold, scale, seed)
         factory = scale.apply(windows.features[fold.train])
         for name, head in heads.items():
-            plan = mt.plan(
-                mt.load(base, name="wearer"), loss="cross_entropy", optimizer=head, learner=LEARNER,
-                calibration=(factory, windows.activity[fold.train]),
-            )  # fmt: skip
+            plan = plan_of(base, "wearer", "cross_entropy", head, (factory, windows.activity[fold.train]))
             package = mt.build(plan, folder / "wearer")
             for person in fold.held_out:
                 x = scale.apply(_mounted(windows.features, *MOUNTINGS[(person + seed) % len(MOUNTINGS)]))
@@ -167,10 +183,7 @@ def likes(seed: int, folder: Path, heads: dict[str, Any]) -> dict[str, Any]:
         lives.append((seen.astype(np.float32), answers, later.astype(np.float32), tests))
     found: dict[str, Any] = {}
     for name, head in heads.items():
-        plan = mt.plan(
-            mt.load(base, name="likes"), loss="binary_cross_entropy", optimizer=head, learner=LEARNER, calibration=x
-        )
-        package = mt.build(plan, folder / "likes")
+        package = mt.build(plan_of(base, "likes", "binary_cross_entropy", head, (x, y)), folder / "likes")
         areas = []
         for seen, answers, later, tests in lives:
             device = mt.Device(package)

@@ -42,13 +42,12 @@ def _samples(plan: Plan, loss: str) -> list[tuple[bytes, bytes]]:
     r = np.random.default_rng(4)
     x = r.normal(size=(STEPS, entry.size))
     y = np.sin(x.sum(axis=1, keepdims=True)) if loss == "mse" else r.integers(0, outputs, (STEPS, 1)).astype(float)
-    if entry.dtype != "int8":
-        return [(a.astype("<f4").tobytes(), b.astype("<f4").tobytes()) for a, b in zip(x, y, strict=True)]
     form = entry.quantization
-    assert form is not None
-    stored = np.clip(np.round(x / form.scale) + form.zero_point, -128, 127).astype(np.int8)
-    numbers = np.round(y * 65536).astype("<i4")
-    return [(a.tobytes(), b.tobytes()) for a, b in zip(stored, numbers, strict=True)]
+    if form is not None:
+        x = np.clip(np.round(x / form.scale) + form.zero_point, -128, 127)
+    taken = x.astype(np.int8 if form is not None else "<f4")
+    numbers = np.round(y * 65536).astype("<i4") if plan.fixed else y.astype("<f4")
+    return [(a.tobytes(), b.tobytes()) for a, b in zip(taken, numbers, strict=True)]
 
 
 def step(plan: Plan, loss: str, core: str) -> dict[str, int]:

@@ -82,7 +82,7 @@ void live(uint32_t head, uint32_t samples, int32_t unit_exponent)
             mt_fixed_logistic(layer.weight, layer.bias, layer.state, prior, x, y, target, scratch, zero, one, unit,
                               unit_exponent, 10737418, INPUTS, OUTPUTS);
         } else {
-            mt_fixed_slda(layer.weight, layer.bias, layer.state, precision, log_prior, x, target, zero, 4, 36, 1 << 30,
+            mt_fixed_slda(layer.weight, layer.bias, layer.state, precision, log_prior, x, target, zero, 25, 1 << 30,
                           INPUTS, OUTPUTS);
         }
         for (uint32_t o = 0; o < (head == 3 ? 0u : (head == 2 ? OUTPUTS : 1u)); ++o) {

@@ -19,7 +19,7 @@ from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.scaled import FIXED_ONE, LARGEST, ONE, Scaled, fixed_exp, fixed_sigmoid, saturated, scaled
 
 WEIGHT_PLACES, WEIGHT_FINER = 24, 8  # MT_FIXED_WEIGHT_PLACES, MT_FIXED_WEIGHT_FINER
-MEAN_PLACES, WORTH_PLACES = 22, 8  # MT_FIXED_MEAN_PLACES, MT_FIXED_WORTH_PLACES
+MEAN_PLACES, MEAN_COARSE, WORTH_PLACES = 22, 15, 8  # MT_FIXED_MEAN_PLACES, _COARSE, MT_FIXED_WORTH_PLACES
 LEAST_CURVATURE = 214748365  # MT_FIXED_MAP_LEAST_CURVATURE: 0.05 with 32 places
 PI_EIGHTHS = Scaled(1686629713, -32)
 PRIOR = 1 << 30
@@ -185,11 +185,10 @@ def _slda(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
     off = ((x.astype(np.int64) - given["x_zero"]) << MEAN_PLACES) - means[label]
     means[label] += _products(share, off)
     worth[label] = min(more, given["memory"])
-    coarse, places = given["coarse"], given["places"]
-    short = means >> coarse
+    places, short = given["places"], means >> MEAN_COARSE
     sums = short @ unpacked(precision.astype(np.int64))
     found = _clipped((sums + (1 << (places - 1))) >> places)
-    halved = WEIGHT_FINER + MEAN_PLACES - coarse + 1
+    halved = WEIGHT_FINER + MEAN_PLACES - MEAN_COARSE + 1
     reach = np.sum(found * short, axis=1)
     offsets = _clipped(prior - ((reach + (1 << (halved - 1))) >> halved))
     stays = (np.arange(outputs) != label) & (state[-1] >= FIXED_ONE)
@@ -286,7 +285,7 @@ OPS = (
         summary="step of streaming linear discriminant analysis in place of a dense layer, in integers",
         shape=_shapes(None),
         reference=_slda,
-        kernel=_kernel("fixed_slda", "x_zero", "coarse", "places", "memory"),
+        kernel=_kernel("fixed_slda", "x_zero", "places", "memory"),
         header="mt_kernels_fixed_slda.h",
         multiply_adds=lambda inputs, outputs: inputs[5].size ** 2,
         dtypes=lambda inputs, attributes: ("int32",) * 3,

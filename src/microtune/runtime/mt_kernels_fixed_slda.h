@@ -5,31 +5,39 @@
 #include "mt_kernels_fixed_dense.h"
 #include "mt_scaled.h"
 
-/* places of a mean, in steps of the input, and of what a mean is worth, in samples */
+/* places of a mean, in steps of the input; those that a discriminant leaves out of it: 16 bits and a sign are left */
 #define MT_FIXED_MEAN_PLACES 22
+#define MT_FIXED_MEAN_COARSE 15
+/* places of what a mean is worth, in samples */
 #define MT_FIXED_WORTH_PLACES 8
 
 /*
- * The discriminant of one class: weight = precision mean, bias = prior - mean' precision mean / 2. So many places of a
- * mean are left out, `coarse`, that sums of `inputs` products fit 63 bits; `places` turns precision times mean into a
- * weight.
+ * The discriminant of one class: weight = precision mean, bias = prior - mean' precision mean / 2. `places` turns
+ * precision times mean into a weight.
  */
 static inline void mt_fixed_slda_class(int32_t *MT_RESTRICT weight, int32_t *MT_RESTRICT bias,
                                        const int32_t *MT_RESTRICT mean, const int32_t *MT_RESTRICT precision,
-                                       int32_t prior, uint32_t coarse, uint32_t places, uint32_t inputs)
+                                       int32_t prior, uint32_t places, uint32_t inputs)
 {
     int64_t reach = 0;
     for (uint32_t row = 0; row < inputs; ++row) {
-        int64_t sum = 0;
+        int64_t sum = 0, high = 0;
         /* along the row up to the diagonal, then down the column */
         for (uint32_t column = 0, at = 0; column < inputs; at += column < row ? 1 : column + 1, ++column) {
-            sum += (int64_t)precision[at] * (mean[column] >> coarse);
+            const int32_t each = mean[column] >> MT_FIXED_MEAN_COARSE;
+#if defined(MT_SHORT_PRODUCTS)
+            high += (precision[at] >> 16) * each;
+            sum += (precision[at] & 0xFFFF) * each;
+#else
+            sum += (int64_t)precision[at] * each;
+#endif
         }
+        sum += high * 65536;
         precision += row + 1;
         weight[row] = mt_fixed_saturated((sum + ((int64_t)1 << (places - 1))) >> places);
-        reach += (int64_t)weight[row] * (mean[row] >> coarse);
+        reach += (int64_t)weight[row] * (mean[row] >> MT_FIXED_MEAN_COARSE);
     }
-    const uint32_t halved = MT_FIXED_WEIGHT_FINER + MT_FIXED_MEAN_PLACES - coarse + 1;
+    const uint32_t halved = MT_FIXED_WEIGHT_FINER + MT_FIXED_MEAN_PLACES - MT_FIXED_MEAN_COARSE + 1;
     *bias = mt_fixed_saturated(prior - ((reach + ((int64_t)1 << (halved - 1))) >> halved));
 }
 
@@ -42,7 +50,7 @@ static inline void mt_fixed_slda_class(int32_t *MT_RESTRICT weight, int32_t *MT_
 static inline void mt_fixed_slda(int32_t *MT_RESTRICT weight, int32_t *MT_RESTRICT bias, int32_t *MT_RESTRICT state,
                                  const int32_t *MT_RESTRICT precision, const int32_t *MT_RESTRICT prior,
                                  const int8_t *MT_RESTRICT x, const int32_t *MT_RESTRICT target, int32_t x_zero,
-                                 uint32_t coarse, uint32_t places, int32_t memory, uint32_t inputs, uint32_t outputs)
+                                 uint32_t places, int32_t memory, uint32_t inputs, uint32_t outputs)
 {
     const uint32_t label = (uint32_t)target[0] >> 16;
     int32_t *mean = state + label * inputs, *worth = state + outputs * inputs + label;
@@ -56,8 +64,7 @@ static inline void mt_fixed_slda(int32_t *MT_RESTRICT weight, int32_t *MT_RESTRI
     *worth = more < memory ? more : memory;
     for (uint32_t o = 0; o < outputs; ++o) {
         if (o == label || *discriminants < MT_FIXED_ONE) {
-            mt_fixed_slda_class(weight + o * inputs, bias + o, state + o * inputs, precision, prior[o], coarse, places,
-                                inputs);
+            mt_fixed_slda_class(weight + o * inputs, bias + o, state + o * inputs, precision, prior[o], places, inputs);
         }
     }
     *discriminants = MT_FIXED_ONE;

@@ -24,7 +24,7 @@ from microtune.compiler.passes.closed_form_layer import (
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops.closed_form import packed, triangle
-from microtune.ops.closed_form_fixed import MEAN_PLACES, PRIOR, WEIGHT_PLACES, WORTH_PLACES
+from microtune.ops.closed_form_fixed import MEAN_COARSE, MEAN_PLACES, PRIOR, WEIGHT_PLACES, WORTH_PLACES
 from microtune.ops.op import KernelCall
 from microtune.ops.scaled import FIXED_ONE, LARGEST, scaled_of
 from microtune.tuning.heads import MAP, RLS, SLDA, ClosedForm, Logistic
@@ -200,10 +200,9 @@ def _slda(layer: LastLayer, optimizer: SLDA, sampled: Sampled | None) -> Update:
         layer.fresh("class_means"), np.concatenate([means.ravel(), worth, np.zeros(1)]).astype(np.int32)
     )
     precision = found.precision.astype(np.float64) * steps.scale**2
-    # as many places as leave the largest below 2^30; sums of H products with a mean fit 62 bits without its last ones
+    # as many places as leave the largest below 2^30
     places = 30 - math.frexp(float(np.abs(precision).max()))[1]
-    coarse = math.ceil(math.log2(layer.inputs))
-    shift = places + MEAN_PLACES - coarse - WEIGHT_PLACES
+    shift = places + MEAN_PLACES - MEAN_COARSE - WEIGHT_PLACES
     if not 1 <= shift <= 62:
         raise PlanError(
             f"SLDA() with precision='int8': the inputs of the last layer, '{layer.x.name}', hardly vary or lie far "
@@ -216,7 +215,6 @@ def _slda(layer: LastLayer, optimizer: SLDA, sampled: Sampled | None) -> Update:
         (layer.x.name, layer.target),
         {
             "x_zero": steps.zero,
-            "coarse": coarse,
             "places": shift,
             "memory": min(memory, LARGEST_WORTH),
         },
