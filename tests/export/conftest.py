@@ -46,7 +46,7 @@ def plan_of(name: str) -> mt.Plan:
     rng = np.random.default_rng(1)
     learner = mt.Learner(buffer=20, every=5)
     if name == "toaster":
-        inputs = [mt.Input("bread", -10, 60, "°C"), mt.Input("slices", 1, 4), mt.Input("room")]
+        inputs = [mt.Input("bread", -10, 60, "°C"), mt.Input("slices", 1, 4), mt.Input("room */", unit="*/")]
         usual = np.stack([rng.uniform(-5, 30, 200), rng.integers(1, 5, 200), rng.normal(size=200)], 1)
         sensors = mt.Learner(buffer=20, every=5, log=16, tolerance=0.25, sensors=mt.Sensors())
         graph = network(name, (3, 4, 1))
