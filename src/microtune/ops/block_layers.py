@@ -52,8 +52,10 @@ def _dense_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ..
 
 def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     dy, weight, scale = inputs
-    sums = _folded(dy, scale, given["fold"])[0] @ weight.astype(np.int64)
-    return (write(sums, _exponent(dy, scale, given["fold"])),)
+    g = _folded(dy, scale, given["fold"])[0]
+    # of a single output the largest is known beforehand
+    least = int(127 * abs(g[0])).bit_length() - DIGITS if g.size == 1 else 0
+    return (write(g @ weight.astype(np.int64), _exponent(dy, scale, given["fold"]), least),)
 
 
 def _dense_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:

@@ -27,9 +27,10 @@ HEADER = "mt_kernels_block_update.h"
 STEPS = 256
 """Steps of a weight from one grid point to the next."""
 MOST_WEIGHT, MOST_BIAS, MOST_VELOCITY = 127, 2**30 - 1, 2**29 - 1
+MOST_MOVE, MOST_FACTOR = 2**30 - 1, 2**22 - 1
 MOST_POSITIONS = 2**15
 GOLDEN = 0x9E3779B9
-MOMENTUM_PLACES = 15
+MOVE_PLACES, MOMENTUM_PLACES = 16, 15
 Arrays = Sequence[np.ndarray]
 
 
@@ -46,16 +47,14 @@ def dither_seed(noise: int, salt: int) -> int:
     return h ^ (h >> 16)
 
 
-def _moves(factor: np.ndarray, exponent: int, most: int) -> tuple[np.ndarray, int]:
-    """``mt_block_move_of``: factor 2^exponent as whole numbers of 2^-places."""
-    if exponent < -30:
-        return factor >> min(-30 - exponent, 30), 30
-    if exponent <= 0:
-        return factor, -exponent
-    up = min(exponent, 30)
-    limit = most >> up
-    moved = np.clip(factor, -limit, limit) << up
-    return np.where(factor > limit, most, np.where(factor < -limit, -most, moved)), 0
+def _units(factor: np.ndarray, exponent: int, most: int) -> np.ndarray:
+    """``mt_block_units``: factor 2^exponent in units of 2^-16."""
+    up = exponent + MOVE_PLACES
+    if up < 0:
+        return np.clip(((factor >> (-up - 1)) + 1) >> 1, -most, most) if up > -31 else np.zeros_like(factor)
+    limit = most >> min(up, 31)
+    moved = np.clip(factor, -limit, limit) << min(up, 31)
+    return np.where(factor > limit, most, np.where(factor < -limit, -most, moved))
 
 
 def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
@@ -63,6 +62,16 @@ def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
     sums = start + np.cumsum(moves)
     before = np.concatenate([[start], sums[:-1]])
     return np.asarray((sums >> places) - (before >> places))
+
+
+def _bias_move(factor: int, exponent: int, seed: int) -> int:
+    """``mt_block_bias_move``."""
+    if exponent > 0:
+        limit = MOST_BIAS >> min(exponent, 30)
+        return MOST_BIAS if factor > limit else -MOST_BIAS if factor < -limit else factor << min(exponent, 30)
+    if exponent < -30:
+        factor, exponent = factor >> (-30 - exponent) if exponent > -60 else 0, -30
+    return (factor + ((seed >> 1) >> (31 + exponent))) >> -exponent
 
 
 def _product(sums: np.ndarray, factor: int) -> np.ndarray:
@@ -74,9 +83,8 @@ def _step(
 ) -> tuple[np.ndarray, ...]:
     """Weights (flat), rests and velocities of one channel after their moves."""
     if velocity is not None:
-        start = (seed * GOLDEN % 2**32) >> 17
         # the clamp of a velocity changes nothing that is handed on
-        kept = _rounded(velocity.astype(np.int64) * momentum, MOMENTUM_PLACES, start)
+        kept = _rounded(velocity.astype(np.int64) * momentum, MOMENTUM_PLACES, seed & 0x7FFF)
         moves = np.clip(moves + kept, -32767, 32767)
     left = rest.astype(np.int64) - moves
     stays = (left >= -128) & (left <= 127)
@@ -113,9 +121,8 @@ def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, 
             break
         if g or states == 2:
             mantissa, exponent = (int(each) for each in factors[o])
-            factor = np.array([(int(g) * mantissa + 128) >> 8])
-            factor, places = _moves(factor, int(dy[0]) + exponent + 8, 1 << 22)
-            moves = _rounded(factor * away, places, (seed >> 1) >> (31 - places))
+            factor = _units(np.array([int(g) * mantissa]), int(dy[0]) + exponent, MOST_FACTOR)
+            moves = _rounded(factor * away, MOVE_PLACES, seed >> 16)
             rows = [each[o] for each in memory]
             new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, momentum)
             for each, row in zip(memory, new, strict=True):
@@ -136,8 +143,8 @@ def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     for o in range(outputs):
         mantissa, exponent = (int(each) for each in factors[o])
         sums = np.einsum("yx,yxcij->ijc", g[..., o], taps).ravel()
-        moves, places = _moves(_product(sums, mantissa), int(dy[0]) + exponent + down + 15, 2**30 - 1)
-        moves = _rounded(moves, places, (seed >> 1) >> (31 - places))
+        moves = _units(_product(sums, mantissa), int(dy[0]) + exponent + down + 15, MOST_MOVE)
+        moves = _rounded(moves, MOVE_PLACES, seed >> 16)
         rows = [each[o].ravel() for each in memory]
         new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
         for each, row in zip(memory, new, strict=True):
@@ -160,8 +167,8 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
     for e, total in enumerate(sums):
         mantissa, exponent = (int(each) for each in factors[e % outputs])
         product = _product(np.array([total]), mantissa)
-        moves, places = _moves(product, int(dy[0]) + exponent + down + 15, 2**30 - 1)
-        moves = _rounded(moves, places, (seed >> 1) >> (31 - places))
+        moves = _units(product, int(dy[0]) + exponent + down + 15, MOST_MOVE)
+        moves = _rounded(moves, MOVE_PLACES, seed >> 16)
         if total or states == 2:
             rows = [each[e : e + 1] for each in flat]
             new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
@@ -241,14 +248,12 @@ def _bias_reference(arrays: Arrays, states: int, given: Attributes) -> tuple[np.
     for o, total in enumerate(sums):
         mantissa, exponent = (int(each) for each in factors[o])
         if positions == 1:
-            product, unit = np.array([total * mantissa]), int(dy[0]) + exponent
+            away = _bias_move(int(total) * mantissa, int(dy[0]) + exponent, seed)
         else:
-            product, unit = _product(np.array([total]), mantissa), int(dy[0]) + exponent + 15
-        moves, places = _moves(product, unit, 2**30 - 1)
-        away = int(_rounded(moves, places, (seed >> 1) >> (31 - places))[0])
+            away = _bias_move(int(_product(np.array([total]), mantissa)[0]), int(dy[0]) + exponent + 15, seed)
         if states:
             old = int(memory[1][o])
-            low = (old & 0x7FFF) * given["momentum"] + ((seed * GOLDEN % 2**32) >> 17)
+            low = (old & 0x7FFF) * given["momentum"] + (seed & 0x7FFF)
             away += (old >> 15) * given["momentum"] + (low >> 15)
             away = max(-MOST_VELOCITY, min(MOST_VELOCITY, away))
             memory[1][o] = away

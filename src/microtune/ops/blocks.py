@@ -1,9 +1,9 @@
 """Blocks: tensors of one exponent, as gradients are held where all is integers.
 
 A block is int16 (2 + size,): the exponent of two, an empty place, then a mantissa for each element in the order of the
-tensor it belongs to. Sums are kept to the 15 highest bits below the largest, rounded down; a block of zeros has the
-exponent ``ZERO``. (Block floating point: Wang et al., NITI: Training Integer Neural Networks Using Integer-only
-Arithmetic, 2020.) ``mt_kernels_block.h`` gives the same bits.
+tensor it belongs to. It keeps the 15 highest bits of the largest sum, rounded down, and is shifted up where fewer than
+11 are in use. A block of zeros has the exponent ``ZERO``. (Block floating point: Wang et al., NITI: Training Integer
+Neural Networks Using Integer-only Arithmetic, 2020.) ``mt_kernels_block.h`` gives the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from microtune.ir.tensor import Tensor
 
 HEAD = 2
 ZERO = -32768
-DIGITS = 15
+DIGITS, LEAST_DIGITS = 15, 11
 
 
 def block_size(tensor: Tensor) -> int:
@@ -25,15 +25,17 @@ def block_size(tensor: Tensor) -> int:
     return tensor.shape[0] - HEAD
 
 
-def write(values: np.ndarray, exponent: int) -> np.ndarray:
-    """The block of whole numbers (int64) in units of 2^exponent."""
-    flat = np.asarray(values, np.int64).ravel()
+def write(values: np.ndarray, exponent: int, least: int = 0) -> np.ndarray:
+    """The block of whole numbers (int64) in units of 2^exponent, which lose ``least`` binary digits at once."""
+    flat = np.asarray(values, np.int64).ravel() >> max(least, 0)
+    exponent += max(least, 0)
     block = np.zeros(HEAD + flat.size, np.int16)
     if not flat.any():
         block[0] = ZERO
         return block
     # of a number below zero, the bits that are not sign
-    shift = int(np.max(flat ^ (flat >> 63))).bit_length() - DIGITS
+    length = int(np.max(flat ^ (flat >> 63))).bit_length()
+    shift = length - DIGITS if length > DIGITS or length < LEAST_DIGITS else 0
     block[0] = exponent + shift
     block[HEAD:] = flat >> shift if shift > 0 else flat << -shift
     return block

@@ -5,9 +5,10 @@
  * mantissa for each element. Element i stands for block[2 + i] * 2^block[0], in real units. (Block floating point, one
  * scale to a tensor: Wang et al., NITI: Training Integer Neural Networks Using Integer-only Arithmetic, 2020.)
  *
- * Sums are exact in 32 bits; a block keeps their 15 highest bits below the largest, rounded down. That is the same
- * whether a sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum
- * arrives. A block of zeros has the exponent MT_BLOCK_ZERO, and what reads it ends early.
+ * Sums are exact in 32 bits; a block keeps the 15 highest bits of the largest, rounded down. That is the same whether a
+ * sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum arrives. It is
+ * shifted up where fewer than 11 bits are in use. A block of zeros has the exponent MT_BLOCK_ZERO, and what reads it
+ * ends early.
  */
 #ifndef MT_KERNELS_BLOCK_H
 #define MT_KERNELS_BLOCK_H
@@ -42,10 +43,13 @@ static inline mt_block_writer mt_block_begin(mt_int16 *block)
 MT_COLD static inline int32_t mt_bit_length(uint32_t x)
 {
     int32_t length = 0;
-    for (; x != 0u; x >>= 1) {
-        ++length;
+    for (uint32_t half = 16u; half != 0u; half >>= 1) {
+        if (x >> half != 0u) {
+            x >>= half;
+            length += (int32_t)half;
+        }
     }
-    return length;
+    return length + (int32_t)x;
 }
 
 MT_COLD static inline void mt_block_shift(mt_int16 *block, uint32_t size, int32_t shift)
@@ -58,15 +62,24 @@ MT_COLD static inline void mt_block_shift(mt_int16 *block, uint32_t size, int32_
 /* a value at the place behind the last */
 static inline void mt_block_put(mt_block_writer *writer, uint32_t place, int32_t value)
 {
-    const uint32_t magnitude = (uint32_t)(value ^ (value >> 31)) >> writer->shift;
+    int32_t mantissa = value >> writer->shift;
+    const uint32_t magnitude = (uint32_t)(mantissa ^ (mantissa >> 31));
     writer->bits |= magnitude;
-    if (magnitude > 32767u) {
+    if (magnitude >> 15 != 0u) {
         const int32_t more = mt_bit_length(writer->bits) - 15;
         mt_block_shift(writer->block, place, more);
         writer->bits >>= more;
         writer->shift += more;
+        mantissa >>= more;
     }
-    writer->block[MT_BLOCK_HEAD + place] = (int16_t)(value >> writer->shift);
+    writer->block[MT_BLOCK_HEAD + place] = (int16_t)mantissa;
+}
+
+/* a mantissa as it is */
+static inline void mt_block_keep(mt_block_writer *writer, uint32_t place, int32_t mantissa)
+{
+    writer->bits |= (uint32_t)(mantissa ^ (mantissa >> 31));
+    writer->block[MT_BLOCK_HEAD + place] = (int16_t)mantissa;
 }
 
 static inline void mt_block_clear(mt_int16 *block, uint32_t size)
@@ -75,7 +88,7 @@ static inline void mt_block_clear(mt_int16 *block, uint32_t size)
     block[0] = MT_BLOCK_ZERO;
 }
 
-/* fewer than 15 digits are in use: shift up to the top */
+/* shift up to the top */
 MT_COLD static inline void mt_block_raise(mt_int16 *block, uint32_t size, uint32_t bits)
 {
     int any = bits != 0u;
@@ -96,7 +109,7 @@ static inline void mt_block_end(const mt_block_writer *writer, mt_int16 *block, 
 {
     block[0] = (int16_t)(exponent + writer->shift);
     block[1] = 0;
-    if (writer->bits < 16384u) {
+    if (writer->bits >> 10 == 0u) {
         mt_block_raise(block, size, writer->bits);
     }
 }
@@ -133,8 +146,9 @@ static inline void mt_block_inside_grad(const mt_int16 *dy, const int8_t *y, mt_
         return;
     }
     mt_block_writer writer = mt_block_begin(dx);
+    const uint32_t inside = high > low ? (uint32_t)(high - low - 1) : 0u;
     for (uint32_t i = 0; i < size; ++i) {
-        mt_block_put(&writer, i, y[i] > low && y[i] < high ? dy[MT_BLOCK_HEAD + i] : 0);
+        mt_block_keep(&writer, i, (uint32_t)(y[i] - low - 1) < inside ? dy[MT_BLOCK_HEAD + i] : 0);
     }
     mt_block_end(&writer, dx, size, exponent);
 }
@@ -150,7 +164,7 @@ static inline void mt_block_saturation_grad(const mt_int16 *dy, const int8_t *ma
     }
     mt_block_writer writer = mt_block_begin(dx);
     for (uint32_t i = 0; i < size; ++i) {
-        mt_block_put(&writer, i, ((uint32_t)bytes[i / 8] >> (i % 8) & 1u) != 0u ? dy[MT_BLOCK_HEAD + i] : 0);
+        mt_block_keep(&writer, i, ((uint32_t)bytes[i / 8] >> (i % 8) & 1u) != 0u ? dy[MT_BLOCK_HEAD + i] : 0);
     }
     mt_block_end(&writer, dx, size, exponent);
 }
@@ -229,7 +243,7 @@ static inline void mt_block_rows(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RE
         for (uint32_t i = 0; i < taken; ++i) {
             /* before the first the difference wraps around, and so is beyond the last too */
             const uint32_t from = (uint32_t)start + i;
-            mt_block_put(&writer, row * taken + i, from < given ? dy[MT_BLOCK_HEAD + row * given + from] : 0);
+            mt_block_keep(&writer, row * taken + i, from < given ? dy[MT_BLOCK_HEAD + row * given + from] : 0);
         }
     }
     mt_block_end(&writer, dx, rows * taken, dy[0]);

@@ -68,7 +68,17 @@ static inline void mt_dense_int8_block_grad(const mt_int16 *MT_RESTRICT dy, cons
         return;
     }
     mt_block_writer writer = mt_block_begin(dx);
-    for (uint32_t start = 0; start < inputs; start += MT_BLOCK_COLUMNS) {
+    if (outputs == 1u) {
+        /* the largest is known: scales are such that a weight of 127 is there, or was at the factory */
+        const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD], scale[MT_BLOCK_HEAD], fold);
+        const int32_t digits = mt_bit_length((uint32_t)(g < 0 ? -g : g) * 127u);
+        writer.shift = digits > 15 ? digits - 15 : 0;
+        MT_NOT_UNROLLED
+        for (uint32_t i = 0; i < inputs; ++i) {
+            mt_block_put(&writer, i, g * weight[i]);
+        }
+    }
+    for (uint32_t start = 0; outputs > 1u && start < inputs; start += MT_BLOCK_COLUMNS) {
         const uint32_t columns = mt_smaller(inputs - start, MT_BLOCK_COLUMNS);
         int32_t sums[MT_BLOCK_COLUMNS] = {0};
         for (uint32_t o = 0; o < outputs; ++o) {
@@ -264,7 +274,7 @@ static inline void mt_max_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, cons
     }
     mt_block_writer writer = mt_block_begin(dx);
     for (uint32_t i = 0; i < size; ++i) {
-        mt_block_put(&writer, i, dx[MT_BLOCK_HEAD + i]);
+        mt_block_keep(&writer, i, dx[MT_BLOCK_HEAD + i]);
     }
     mt_block_end(&writer, dx, size, dy[0] + (int32_t)down);
 }

@@ -24,6 +24,9 @@
 #define MT_LARGEST_WEIGHT 127
 #define MT_LARGEST_BIAS 1073741823
 #define MT_LARGEST_VELOCITY 536870911
+/* moves in units of 2^-24 of a grid step: 64 grid steps, and that over the largest difference of an int8 input */
+#define MT_LARGEST_MOVE 1073741823
+#define MT_LARGEST_FACTOR 4194303
 
 /// Moves ///
 
@@ -38,37 +41,41 @@ static inline uint32_t mt_dither_begin(uint32_t noise, uint32_t salt)
     return h ^ (h >> 16);
 }
 
-/* A factor and its unit 2^-places. */
-typedef struct {
-    int32_t factor;
-    uint32_t places;
-} mt_block_move;
+/* Moves have so many places until they are rounded down: what is handed on is the lower half of a word. */
+#define MT_MOVE_PLACES 16
 
-/* factor * 2^exponent, the factor kept within `most` and the places in 0 .. 30 */
-static inline mt_block_move mt_block_move_of(int32_t factor, int32_t exponent, int32_t most)
+/* factor * 2^exponent as a whole number of 2^-16, kept within `most` */
+static inline int32_t mt_block_units(int32_t factor, int32_t exponent, int32_t most)
 {
-    mt_block_move move;
-    move.factor = factor;
-    move.places = 0;
-    if (exponent < -30) {
-        /* below a dither of 30 places: the last ones go */
-        move.factor = factor >> (exponent > -60 ? -30 - exponent : 30);
-        move.places = 30;
-    } else if (exponent <= 0) {
-        move.places = (uint32_t)-exponent;
-    } else if (factor != 0) {
-        /* farther than any weight can go */
-        const int32_t up = exponent < 30 ? exponent : 30;
-        const int32_t limit = most >> up;
-        move.factor = factor > limit ? most : (factor < -limit ? -most : factor * (1 << up));
+    const int32_t up = exponent + MT_MOVE_PLACES;
+    if (up < 0) {
+        /* of 31 digits nothing is left below */
+        return up > -31 ? mt_clamp_int32(((factor >> (-up - 1)) + 1) >> 1, -most, most) : 0;
     }
-    return move;
+    const int32_t limit = up < 31 ? most >> up : 0;
+    return factor > limit ? most : (factor < -limit ? -most : factor * (1 << (up < 31 ? up : 0)));
 }
 
-/* in [0, 2^places) */
-static inline int32_t mt_dither(uint32_t seed, uint32_t places)
+/* What rounding down still owes the moves, and the velocities, of a channel. */
+typedef struct {
+    int32_t moves;
+    int32_t velocities;
+} mt_block_owed;
+
+static inline mt_block_owed mt_block_owed_begin(uint32_t seed)
 {
-    return (int32_t)((seed >> 1) >> (31u - places));
+    mt_block_owed owed;
+    owed.moves = (int32_t)(seed >> 16);
+    owed.velocities = (int32_t)(seed & 0x7FFFu);
+    return owed;
+}
+
+/* a move of 16 places with what was owed, rounded down */
+static inline int32_t mt_block_round(int32_t move, int32_t *owed)
+{
+    const int32_t sum = move + *owed;
+    *owed = sum & 0xFFFF;
+    return sum >> MT_MOVE_PLACES;
 }
 
 /* rest has left its eight bits: the weight goes on by whole steps */
@@ -81,36 +88,15 @@ MT_COLD static inline void mt_block_carry(int8_t *w, int8_t *rest, int32_t over)
     *rest = (int8_t)(sum - whole * 256);
 }
 
-/* What rounding down still owes the moves, and the velocities, of a channel. */
-typedef struct {
-    int32_t moves;
-    int32_t velocities;
-} mt_block_owed;
-
-static inline mt_block_owed mt_block_owed_begin(uint32_t seed, uint32_t places)
-{
-    mt_block_owed owed;
-    owed.moves = mt_dither(seed, places);
-    owed.velocities = (int32_t)(seed * MT_GOLDEN >> 17);
-    return owed;
-}
-
-/* a move of so many places with what was owed, rounded down */
-static inline int32_t mt_block_round(int32_t move, uint32_t places, int32_t *owed)
-{
-    const int32_t sum = move + *owed;
-    *owed = sum & ((1 << places) - 1);
-    return sum >> places;
-}
-
-/* one weight down by `move` / 256 of a grid step, |move| < 2^30 */
+/* one weight down by `move` / 256 of a grid step, |move| < 2^15 */
 static inline void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t move, int32_t momentum,
                                  int32_t *owed_velocity)
 {
     if (velocity != NULL) {
         /* rounded to nearest, a small velocity would never fall */
-        move += mt_block_round(*velocity * momentum, 15, owed_velocity);
-        move = mt_clamp_int32(move, -32767, 32767);
+        const int32_t kept = *velocity * momentum + *owed_velocity;
+        *owed_velocity = kept & 0x7FFF;
+        move = mt_clamp_int32((kept >> 15) + move, -32767, 32767);
         *velocity = (int16_t)move;
     }
     const int32_t left = *rest - move;
@@ -144,13 +130,13 @@ static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRIC
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t g = dy[MT_BLOCK_HEAD + o];
         if (g != 0 || velocity != NULL) {
-            /* 30 digits to 22: times a difference of eight they fit again */
-            const mt_block_move move = mt_block_move_of((g * factors[2u * o] + 128) >> 8,
-                                                        exponent + factors[2u * o + 1u] + 8, 1 << 22);
-            mt_block_owed owed = mt_block_owed_begin(seed, move.places);
+            const int32_t factor
+                = mt_block_units(g * factors[2u * o], exponent + factors[2u * o + 1u], MT_LARGEST_FACTOR);
+            mt_block_owed owed = mt_block_owed_begin(seed);
+            MT_NOT_UNROLLED
             for (uint32_t i = 0; i < taken; ++i) {
-                const int32_t product = move.factor * (x[start + i] - x_zero);
-                mt_block_step(w + i, rest + i, velocity, mt_block_round(product, move.places, &owed.moves), momentum,
+                mt_block_step(w + i, rest + i, velocity,
+                              mt_block_round(factor * (x[start + i] - x_zero), &owed.moves), momentum,
                               &owed.velocities);
                 velocity = velocity != NULL ? velocity + 1 : velocity;
             }
@@ -196,7 +182,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t factor = factors[2u * o];
         const int32_t exponent = dy[0] + factors[2u * o + 1u] + (int32_t)down + 15;
-        mt_block_owed owed = mt_block_owed_begin(seed, mt_block_move_of(0, exponent, 0).places);
+        mt_block_owed owed = mt_block_owed_begin(seed);
         for (uint32_t tap = 0; tap < rows * columns; ++tap) {
             for (uint32_t c = 0; c < taken; c += MT_BLOCK_COLUMNS) {
                 const uint32_t count = mt_smaller(taken - c, MT_BLOCK_COLUMNS);
@@ -216,10 +202,10 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                 }
                 for (uint32_t b = 0; b < count; ++b) {
                     if (sums[b] != 0 || velocity != NULL) {
-                        const mt_block_move move
-                            = mt_block_move_of(mt_block_product(sums[b], factor), exponent, (1 << 30) - 1);
-                        mt_block_step(w + b, rest + b, velocity, mt_block_round(move.factor, move.places, &owed.moves),
-                                      momentum, &owed.velocities);
+                        const int32_t move
+                            = mt_block_units(mt_block_product(sums[b], factor), exponent, MT_LARGEST_MOVE);
+                        mt_block_step(w + b, rest + b, velocity, mt_block_round(move, &owed.moves), momentum,
+                                      &owed.velocities);
                     }
                     velocity = velocity != NULL ? velocity + 1 : velocity;
                 }
@@ -289,12 +275,11 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
             for (uint32_t b = 0; b < count; ++b) {
                 if (sums[b] != 0 || velocity != NULL) {
                     const mt_int16 *factor = factors + 2u * (c + b);
-                    const mt_block_move move
-                        = mt_block_move_of(mt_block_product(sums[b], factor[0]),
-                                           dy[0] + factor[1] + (int32_t)down + 15, (1 << 30) - 1);
-                    mt_block_owed owed = mt_block_owed_begin(seed, move.places);
-                    mt_block_step(w + b, rest + b, velocity, mt_block_round(move.factor, move.places, &owed.moves),
-                                  momentum, &owed.velocities);
+                    const int32_t move = mt_block_units(mt_block_product(sums[b], factor[0]),
+                                                        dy[0] + factor[1] + (int32_t)down + 15, MT_LARGEST_MOVE);
+                    mt_block_owed owed = mt_block_owed_begin(seed);
+                    mt_block_step(w + b, rest + b, velocity, mt_block_round(move, &owed.moves), momentum,
+                                  &owed.velocities);
                 }
                 velocity = velocity != NULL ? velocity + 1 : velocity;
                 seed += MT_GOLDEN;
@@ -331,6 +316,22 @@ static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, m
 
 /// Biases ///
 
+/* down by factor * 2^exponent, |factor| <= 2^30, rounded with a dither; at most 2^30 */
+static inline int32_t mt_block_bias_move(int32_t factor, int32_t exponent, uint32_t seed)
+{
+    if (exponent > 0) {
+        const int32_t limit = exponent < 30 ? MT_LARGEST_BIAS >> exponent : 0;
+        return factor > limit ? MT_LARGEST_BIAS
+                              : (factor < -limit ? -MT_LARGEST_BIAS : factor * (1 << (exponent < 30 ? exponent : 0)));
+    }
+    if (exponent < -30) {
+        factor = exponent > -60 ? factor >> (-30 - exponent) : 0;
+        exponent = -30;
+    }
+    /* in [0, 2^-exponent) */
+    return (factor + (int32_t)((seed >> 1) >> (31 + exponent))) >> -exponent;
+}
+
 /* b (outputs) of a layer with so many positions, at most 2^15; moves and velocities are in its own grid, a fine one.
  * Biases begin within their limits */
 static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRICT velocity,
@@ -342,25 +343,20 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
         return;
     }
     uint32_t seed = mt_dither_begin(noise, salt);
+    MT_NOT_UNROLLED
     for (uint32_t o = 0; o < outputs; ++o) {
-        const mt_int16 *from = dy + MT_BLOCK_HEAD + o;
-        int32_t sum = 0;
-        int32_t exponent = dy[0] + factors[2u * o + 1u];
-        mt_block_move move;
-        for (uint32_t position = 0; position < positions; ++position) {
-            sum += from[position * outputs];
-        }
-        if (positions == 1u) {
-            move = mt_block_move_of(sum * factors[2u * o], exponent, (1 << 30) - 1);
-        } else {
-            move = mt_block_move_of(mt_block_product(sum, factors[2u * o]), exponent + 15, (1 << 30) - 1);
+        int32_t sum = dy[MT_BLOCK_HEAD + o];
+        for (uint32_t position = 1; position < positions; ++position) {
+            sum += dy[MT_BLOCK_HEAD + position * outputs + o];
         }
         if (sum != 0 || velocity != NULL) {
-            mt_block_owed owed = mt_block_owed_begin(seed, move.places);
-            int32_t away = mt_block_round(move.factor, move.places, &owed.moves);
+            const int32_t exponent = dy[0] + factors[2u * o + 1u];
+            int32_t away = positions == 1u
+                ? mt_block_bias_move(sum * factors[2u * o], exponent, seed)
+                : mt_block_bias_move(mt_block_product(sum, factors[2u * o]), exponent + 15, seed);
             if (velocity != NULL) {
-                const int32_t low = (velocity[o] & 0x7FFF) * momentum;
-                away += (velocity[o] >> 15) * momentum + mt_block_round(low, 15, &owed.velocities);
+                const int32_t low = (velocity[o] & 0x7FFF) * momentum + (int32_t)(seed & 0x7FFFu);
+                away += (velocity[o] >> 15) * momentum + (low >> 15);
                 away = mt_clamp_int32(away, -MT_LARGEST_VELOCITY, MT_LARGEST_VELOCITY);
                 velocity[o] = away;
             }

@@ -109,6 +109,32 @@ static inline int32_t mt_saturate_int32(int64_t x)
     return (int32_t)(x < INT32_MIN ? INT32_MIN : (x > INT32_MAX ? INT32_MAX : x));
 }
 
+/* A product of 64 bits in two words. Cortex-M0, M0+ and M23 multiply 32 bits and keep 32 of the product: there it is
+ * four products of 16 bits, half of what a call of the compiler's library takes. */
+typedef struct {
+    int32_t upper;
+    uint32_t lower;
+} mt_words;
+
+/* a * b, b >= 0 */
+static inline mt_words mt_long_product(int32_t a, int32_t b)
+{
+    mt_words words;
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+    const int32_t a_upper = a >> 16, b_upper = b >> 16;
+    const uint32_t a_lower = (uint32_t)a & 0xFFFFu, b_lower = (uint32_t)b & 0xFFFFu;
+    const int32_t mixed = a_upper * (int32_t)b_lower + (int32_t)((a_lower * b_lower) >> 16);
+    const uint32_t rest = a_lower * (uint32_t)b_upper + ((uint32_t)mixed & 0xFFFFu);
+    words.upper = a_upper * b_upper + (mixed >> 16) + (int32_t)(rest >> 16);
+    words.lower = (uint32_t)a * (uint32_t)b;
+#else
+    const int64_t product = (int64_t)a * b;
+    words.upper = (int32_t)(product >> 32);
+    words.lower = (uint32_t)product;
+#endif
+    return words;
+}
+
 /* x * multiplier * 2^(shift - 31), rounded half up, then (by a shift to the right) half away from zero;
  * a shift to the left saturates. multiplier >= 0, -31 <= shift <= 30 */
 static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
@@ -116,7 +142,14 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
     if (shift > 0) {
         x = mt_saturate_int32((int64_t)x * ((int64_t)1 << shift));
     }
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+    const mt_words words = mt_long_product(x, multiplier);
+    const uint32_t lower = words.lower + 0x40000000u;
+    const uint32_t upper = (uint32_t)words.upper + (uint32_t)(lower < 0x40000000u);
+    const int32_t high = (int32_t)(upper << 1 | lower >> 31);
+#else
     const int32_t high = (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
+#endif
     if (shift >= 0) {
         return high;
     }
@@ -130,7 +163,21 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
 static inline int32_t mt_rescale_once(int32_t x, int32_t multiplier, int32_t shift)
 {
     const int32_t places = 31 - shift;
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+    mt_words words = mt_long_product(x, multiplier);
+    if (places > 32) {
+        return (words.upper + ((int32_t)1 << (places - 33))) >> (places - 32);
+    }
+    const uint32_t half = 1u << (places - 1);
+    words.lower += half;
+    words.upper += words.lower < half;
+    if (words.upper >> (places - 1) != words.upper >> 31) {
+        return words.upper < 0 ? INT32_MIN : INT32_MAX;
+    }
+    return places == 32 ? words.upper : (int32_t)((uint32_t)words.upper << (32 - places) | words.lower >> places);
+#else
     return mt_saturate_int32(((int64_t)x * multiplier + ((int64_t)1 << (places - 1))) >> places);
+#endif
 }
 
 /* a + b, saturated */
@@ -138,6 +185,10 @@ static inline int32_t mt_saturating_sum(int32_t a, int32_t b)
 {
 #if defined(MT_INT8_PAIRS)
     return __qadd(a, b);
+#elif defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+    const uint32_t sum = (uint32_t)a + (uint32_t)b;
+    const uint32_t lost = ((uint32_t)a ^ sum) & ((uint32_t)b ^ sum);
+    return lost >> 31 != 0u ? (a < 0 ? INT32_MIN : INT32_MAX) : (int32_t)sum;
 #else
     return mt_saturate_int32((int64_t)a + b);
 #endif
