@@ -14,6 +14,15 @@
 /* windows of up to so many bytes are copied beside each other, so that each output is one long sum */
 #define MT_INT8_PATCH 256u
 
+#if defined(__thumb__) && !defined(MT_INT8_PAIRS) && !defined(__ARM_FEATURE_MVE)
+/* Cortex-M0 and M3 read at a pointer plus a register, so one index serves all rows; by itself such a loop has registers
+ * for that. The compiler, left alone, moves a pointer for each row. */
+#define MT_INT8_BY_INDEX
+#define MT_INT8_SHARED static MT_NOT_INLINE
+#else
+#define MT_INT8_SHARED static inline
+#endif
+
 /* sum of (x - x_zero) w; the difference fits into 16 bits, and compilers use their 16-bit products */
 static inline int32_t mt_int8_dot(
     const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, int32_t x_zero, uint32_t size)
@@ -36,7 +45,7 @@ static inline int32_t mt_int8_dot(
 }
 
 /* the same for four rows of weights `pitch` apart, added to sums: x is read once */
-static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, uint32_t pitch,
+MT_INT8_SHARED void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, uint32_t pitch,
     int32_t x_zero, uint32_t size, int32_t *MT_RESTRICT sums)
 {
     const int8_t *MT_RESTRICT w1 = w + pitch;
@@ -60,6 +69,28 @@ static inline void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_RE
         MT_OPAQUE(v); /* or the compiler keeps four pointers, for which it has no registers */
     }
     i = size & ~3u;
+#endif
+#if defined(MT_INT8_BY_INDEX)
+    (void)zero;
+    x += size;
+    w += size;
+    w1 += size;
+    w2 += size;
+    w3 += size;
+    MT_OPAQUE(w1);
+    MT_OPAQUE(w2);
+    MT_OPAQUE(w3);
+    MT_NOT_UNROLLED
+    for (int32_t left = -(int32_t)size; left != 0;) {
+        const int32_t shifted = x[left] - x_zero;
+        s0 += shifted * w[left];
+        s1 += shifted * w1[left];
+        s2 += shifted * w2[left];
+        s3 += shifted * w3[left];
+        ++left;
+        MT_OPAQUE(left);
+    }
+    i = size;
 #endif
     MT_BY_EIGHT
     for (; i < size; ++i) {
