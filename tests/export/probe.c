@@ -4,6 +4,11 @@
 
 #define IDENTITY 0x0DDBA11Du
 
+#ifdef __MBED__
+/* of stubs/mbed */
+volatile int mbed_writes, mbed_executions;
+#endif
+
 static mt_port port;
 static uint32_t sequence;
 

@@ -177,7 +177,7 @@ class Native:
 
 def native(driver: str, library: Path, folder: Path, defines: list[str]) -> Native:
     """A driver of the export ``library``, compiled for this machine."""
-    include = [library / "include", STUBS, STUBS / "pico", STUBS / "esp", STUBS / "zephyr"]
+    include = [library / "include", STUBS, *(STUBS / each for each in ("pico", "esp", "zephyr", "mbed"))]
     objects = [library / "src" / "mt_store.c", HERE / "probe.c", library / "flash" / f"{driver}.c"]
     simulated = toolchain.compile_library(
         [*objects, STUBS / "simulated_flash.c"], include, folder / f"{driver}.so", strict=True, defines=defines
@@ -187,10 +187,13 @@ def native(driver: str, library: Path, folder: Path, defines: list[str]) -> Nati
     return found
 
 
-def emulated(driver: str, library: Path, folder: Path, flash: Flash, defines: list[str]) -> Emulated:
-    """A driver of the export ``library``, compiled for a Cortex-M4."""
-    sources = [library / "src" / "mt_store.c", HERE / "probe.c", library / "flash" / f"{driver}.c"]
+def emulated(
+    driver: str, library: Path, folder: Path, flash: Flash, defines: list[str], more: tuple[Path, ...] = ()
+) -> Emulated:
+    """A driver of the export ``library``, with ``more`` sources, compiled for a Cortex-M4."""
+    sources = [*more, library / "src" / "mt_store.c", HERE / "probe.c", library / "flash" / f"{driver}.c"]
+    include = [library / "include", STUBS / "mbed"]
     image = toolchain.compile_image(
-        sources, [library / "include"], folder / f"{driver}.elf", "cortex-m4", strict=True, defines=defines
+        sources, include, folder / f"{driver}.elf", "cortex-m4", strict=True, defines=defines
     )
     return Emulated(image, flash)

@@ -161,14 +161,15 @@ def test_boards_sources_never_fuse(exports: dict[str, Exported], format: str, tm
     include = library / ("src" if format == "arduino" else "include")
     ours = [] if format == "arduino" else ["-ffp-contract=off"]
     flags = [*M4F.split(), "-Os", "-std=gnu11", *STRICT.split(), "-ffunction-sections", "-fdata-sections"]
-    boards = ["NRF52840_XXAA", "ARDUINO_ARCH_RP2040", "STM32F4xx", "STM32L4xx", "UNKNOWN"]
+    boards = ["NRF52840_XXAA", "ARDUINO_ARCH_RP2040", "STM32F4xx", "STM32L4xx", "UNKNOWN", "ARDUINO_ARCH_MBED"]
     for board in boards:
         place = tmp_path / board
         place.mkdir()
         first = board == boards[0]
         chosen = [each for each in sources if each.parent.name == "flash" or (first and each.name == "blinds.c")]
-        run("arm-none-eabi-gcc", *flags, *ours, f"-D{board}", "-DARDUINO=10819", f"-I{include}", f"-I{STUBS / 'pico'}",
-            "-c", *chosen, cwd=place)  # fmt: skip
+        chip = ["-DNRF52840_XXAA"] if board == "ARDUINO_ARCH_MBED" else []
+        run("arm-none-eabi-gcc", *flags, *ours, f"-D{board}", *chip, "-DARDUINO=10819", f"-I{include}",
+            f"-I{STUBS / 'pico'}", f"-I{STUBS / 'mbed'}", "-c", *chosen, cwd=place)  # fmt: skip
         names = run("arm-none-eabi-nm", *sorted(place.glob("*.o")))
         assert names.count(" T mt_flash_open") == 1, f"one driver on each board, {board} too"
     code = run("arm-none-eabi-objdump", "-d", *sorted((tmp_path / "NRF52840_XXAA").glob("*.o")))

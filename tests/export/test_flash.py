@@ -44,7 +44,9 @@ def on_stm32f4_small(library: Path, folder: Path) -> Emulated:
 def on_stm32l4(library: Path, folder: Path) -> Emulated:
     """The last two pages of bank 1 and the first four of bank 2, of a chip of 1 MB."""
     place = ["MT_FLASH_ADDRESS=0x0807F000u", "MT_FLASH_SIZE=0x3000u"]
-    return emulated("stm32l4_page", library, folder, Stm32l4(0x0807F000, 0x3000, 2048), place)
+    rig = emulated("stm32l4_page", library, folder, Stm32l4(0x0807F000, 0x3000, 2048), place)
+    rig.fixed(0xE0042000, (0x10076415).to_bytes(4, "little"))
+    return rig
 
 
 def on_host(driver: str, *defines: str) -> Callable[[Path, Path], Native]:
@@ -57,7 +59,7 @@ RIGS: dict[str, tuple[str, str, Callable[[Path, Path], Any]]] = {
     "stm32f4 small": ("cmake", "stm32f4_sector", on_stm32f4_small),
     "stm32l4": ("cmake", "stm32l4_page", on_stm32l4),
     "rp2040": (
-        "cmake", "rp2040", on_host("rp2040", "MT_FLASH_ADDRESS=(XIP_BASE+8192u)", "MT_FLASH_SIZE=0x5000u")
+        "cmake", "rp2040", on_host("rp2040", "MT_FLASH_ADDRESS=(XIP_BASE+8192u)", "MT_FLASH_SIZE=0x5000u", "__MBED__")
     ),
     "esp32": ("esp-idf", "esp32_partition", on_host("esp32_partition")),
     "zephyr": ("zephyr", "zephyr_flash_map", on_host("zephyr_flash_map")),
@@ -194,6 +196,10 @@ def test_chips_that_do_not_fit_are_refused(exports: dict[str, Exported], tmp_pat
     for kilobytes, fits in ((512, True), (384, True), (256, False), (2048, False)):
         rig.uc.mem_write(0x1FFF7A22, kilobytes.to_bytes(2, "little"))
         assert (rig.call("probe_open") == 0) is fits
+    l4 = on_stm32l4(exports["toaster"]["cmake"], tmp_path)
+    for device, fits in ((0x415, True), (0x470, False), (0x471, False)):
+        l4.uc.mem_write(0xE0042000, device.to_bytes(4, "little"))
+        assert (l4.call("probe_open") == 0) is fits
     zephyr = native("zephyr_flash_map", exports["toaster"]["zephyr"], tmp_path, [])
     for align, even, fits in ((8, 1, True), (32, 1, True), (64, 1, False), (8, 0, False)):
         zephyr.c.simulate_kind(align, even, 0)
@@ -202,10 +208,40 @@ def test_chips_that_do_not_fit_are_refused(exports: dict[str, Exported], tmp_pat
     assert esp.call("probe_open") == -1
 
 
+def test_stm32f4_does_not_erase_its_firmware(exports: dict[str, Exported], tmp_path: Path) -> None:
+    """ST's symbols tell where it ends."""
+    for end, fits in (("0x08040000", True), ("0x08040004", False)):
+        script = tmp_path / f"end_{end}.c"
+        symbols = {"_sidata": f"{end} - 256", "_sdata": "0x20000000", "_edata": "0x20000100"}
+        lines = "".join(f".global {name}\\n.set {name}, {value}\\n" for name, value in symbols.items())
+        script.write_text(f'__asm__("{lines}");\ntypedef int nothing;\n')
+        flash = Stm32f4(0x08040000, 0x40000, 0x20000)
+        rig = emulated("stm32f4_sector", exports["toaster"]["cmake"], tmp_path, flash, [], more=(script,))
+        rig.fixed(0x1FFF7A22, (512).to_bytes(2, "little"))
+        assert (rig.call("probe_open") == 0) is fits
+
+
+def test_nrf52_under_mbed_asks_before_it_writes(exports: dict[str, Exported], tmp_path: Path) -> None:
+    flash = Nrf52(0xF0000, 0x5000, 4096)
+    place = ["MT_FLASH_ADDRESS=0xF0000u", "MT_FLASH_SIZE=0x5000u", "__MBED__"]
+    rig = emulated("nrf52", exports["toaster"]["cmake"], tmp_path, flash, place)
+    counter, store = rig.image.symbol("mbed_writes").address, flash.store
+
+    def guarded(at: int, size: int, value: int) -> None:
+        if int.from_bytes(rig.uc.mem_read(counter, 4), "little") != 1:
+            flash.breach("Mbed OS forbids the write")
+        store(at, size, value)
+
+    flash.store = guarded  # type: ignore[method-assign]
+    assert rig.call("probe_open") == 0 and save(rig, PAYLOADS[0]) == MT_OK
+    assert not rig.breaches and rig.uc.mem_read(counter, 4) == bytes(4)
+
+
 def test_stm32l4_tells_its_own_nmi_from_others(exports: dict[str, Exported], tmp_path: Path) -> None:
     flash = Stm32l4(0x0807F000, 0x2000, 2048)
     place = ["MT_FLASH_ADDRESS=0x0807F000u", "MT_FLASH_SIZE=0x2000u"]
     rig = emulated("stm32l4_page", exports["toaster"]["cmake"], tmp_path, flash, place)
+    rig.fixed(0xE0042000, (0x10076415).to_bytes(4, "little"))
     assert rig.call("mt_flash_nmi") == 0
     flash.eccr = 1 << 31
     assert rig.call("mt_flash_nmi") == 1 and flash.eccr == 0

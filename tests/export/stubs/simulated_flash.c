@@ -139,17 +139,24 @@ static int fetch(uint32_t at, void *data, uint32_t bytes)
     return 0;
 }
 
-/// Pico SDK: no errors, whole pages, interrupts off ///
+/// Pico SDK: no errors, whole pages, interrupts off; on Mbed OS, execution from RAM allowed ///
+
+#ifdef __MBED__
+#include "platform/mbed_mpu_mgmt.h"
+#define RAM_ALLOWED (mbed_executions == 1)
+#else
+#define RAM_ALLOWED 1
+#endif
 
 void flash_range_erase(uint32_t flash_offs, size_t count)
 {
-    sim.breaches += !sim.disabled;
+    sim.breaches += !sim.disabled || !RAM_ALLOWED;
     (void)erase(flash_offs, (uint32_t)count);
 }
 
 void flash_range_program(uint32_t flash_offs, const uint8_t *data, size_t count)
 {
-    sim.breaches += !sim.disabled || flash_offs % FLASH_PAGE_SIZE != 0 || count % FLASH_PAGE_SIZE != 0;
+    sim.breaches += !sim.disabled || !RAM_ALLOWED || flash_offs % FLASH_PAGE_SIZE != 0 || count % FLASH_PAGE_SIZE != 0;
     (void)program(flash_offs, data, (uint32_t)count);
 }
 

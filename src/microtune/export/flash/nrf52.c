@@ -24,6 +24,16 @@ static const uint8_t image[MT_FLASH_SIZE] __attribute__((aligned(PAGE), section(
 #define STORAGE ((uintptr_t)image)
 #endif
 
+/* Mbed OS, under Arduino's own core for these boards, forbids writes to flash until told otherwise. */
+#if defined(__MBED__) || defined(ARDUINO_ARCH_MBED)
+#include "platform/mbed_mpu_mgmt.h"
+#define ALLOW_WRITES() mbed_mpu_manager_lock_rom_write()
+#define FORBID_WRITES() mbed_mpu_manager_unlock_rom_write()
+#else
+#define ALLOW_WRITES() ((void)0)
+#define FORBID_WRITES() ((void)0)
+#endif
+
 typedef struct nvmc {
     uint32_t before_ready[256];
     volatile uint32_t ready; /* 0x400: 0 while busy */
@@ -83,6 +93,7 @@ static int flash_write(void *context, uint32_t address, const void *data, uint32
     if (!is_inside(address, bytes) || address % 4u != 0 || bytes % 4u != 0) {
         return -1;
     }
+    ALLOW_WRITES();
     enter(WRITE_ENABLED);
     for (uint32_t i = 0; i < bytes; i += 4u) {
         uint32_t word;
@@ -92,6 +103,7 @@ static int flash_write(void *context, uint32_t address, const void *data, uint32
         failed |= word_at(STORAGE + address + i) != word;
     }
     enter(READ_ONLY);
+    FORBID_WRITES();
     return failed ? -1 : 0;
 }
 

@@ -28,6 +28,28 @@ static const uint8_t image[MT_FLASH_SIZE] __attribute__((aligned(FLASH_SECTOR_SI
 #define STORAGE ((uintptr_t)image)
 #endif
 
+/* Mbed OS, under Arduino's own core for these boards, forbids execution from RAM, where the SDK's routines are. */
+#if defined(__MBED__) || defined(ARDUINO_ARCH_MBED)
+#include "platform/mbed_mpu_mgmt.h"
+#define ALLOW_RAM() mbed_mpu_manager_lock_ram_execution()
+#define FORBID_RAM() mbed_mpu_manager_unlock_ram_execution()
+#else
+#define ALLOW_RAM() ((void)0)
+#define FORBID_RAM() ((void)0)
+#endif
+
+static uint32_t begin(void)
+{
+    ALLOW_RAM();
+    return save_and_disable_interrupts();
+}
+
+static void end(uint32_t interrupts)
+{
+    restore_interrupts(interrupts);
+    FORBID_RAM();
+}
+
 static int is_inside(uint32_t address, uint32_t bytes)
 {
     return address <= MT_FLASH_SIZE && bytes <= MT_FLASH_SIZE - address;
@@ -67,9 +89,9 @@ static int flash_write(void *context, uint32_t address, const void *data, uint32
         const volatile uint8_t *written = (const volatile uint8_t *)(STORAGE + address + done);
         memset(page, 0xFF, sizeof page);
         memcpy(page + inside, (const uint8_t *)data + done, part);
-        const uint32_t interrupts = save_and_disable_interrupts();
+        const uint32_t interrupts = begin();
         flash_range_program(offset_of(address + done - inside), page, PAGE);
-        restore_interrupts(interrupts);
+        end(interrupts);
         for (uint32_t i = 0; i < part; ++i) {
             failed |= written[i] != page[inside + i];
         }
@@ -88,9 +110,9 @@ static int flash_erase(void *context, uint32_t address, uint32_t bytes)
     }
     /* sector by sector: interrupts get their turn in between */
     for (uint32_t i = 0; i < bytes; i += SECTOR) {
-        const uint32_t interrupts = save_and_disable_interrupts();
+        const uint32_t interrupts = begin();
         flash_range_erase(offset_of(address + i), SECTOR);
-        restore_interrupts(interrupts);
+        end(interrupts);
     }
     for (uint32_t i = 0; i < bytes; ++i) {
         failed |= erased[i] != 0xFFu;

@@ -4,6 +4,7 @@
  * Sectors 0 to 3 have 16 KB, 4 has 64 KB, those behind have 128 KB. The storage needs sectors of one size that the linker
  * script leaves free: the chip's last two unless MT_FLASH_SECTOR and MT_FLASH_SECTORS say which. Shorten FLASH in the
  * linker script by 256 KB, or move code behind sectors 1 to 3 and take those. A metrics log takes two sectors of four.
+ * Where the script has ST's usual symbols, mt_flash_open refuses sectors that the firmware reaches into.
  *
  * Reading while writing: one bank, so the core waits for the flash: 16 us for a word, and up to 4 s while 128 KB are
  * erased (1 to 2 s are typical), as long as interrupts and the watchdog. Choose a small sector where that is too long.
@@ -32,6 +33,11 @@ typedef struct flash_registers {
 #define CR_LOCK (1u << 31)
 #define ACR_DATA_CACHE (1u << 10)
 #define ACR_DATA_CACHE_RESET (1u << 12)
+
+/* ST's linker scripts say where the initial values of the data lie, the last of the firmware; 0 in others */
+extern const uint8_t _sidata[] __attribute__((weak));
+extern const uint8_t _sdata[] __attribute__((weak));
+extern const uint8_t _edata[] __attribute__((weak));
 
 /* found by mt_flash_open */
 static struct {
@@ -149,6 +155,14 @@ int mt_flash_open(mt_port *port)
         bytes_of(first) != bytes_of(first + sectors - 1u)) {
         return -1;
     }
+    const uintptr_t firmware = (uintptr_t)_sidata + ((uintptr_t)_edata - (uintptr_t)_sdata);
+#ifndef MT_FLASH_SECTOR
+    if (firmware > FLASH_START + start_of(first)) {
+        return -1;
+    }
+#else
+    (void)firmware; /* code lies on both sides */
+#endif
     storage.first = first;
     storage.start = FLASH_START + start_of(first);
     storage.sector = bytes_of(first);

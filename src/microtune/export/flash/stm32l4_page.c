@@ -167,7 +167,12 @@ static int flash_erase(void *context, uint32_t address, uint32_t bytes)
 
 int mt_flash_open(mt_port *port)
 {
+    const uint32_t device = *(const volatile uint32_t *)(uintptr_t)0xE0042000u & 0xFFFu; /* DBGMCU_IDCODE */
     memset(port, 0, sizeof *port);
+    /* L4+: larger pages */
+    if (device == 0x470u || device == 0x471u) {
+        return -1;
+    }
     if (STORAGE % PAGE != 0 || MT_FLASH_SIZE % PAGE != 0) {
         return -1;
     }
