@@ -19,6 +19,7 @@ from microtune.ops import OPS
 from microtune.ops.closed_form import packed, triangle, unpacked
 from microtune.ops.closed_form_fixed import PRIOR
 from microtune.ops.scaled import FIXED_ONE, LARGEST, Scaled, fixed_exp, fixed_sigmoid, scaled_of
+from microtune.targets.arithmetic import floating_point_in
 from microtune.targets.emulator import Emulator
 from microtune.toolchain import compile_image, compile_program
 
@@ -283,12 +284,14 @@ def test_a_hundred_thousand_samples(life: Path, head: int, exponent: int) -> Non
 
 
 def test_the_same_bits_on_every_core(life: Path, tmp_path: Path) -> None:
-    """Cortex-M0, whose products are put together from halves, and M4; each head, sixty samples."""
+    """Cortex-M0, whose products are put together from halves, and M4; each head, sixty samples; and no float there."""
     source, include = [Path(__file__).with_name("fixed_heads.c")], [runtime_directory()]
-    cores = {
-        core: Emulator(compile_image(source, include, tmp_path / f"{core}.elf", core, keep=["begin", "live"]), core)
+    images = {
+        core: compile_image(source, include, tmp_path / f"{core}.elf", core, keep=["begin", "live"])
         for core in ("cortex-m0", "cortex-m4")
     }
+    assert [floating_point_in(image) for image in images.values()] == [(), ()]
+    cores = {core: Emulator(image, core) for core, image in images.items()}
     for head in range(4):
         for exponent in (-80, -45):
             expected = _lived(life, head, 60, exponent)

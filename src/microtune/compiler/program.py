@@ -59,8 +59,8 @@ class Programs:
 
     @property
     def rounds(self) -> bool:
-        """Whether integers learn, which are rounded stochastically."""
-        return any(tensor.dtype != "float32" for tensor in self.trained)
+        """Whether integers learn by gradient steps, which are rounded with noise; closed forms need none."""
+        return not self.begin and any(tensor.dtype != "float32" for tensor in self.trained)
 
 
 def without_final(graph: Graph, loss: Loss) -> Graph:
