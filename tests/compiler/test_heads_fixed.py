@@ -105,3 +105,5 @@ def test_what_a_head_in_integers_cannot_do_is_said() -> None:
     for wanted, given in cases:
         with pytest.raises(mt.PlanError, match=wanted):
             mt.plan(stored, precision="int8", learner=LEARNER, **given)
+    with pytest.raises(mt.PlanError, match="leave pull out"):
+        mt.plan(stored, precision="int8", learner=mt.Learner(pull=0.1), optimizer=mt.RLS())

@@ -63,6 +63,11 @@ def check_integers(
                 f"Learner({name}={getattr(learner, name)}): elastic weights need floats; use pull=..., which holds "
                 f"all weights alike, or replay=...{instead}"
             )
+    if isinstance(optimizer, ClosedForm) and learner.pull:
+        raise PlanError(
+            f"Learner(pull={learner.pull}) moves weights behind the covariance of {type(optimizer).__name__}, whose prior "
+            f"holds them to the base anyway: leave pull out{instead}"
+        )
     if loss.task == "MT_REGRESSION" and learner.tolerance < LEAST_TOLERANCE:
         raise PlanError(
             f"Learner(tolerance={learner.tolerance}): numbers have 16 binary places with precision='int8'; use "
