@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from microtune.targets.disassembly import is_soft_float
 from microtune.targets.image import Image, Symbol, read_image
 from microtune.targets.machine_code import analyse
 
+_FLOAT = re.compile(r"\.f(16|32|64)")
+
 
 def floating_point_in(image: Image | str | Path) -> tuple[str, ...]:
     """Each floating-point instruction and each call of a soft-float helper, as ``function: what`` with the address.
 
-    On Arm every instruction that touches the registers of the floating-point unit counts, loads and moves too. The
-    helpers themselves are left out: they are only in an image when something calls them.
+    On Arm every instruction that touches the registers of the floating-point unit counts, loads and moves too; on a
+    core whose integer vectors lie in those registers, those that compute. The helpers themselves are left out: they are
+    only in an image when something calls them.
     """
     loaded = image if isinstance(image, Image) else read_image(image)
     found = []
@@ -39,7 +43,10 @@ def _instructions(image: Image, function: Symbol) -> Iterator[str]:
                 yield f"a floating-point instruction at {each.address:#010x}"
         return
     for item in frames_thumb.instructions(image, function):
-        if item.mnemonic.startswith("v"):
+        if isinstance(item, frames_thumb.Foreign):
+            if image.vectors > 1:
+                yield f"maybe a vector of floating-point numbers at {item.address:#010x}"
+        elif _FLOAT.search(item.mnemonic) if image.vectors else item.mnemonic.startswith("v"):
             yield f"{item.mnemonic} {item.op_str} at {item.address:#010x}"
 
 

@@ -62,10 +62,9 @@ class Image:
     machine: Machine
     sections: tuple[Section, ...]
     symbols: tuple[Symbol, ...]  # by address
-    code_marks: tuple[
-        tuple[int, bool], ...
-    ]  # (address, code starts here), by address: the ELF mapping symbols
+    code_marks: tuple[tuple[int, bool], ...]  # (address, code starts here), by address: the ELF mapping symbols
     calls: CallTypes
+    vectors: int  # Arm's vector extension (MVE): 0 without, 1 of integers, 2 of floating-point numbers too
 
     @property
     def code_bit(self) -> int:
@@ -136,10 +135,20 @@ def read_image(path: str | Path) -> Image:
             sections = tuple(_sections(elf))
             symbols, marks = _symbols(elf)
             types = elf.get_section_by_name(SECTION)
+            vectors = _vectors(elf)
             calls = read_call_types(types.data(), 1 if machine == "arm" else 0) if types else CallTypes()
     except (OSError, ELFError) as error:
         raise EmulationError(f"{path} is not a readable ELF image: {error}") from error
-    return Image(machine, sections, symbols, marks, calls)
+    return Image(machine, sections, symbols, marks, calls, vectors)
+
+
+def _vectors(elf: ELFFile) -> int:
+    attributes = elf.get_section_by_name(".ARM.attributes")
+    if attributes is None:
+        return 0
+    each = (found for part in attributes.iter_subsections() for scope in part.iter_subsubsections() for found in
+            scope.iter_attributes("TAG_MVE_ARCH"))  # fmt: skip
+    return max((int(found.value) for found in each), default=0)
 
 
 def _sections(elf: ELFFile) -> list[Section]:
