@@ -52,6 +52,14 @@ HEADS_TABLES = """\
 | likes | SGD | Logistic |
 |---|---|---|
 {likes}
+
+| on an int8 base | with a float head | in integers |
+|---|---|---|
+{integers}
+
+| instructions of a sample | Cortex-M0, floats | in integers | Cortex-M3, floats | in integers |
+|---|---|---|---|---|
+{costs}
 """
 
 CHANGE_TABLES = """\
@@ -225,7 +233,39 @@ def heads_tables(results: dict[str, Any]) -> str:
         for key, what in (("steady", "stay"), ("changing", "change"))
         for count in ("20", "100")
     ]
-    return HEADS_TABLES.format(classes="\n".join(classes), likes="\n".join(tastes))
+    fixed = results["heads in integers"]
+    kinds = ("float32", "integers")
+
+    def both(place: str, name: str, what: str, count: str) -> list[str]:
+        cells = []
+        for kind in kinds:
+            found = fixed["places"][place][f"{name}, {kind}"]
+            others = f" ({found['others'][count]:.1f})" if "others" in found else ""
+            cells.append(f"{found[what][count]:.1f}{others}")
+        return cells
+
+    integers = [
+        *(
+            row(f"speaker, {title}, {name}", *both("speaker", f"{order}: {name}", "own", count))
+            for name in ("MAP", "SLDA")
+            for title, order, count in (
+                ("50 samples", "any order", "50"), ("100 digit by digit", "digit by digit", "100"),
+            )
+        ),
+        *(row(f"accelerometer, 50 samples, {name}", *both("wearer", name, "own", "50")) for name in ("MAP", "SLDA")),
+        *(
+            row(f"tastes that {title}, 100 answers, Logistic", *both("likes", "Logistic", key, "100"))
+            for key, title in (("steady", "stay"), ("changing", "change"))
+        ),
+    ]  # fmt: skip
+    counts = fixed["instructions"]
+    costs = [
+        row(name, *(f"{counts[core][name][kind]:,}" for core in ("cortex-m0", "cortex-m3") for kind in kinds))
+        for name in counts["cortex-m0"]
+    ]
+    return HEADS_TABLES.format(
+        classes="\n".join(classes), likes="\n".join(tastes), integers="\n".join(integers), costs="\n".join(costs)
+    )
 
 
 def change_tables(results: dict[str, Any]) -> str:
@@ -352,7 +392,7 @@ def forgetting_tables(results: dict[str, Any]) -> str:
 PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     MEMORY: (("training memory", "training devices"), scheme_table),
     POWER: (("power",), power_tables),
-    HEADS: (("heads",), heads_tables),
+    HEADS: (("heads", "heads in integers"), heads_tables),
     FORGETTING: (("forgetting",), forgetting_tables),
     CHANGE: (("change",), change_tables),
     SENSORS: (("sensors",), sensors_tables),

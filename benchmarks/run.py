@@ -10,6 +10,7 @@ from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
 from benchmarks.forgetting import run_forgetting
 from benchmarks.heads import run_heads
+from benchmarks.heads_fixed import run_fixed_heads
 from benchmarks.host import compare
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
@@ -70,6 +71,7 @@ def main() -> int:
     held.append(run_devices())
     held.append(run_examples())
     held.append(run_heads())
+    held.append(run_fixed_heads())
     run_forgetting()
     held.append(run_change())
     held.append(run_sensors())

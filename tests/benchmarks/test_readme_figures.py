@@ -7,6 +7,7 @@ from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG
 from benchmarks.forgetting import JUDGED, LONGER, MEANS, MEMORIES, text
 from benchmarks.heads import HEADS as COMPARED
 from benchmarks.heads import PLACES, YES_OR_NO
+from benchmarks.heads_fixed import CORES, PER_PLACE, WITHIN
 from benchmarks.pages import (
     CHANGE,
     FORGETTING,
@@ -79,6 +80,13 @@ def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
         before = heads_tables(results)
     found["likes"]["Logistic"]["changing"]["100"] = 45.6
     assert "| tastes that change, 100 answers" in before and "45.6 |\n" in heads_tables(results)
+    fixed = results["heads in integers"]
+    assert fixed["apart"] <= WITHIN
+    assert set(fixed["places"]) == set(PER_PLACE) and set(fixed["instructions"]) == set(CORES)
+    fixed["places"]["wearer"]["SLDA, integers"]["own"]["50"] = 65.4
+    fixed["instructions"]["cortex-m0"]["RLS"]["integers"] = 23456
+    changed = heads_tables(results)
+    assert "| 65.4 |\n" in changed and "| 23,456 |" in changed and "| 65.4 |\n" not in before
 
 
 def test_the_page_of_changes_shows_the_measured_figures() -> None:

@@ -65,8 +65,8 @@ def check_integers(
             )
     if isinstance(optimizer, ClosedForm) and learner.pull:
         raise PlanError(
-            f"Learner(pull={learner.pull}) moves weights behind the back of {type(optimizer).__name__}, whose prior holds "
-            f"them to the base anyway: leave pull out{instead}"
+            f"Learner(pull={learner.pull}) moves weights behind the back of {type(optimizer).__name__}, whose prior "
+            f"holds them to the base anyway: leave pull out{instead}"
         )
     if loss.task == "MT_REGRESSION" and learner.tolerance < LEAST_TOLERANCE:
         raise PlanError(
