@@ -127,8 +127,10 @@ def _layer(random: Random, name: str) -> Case:
     channels = int(random.integers(1, 20))
     if name.startswith("dense"):
         outputs = int(random.integers(1, 40))
+        outputs = outputs if random.integers(0, 3) else 1
         arrays = [block(random, outputs), int8(random, outputs, channels), block_of(random.uniform(0.1, 1, outputs))]
-        return arrays, {"fold": fold_for(outputs)}
+        given = {"fold": fold_for(outputs)}
+        return ([*arrays, int8(random, channels)], given | limits(random)) if "inside" in name else (arrays, given)
     size, taps, given = window(random)
     given["input_shape"] = (*size, channels)
     positions = math.prod(window_output(size, taps, given))
@@ -163,18 +165,26 @@ def _update(random: Random, name: str) -> Case:
     noise = np.array(random.integers(-(2**31), 2**31), np.int32)
     # from moves of nearly nothing to moves beyond all limits
     size, exponent = random.uniform(-30, 30), int(random.integers(-40, 0))
+
+    def factors(outputs: int) -> np.ndarray:
+        return factors_of(2.0 ** (size + random.uniform(-4, 4, outputs)))
+
+    def bias(outputs: int) -> list[np.ndarray]:
+        """With a velocity where there is one."""
+        found = [(random.integers(-(2**30) + 1, 2**30, outputs) >> random.integers(0, 25)).astype(np.int32)]
+        if rule == "momentum":
+            found.append((random.integers(-(2**29) + 1, 2**29, outputs) >> random.integers(0, 29)).astype(np.int32))
+        return found
+
     if layer == "bias":
         positions, outputs = int(random.choice([1, 1, 30])), int(random.integers(1, 9))
-        memory = [(random.integers(-(2**30) + 1, 2**30, outputs) >> random.integers(0, 25)).astype(np.int32)]
-        if rule == "momentum":
-            memory.append((random.integers(-(2**29) + 1, 2**29, outputs) >> random.integers(0, 29)).astype(np.int32))
-        factors = factors_of(2.0 ** (size + random.uniform(-2, 2, outputs)))
-        return [*memory, noise, block(random, positions * outputs, exponent), factors], given | {"positions": positions}
+        dy = block(random, positions * outputs, exponent)
+        return [*bias(outputs), noise, dy, factors(outputs)], given | {"positions": positions}
     channels = int(random.integers(1, 20))
     given["x_zero"] = int(random.integers(-128, 128))
     taken = int(random.integers(1, channels + 1))
     part = {"taken": taken, "start": int(random.integers(0, channels - taken + 1))}
-    if layer == "dense":
+    if layer.startswith("dense"):
         outputs, positions = int(random.integers(1, 9)), 1
         x, weight = int8(random, channels), (outputs, taken)
         given |= part
@@ -193,8 +203,11 @@ def _update(random: Random, name: str) -> Case:
     memory = [int8(random, *weight), int8(random, *weight)]
     if rule == "momentum":
         memory.append((random.integers(-32768, 32768, weight) >> random.integers(0, 15)).astype(np.int16))
-    factors = factors_of(2.0 ** (size + random.uniform(-2, 2, outputs)))
-    return [*memory, noise, block(random, positions * outputs, exponent), x, factors], given
+    all_factors = [factors(outputs)]
+    if layer == "dense_bias":
+        memory += bias(outputs)
+        all_factors.append(factors(outputs))
+    return [*memory, noise, block(random, positions * outputs, exponent), x, *all_factors], given
 
 
 def case(name: str, seed: int) -> Case:

@@ -46,22 +46,28 @@ def _check(inputs: Sequence[Tensor], outputs: int, positions: int) -> None:
 
 
 def _dense_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
-    _check(inputs, inputs[1].shape[0], 1)
+    _check(inputs[:3], inputs[1].shape[0], 1)
     return ((HEAD + inputs[1].shape[1],),)
 
 
 def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
-    dy, weight, scale = inputs
+    dy, weight, scale, *y = inputs
     g = _folded(dy, scale, given["fold"])[0]
-    # of a single output the largest is known beforehand
-    least = int(127 * abs(g[0])).bit_length() - DIGITS if g.size == 1 else 0
-    return (write(g @ weight.astype(np.int64), _exponent(dy, scale, given["fold"]), least),)
+    sums, exponent = g @ weight.astype(np.int64), _exponent(dy, scale, given["fold"])
+    if y:
+        sums = np.where((y[0] > given["low"]) & (y[0] < given["high"]), sums, 0)
+    if g.size > 1 or dy[0] == ZERO:
+        return (write(sums, exponent),)
+    # of a single output the largest is known beforehand, give or take the weights
+    shift = max(int(abs(g[0])).bit_length() + 7 - DIGITS, 0)
+    return (np.concatenate([[exponent + shift, 0], sums >> shift]).astype(np.int16),)
 
 
 def _dense_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     outputs, inputs = tensors[node.inputs[1]].shape
-    sizes = (inputs, outputs, int(node.attributes["fold"]))
-    return KernelCall("mt_dense_int8_block_grad", (*node.inputs, node.output, *sizes))
+    limits = tuple(int(node.attributes[name]) for name in ("low", "high") if name in node.attributes)
+    sizes = (*limits, inputs, outputs, int(node.attributes["fold"]))
+    return KernelCall(f"mt_{node.op}", (*node.inputs, node.output, *sizes))
 
 
 def _kernel_size(weight: Shape) -> Shape:
@@ -214,6 +220,16 @@ OPS = (
     Op(
         name="dense_int8_block_grad",
         summary="dL/dx of dense_int8, from a block and the weight's scales",
+        shape=_dense_shape,
+        reference=_dense,
+        kernel=_dense_kernel,
+        header=HEADER,
+        multiply_adds=lambda inputs, outputs: inputs[1].size,
+        dtypes=block_output,
+    ),
+    Op(
+        name="dense_int8_inside_block_grad",
+        summary="dL/dx of dense_int8 where x, a fourth input, lies strictly between low and high, else 0",
         shape=_dense_shape,
         reference=_dense,
         kernel=_dense_kernel,

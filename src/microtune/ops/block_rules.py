@@ -7,7 +7,8 @@ the block at the layer's output for its weight and bias, and the update makes ea
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -202,3 +203,19 @@ RULES: Mapping[str, GradientRule] = {
     "pad": _pad,
 }
 """{operator: its gradient rule for blocks}"""
+
+
+def fused(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes with each gradient to the input of a dense layer that is masked next masked at once."""
+    readers = Counter(name for node in nodes for name in node.inputs)
+    inner = {node.output: node for node in nodes if node.op == "dense_int8_block_grad" and readers[node.output] == 1}
+    found: list[Node] = []
+    for node in nodes:
+        before = inner.get(node.inputs[0]) if node.op == "block_inside_grad" else None
+        if before is not None:
+            found.remove(before)
+            given = {**before.attributes, **node.attributes}
+            inputs = (*before.inputs, node.inputs[1])
+            node = Node("dense_int8_inside_block_grad", node.name, inputs, node.outputs, given)
+        found.append(node)
+    return found

@@ -2,12 +2,14 @@
 
 An int8 weight learns in steps of 1/256 of its grid; what is left of it between two grid points is kept beside it, its
 ``rest`` (error feedback). What is smaller than such a step is handed on to the next weight of the same output channel,
-and so no move is lost, however small: its mean over the steps is exact. ``factors`` (channels, 2) bring a product of
-gradient and int8 input into steps, learning rate and scales and all: what quantisation-aware scaling (Lin et al.,
-On-Device Training Under 256KB Memory, 2022) amounts to. Momentum keeps a velocity in steps for each weight.
+and so no move is lost, however small: its mean over the steps is exact. ``factors``, a block with a number for each
+channel, bring a product of gradient and int8 input into steps, learning rate and scales and all: what
+quantisation-aware scaling (Lin et al., On-Device Training Under 256KB Memory, 2022) amounts to. Momentum keeps a velocity
+in steps for each weight.
 
 Inputs of a weight's update: weight, rest, [velocity,] noise, dL/dy, x, factors; of a bias's: bias, [velocity,] noise,
-dL/dy, factors. ``mt_kernels_block_update.h`` gives the same bits.
+dL/dy, factors; of a dense layer's both: weight, rest, [velocity,] bias, [velocity,] noise, dL/dy, x, factors, the
+bias's factors. ``mt_kernels_block_update.h`` gives the same bits.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ HEADER = "mt_kernels_block_update.h"
 STEPS = 256
 """Steps of a weight from one grid point to the next."""
 MOST_WEIGHT, MOST_BIAS, MOST_VELOCITY = 127, 2**30 - 1, 2**29 - 1
-MOST_MOVE, MOST_FACTOR = 2**30 - 1, 2**22 - 1
 MOST_POSITIONS = 2**15
 GOLDEN = 0x9E3779B9
 MOVE_PLACES, MOMENTUM_PLACES = 16, 15
@@ -47,14 +48,17 @@ def dither_seed(noise: int, salt: int) -> int:
     return h ^ (h >> 16)
 
 
-def _units(factor: np.ndarray, exponent: int, most: int) -> np.ndarray:
-    """``mt_block_units``: factor 2^exponent in units of 2^-16."""
-    up = exponent + MOVE_PLACES
-    if up < 0:
-        return np.clip(((factor >> (-up - 1)) + 1) >> 1, -most, most) if up > -31 else np.zeros_like(factor)
-    limit = most >> min(up, 31)
-    moved = np.clip(factor, -limit, limit) << min(up, 31)
-    return np.where(factor > limit, most, np.where(factor < -limit, -most, moved))
+def _far(product: np.ndarray, up: int, digits: int) -> np.ndarray:
+    """``mt_block_far``."""
+    most = 2 ** (30 - digits) - 1
+    return np.clip(product >> -up if up < 0 else product << min(up, 31), -most, most)
+
+
+def _units(product: np.ndarray, up: int, digits: int) -> np.ndarray:
+    """``mt_block_units``: product 2^up rounded to nearest, within 2^(30 - digits)."""
+    if up < -digits:
+        return np.asarray(((product >> (-up - 1)) + 1) >> 1) if up > -31 else np.zeros_like(product)
+    return _far(product, up, digits)
 
 
 def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
@@ -64,14 +68,24 @@ def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
     return np.asarray((sums >> places) - (before >> places))
 
 
-def _bias_move(factor: int, exponent: int, seed: int) -> int:
+def _bias_move(product: int, exponent: int, seed: int) -> int:
     """``mt_block_bias_move``."""
     if exponent > 0:
-        limit = MOST_BIAS >> min(exponent, 30)
-        return MOST_BIAS if factor > limit else -MOST_BIAS if factor < -limit else factor << min(exponent, 30)
+        return int(_far(np.array(product, np.int64), exponent, 0))
     if exponent < -30:
-        factor, exponent = factor >> (-30 - exponent) if exponent > -60 else 0, -30
-    return (factor + ((seed >> 1) >> (31 + exponent))) >> -exponent
+        product, exponent = product >> (-30 - exponent) if exponent > -60 else 0, -30
+    return (product + ((seed >> 1) >> (31 + exponent))) >> -exponent
+
+
+def _bias_step(bias: int, velocity: int | None, move: int, momentum: int, seed: int) -> tuple[int, ...]:
+    """``mt_block_bias_step``."""
+    if velocity is not None:
+        low = (velocity & 0x7FFF) * momentum + (seed & 0x7FFF)
+        move = max(-MOST_VELOCITY, min(MOST_VELOCITY, move + (velocity >> 15) * momentum + (low >> 15)))
+    moved = bias - move
+    if not -(2**30) <= moved < 2**30:
+        moved = MOST_BIAS if moved > 0 else -MOST_BIAS
+    return (moved,) if velocity is None else (moved, move)
 
 
 def _product(sums: np.ndarray, factor: int) -> np.ndarray:
@@ -112,23 +126,35 @@ def down_for(positions: int) -> int:
 
 
 def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, ...]:
-    memory, (noise, dy, x, factors) = [each.copy() for each in arrays[: 1 + states]], arrays[1 + states :]
-    momentum = given.get("momentum", 0) if states == 2 else 0
+    """Of the weight; of the bias too where there are factors for it."""
+    velocities = "momentum" in given
+    own = 3 if velocities else 2
+    memory, (noise, dy, x, *factors) = [each.copy() for each in arrays[: 1 + states]], arrays[1 + states :]
     away = _input(x, given)
     seed = dither_seed(int(noise), given["salt"])
     for o, g in enumerate(mantissas(dy)):
-        if dy[0] == ZERO and states == 1:
+        if dy[0] == ZERO and not velocities:
             break
-        if g or states == 2:
-            mantissa, exponent = (int(each) for each in factors[o])
-            factor = _units(np.array([int(g) * mantissa]), int(dy[0]) + exponent, MOST_FACTOR)
-            moves = _rounded(factor * away, MOVE_PLACES, seed >> 16)
-            rows = [each[o] for each in memory]
-            new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, momentum)
+        if g or velocities:
+            weights = [int(each[HEAD + o]) for each in factors]
+            units = _units(np.array([int(g) * weights[0]]), int(dy[0]) + int(factors[0][0]) + MOVE_PLACES, 8)
+            moves = _rounded(units * away, MOVE_PLACES, seed >> 16)
+            rows = [each[o] for each in memory[:own]]
+            new = _step(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))
+            if len(factors) > 1:
+                move = _bias_move(int(g) * weights[1], int(dy[0]) + int(factors[1][0]), seed)
+                bias, *velocity = (int(each[o]) for each in memory[own:])
+                step = _bias_step(bias, velocity[0] if velocity else None, move, given.get("momentum", 0), seed)
+                new = (*new, *(np.array(each) for each in step))
             for each, row in zip(memory, new, strict=True):
                 each[o] = row
         seed = (seed + GOLDEN) % 2**32
     return tuple(memory)
+
+
+def _sum_up(dy: np.ndarray, factors: np.ndarray, down: int) -> int:
+    """The exponent of a product of a sum over positions and a factor, in units of a move."""
+    return int(dy[0]) + int(factors[0]) + down + 15 + MOVE_PLACES
 
 
 def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, ...]:
@@ -141,9 +167,8 @@ def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     g = mantissas(dy).reshape(*taps.shape[:2], outputs) >> down
     seed = dither_seed(int(noise), given["salt"])
     for o in range(outputs):
-        mantissa, exponent = (int(each) for each in factors[o])
         sums = np.einsum("yx,yxcij->ijc", g[..., o], taps).ravel()
-        moves = _units(_product(sums, mantissa), int(dy[0]) + exponent + down + 15, MOST_MOVE)
+        moves = _units(_product(sums, int(factors[HEAD + o])), _sum_up(dy, factors, down), 0)
         moves = _rounded(moves, MOVE_PLACES, seed >> 16)
         rows = [each[o].ravel() for each in memory]
         new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
@@ -165,9 +190,8 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
     seed = dither_seed(int(noise), given["salt"])
     flat = [each.reshape(-1) for each in memory]
     for e, total in enumerate(sums):
-        mantissa, exponent = (int(each) for each in factors[e % outputs])
-        product = _product(np.array([total]), mantissa)
-        moves = _units(product, int(dy[0]) + exponent + down + 15, MOST_MOVE)
+        product = _product(np.array([total]), int(factors[HEAD + e % outputs]))
+        moves = _units(product, _sum_up(dy, factors, down), 0)
         moves = _rounded(moves, MOVE_PLACES, seed >> 16)
         if total or states == 2:
             rows = [each[e : e + 1] for each in flat]
@@ -179,22 +203,39 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
 
 
 Reference = Callable[[Arrays, int, Attributes], tuple[np.ndarray, ...]]
+# {layer: whether its bias goes with the weight, reference}
+_LAYERS: Mapping[str, tuple[bool, Reference]] = {
+    "dense": (False, _dense),
+    "dense_bias": (True, _dense),
+    "conv2d": (False, _conv2d),
+    "depthwise_conv2d": (False, _depthwise),
+}
 
 
-def _weight_shape(layer: str, states: int) -> Callable[[Sequence[Tensor], Attributes], tuple[Shape, ...]]:
+def _kinds(rule: str, biased: bool) -> tuple[str, ...]:
+    """Types of what is updated: weight, rest, velocity, bias, its velocity."""
+    if rule == "momentum":
+        return ("int8", "int8", "int16", "int32", "int32") if biased else ("int8", "int8", "int16")
+    return ("int8", "int8", "int32") if biased else ("int8", "int8")
+
+
+def _outputs(weight: Shape, layer: str) -> int:
+    return weight[-1] if layer == "depthwise_conv2d" else weight[0]
+
+
+def _weight_shape(layer: str, kinds: tuple[str, ...]) -> Callable[[Sequence[Tensor], Attributes], tuple[Shape, ...]]:
     def shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
-        memory, (_, dy, x, factors) = inputs[: 1 + states], inputs[1 + states :]
+        memory, (_, dy, x, *factors) = inputs[: len(kinds)], inputs[len(kinds) :]
         weight = memory[0].shape
-        outputs = weight[-1] if layer == "depthwise_conv2d" else weight[0]
-        positions = 1
-        if layer != "dense":
+        outputs, positions = _outputs(weight, layer), 1
+        if "conv2d" in layer:
             kernel = weight[1:3] if layer == "conv2d" else weight[:2]
             positions = math.prod(window_output(x.shape[:2], kernel, given))
-        kinds = tuple(each.dtype for each in memory)
-        if kinds != ("int8", "int8", "int16")[: 1 + states] or len({each.shape for each in memory}) != 1:
-            raise ValueError(f"steps an int8 weight with states of its shape, not {kinds}")
-        if block_size(dy) != positions * outputs or factors.shape != (outputs, 2):
-            raise ValueError(f"takes {positions * outputs} gradients and {outputs} factors, not {dy.shape}")
+        wanted = tuple((weight if kind != "int32" else (outputs,), kind) for kind in kinds)
+        if tuple((each.shape, each.dtype) for each in memory) != wanted:
+            raise ValueError(f"steps a weight with states of its shape, {wanted}")
+        if block_size(dy) != positions * outputs or any(block_size(each) != outputs for each in factors):
+            raise ValueError(f"takes {positions * outputs} gradients and {outputs} factors, not {block_size(dy)}")
         if "taken" in given and not 0 <= given["start"] <= x.shape[-1] - given["taken"]:
             raise ValueError(f"cannot take {given['taken']} channels from {given['start']} on of an input {x.shape}")
         return tuple(each.shape for each in memory)
@@ -202,37 +243,37 @@ def _weight_shape(layer: str, states: int) -> Callable[[Sequence[Tensor], Attrib
     return shape
 
 
-def _weight_kernel(layer: str, rule: str, states: int) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
+def _weight_kernel(layer: str, kinds: tuple[str, ...]) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
     def kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
-        memory, (noise, dy, x, factors) = node.inputs[: 1 + states], node.inputs[1 + states :]
+        memory, (noise, dy, x, *factors) = node.inputs[: len(kinds)], node.inputs[len(kinds) :]
         weight, given = tensors[memory[0]].shape, node.attributes
-        outputs = weight[-1] if layer == "depthwise_conv2d" else weight[0]
-        momentum = (int(given["momentum"]),) if states == 2 else ()
-        taken = () if layer == "depthwise_conv2d" else (int(given["start"]), int(given["taken"]))
-        sizes: tuple[int, ...] = (outputs, *taken)
-        if layer != "dense":
+        momentum = tuple(int(given[name]) for name in ("momentum",) if name in given)
+        taken = tuple(int(given[name]) for name in ("start", "taken") if name in given)
+        sizes: tuple[int, ...] = (_outputs(weight, layer), *taken)
+        if "conv2d" in layer:
             shape = tensors[x].shape
             taps = weight[1:3] if layer == "conv2d" else weight[:2]
-            y = (*window_output(shape[:2], taps, given), outputs)
+            y = (*window_output(shape[:2], taps, given), sizes[0])
             sizes = (*window_sizes(shape, y, taps, given), shape[2], *sizes, down_for(y[0] * y[1]))
-        arguments = (*memory, dy, x, factors, noise, int(given["salt"]), *momentum, int(given["x_zero"]), *sizes)
-        return KernelCall(f"mt_{rule}_block_{layer}", arguments)
+        numbers = (int(given["salt"]), *momentum, int(given["x_zero"]), *sizes)
+        return KernelCall(f"mt_{node.op}", (*memory, dy, x, *factors, noise, *numbers))
 
     return kernel
 
 
-def _weight(layer: str, rule: str, reference: Reference) -> Op:
-    states = 2 if rule == "momentum" else 1
+def _weight(layer: str, rule: str) -> Op:
+    biased, reference = _LAYERS[layer]
+    kinds = _kinds(rule, biased)
     return Op(
         name=f"{rule}_block_{layer}",
-        summary=f"{rule} step of an int8 weight of a {layer} layer in integers, from a block dL/dy and int8 x",
-        shape=_weight_shape(layer, states),
-        reference=lambda inputs, given: reference(inputs, states, given),
-        kernel=_weight_kernel(layer, rule, states),
+        summary=f"{rule} step of the int8 weight of a {layer} layer in integers, from a block dL/dy and int8 x",
+        shape=_weight_shape(layer, kinds),
+        reference=lambda inputs, given: reference(inputs, len(kinds) - 1, given),
+        kernel=_weight_kernel(layer, kinds),
         header=HEADER,
-        dtypes=lambda inputs, _: ("int8", "int8", "int16")[: 1 + states],
+        dtypes=lambda inputs, _: kinds,
         multiply_adds=lambda inputs, outputs: (
-            inputs[0].size * (block_size(inputs[2 + states]) // inputs[4 + states].shape[0])
+            inputs[0].size * (block_size(inputs[len(kinds) + 1]) // _outputs(inputs[0].shape, layer))
         ),
     )
 
@@ -246,19 +287,16 @@ def _bias_reference(arrays: Arrays, states: int, given: Attributes) -> tuple[np.
     sums = mantissas(dy).reshape(positions, -1).sum(0)
     seed = dither_seed(int(noise), given["salt"])
     for o, total in enumerate(sums):
-        mantissa, exponent = (int(each) for each in factors[o])
+        factor, exponent = int(factors[HEAD + o]), int(dy[0]) + int(factors[0])
         if positions == 1:
-            away = _bias_move(int(total) * mantissa, int(dy[0]) + exponent, seed)
+            move = _bias_move(int(total) * factor, exponent, seed)
         else:
-            away = _bias_move(int(_product(np.array([total]), mantissa)[0]), int(dy[0]) + exponent + 15, seed)
-        if states:
-            old = int(memory[1][o])
-            low = (old & 0x7FFF) * given["momentum"] + (seed & 0x7FFF)
-            away += (old >> 15) * given["momentum"] + (low >> 15)
-            away = max(-MOST_VELOCITY, min(MOST_VELOCITY, away))
-            memory[1][o] = away
+            move = _bias_move(int(_product(np.array([total]), factor)[0]), exponent + 15, seed)
         if total or states:
-            memory[0][o] = max(-MOST_BIAS, min(MOST_BIAS, int(memory[0][o]) - away))
+            bias, *velocity = (int(each[o]) for each in memory)
+            step = _bias_step(bias, velocity[0] if velocity else None, move, given.get("momentum", 0), seed)
+            for each, new in zip(memory, step, strict=True):
+                each[o] = new
         seed = (seed + GOLDEN) % 2**32
     return tuple(each.astype(np.int32) for each in memory)
 
@@ -268,7 +306,7 @@ def _bias_shape(states: int) -> Callable[[Sequence[Tensor], Attributes], tuple[S
         memory, (_, dy, factors) = inputs[: 1 + states], inputs[1 + states :]
         if any(each.dtype != "int32" for each in memory) or len({each.shape for each in memory}) != 1:
             raise ValueError("steps an int32 bias with a velocity of its shape")
-        if block_size(dy) != given["positions"] * memory[0].size or factors.shape != (memory[0].size, 2):
+        if block_size(dy) != given["positions"] * memory[0].size or block_size(factors) != memory[0].size:
             raise ValueError(f"takes {given['positions'] * memory[0].size} gradients, not {dy.shape}")
         if given["positions"] > MOST_POSITIONS:
             raise ValueError(f"sums {given['positions']} positions; 32 bits hold {MOST_POSITIONS}")
@@ -299,10 +337,5 @@ def _bias(rule: str) -> Op:
     )
 
 
-_LAYERS: Mapping[str, Reference] = {"dense": _dense, "conv2d": _conv2d, "depthwise_conv2d": _depthwise}
 RULES = ("sgd", "momentum")
-OPS = tuple(
-    op
-    for rule in RULES
-    for op in (*(_weight(layer, rule, reference) for layer, reference in _LAYERS.items()), _bias(rule))
-)
+OPS = tuple(op for rule in RULES for op in (*(_weight(layer, rule) for layer in _LAYERS), _bias(rule)))

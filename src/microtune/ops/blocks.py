@@ -16,6 +16,7 @@ from microtune.ir.tensor import Tensor
 HEAD = 2
 ZERO = -32768
 DIGITS, LEAST_DIGITS = 15, 11
+WIDEST = 2**9
 
 
 def block_size(tensor: Tensor) -> int:
@@ -25,10 +26,9 @@ def block_size(tensor: Tensor) -> int:
     return tensor.shape[0] - HEAD
 
 
-def write(values: np.ndarray, exponent: int, least: int = 0) -> np.ndarray:
-    """The block of whole numbers (int64) in units of 2^exponent, which lose ``least`` binary digits at once."""
-    flat = np.asarray(values, np.int64).ravel() >> max(least, 0)
-    exponent += max(least, 0)
+def write(values: np.ndarray, exponent: int) -> np.ndarray:
+    """The block of whole numbers (int64) in units of 2^exponent."""
+    flat = np.asarray(values, np.int64).ravel()
     block = np.zeros(HEAD + flat.size, np.int16)
     if not flat.any():
         block[0] = ZERO
@@ -81,8 +81,7 @@ def block_of(reals: ArrayLike) -> np.ndarray:
 
 
 def factors_of(reals: ArrayLike) -> np.ndarray:
-    """Numbers above 0, each as (mantissa, exponent) with a mantissa of 15 digits: int16 (n, 2)."""
-    fraction, exponent = np.frexp(np.asarray(reals, np.float64).ravel())
-    mantissa = np.rint(np.ldexp(fraction, DIGITS))
-    full = mantissa > 32767
-    return np.stack([np.where(full, 16384, mantissa), exponent - DIGITS + full], 1).astype(np.int16)
+    """The block of numbers above 0, none of which counts more than ``WIDEST`` times the least: that has 6 digits then,
+    where channels whose weights are nearly nothing would leave it none."""
+    array = np.asarray(reals, np.float64)
+    return block_of(np.minimum(array, WIDEST * array.min()))

@@ -58,27 +58,35 @@ static inline int32_t mt_block_folded(int16_t dy, int16_t scale, uint32_t fold)
     return (dy * scale + (1 << (fold - 1u))) >> fold;
 }
 
-/* dy (outputs), weight (outputs, inputs) -> dx (inputs) */
-static inline void mt_dense_int8_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                            const mt_int16 *MT_RESTRICT scale, mt_int16 *MT_RESTRICT dx, uint32_t inputs,
-                                            uint32_t outputs, uint32_t fold)
+/* dy (outputs), weight (outputs, inputs) -> dx (inputs); 0 where y (inputs), unless it is NULL, does not lie strictly
+ * between low and high */
+static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                       const mt_int16 *MT_RESTRICT scale, const int8_t *MT_RESTRICT y,
+                                       mt_int16 *MT_RESTRICT dx, int32_t low, int32_t high, uint32_t inputs,
+                                       uint32_t outputs, uint32_t fold)
 {
+    const uint32_t span = high > low ? (uint32_t)(high - low - 1) : 0u;
+    const int32_t exponent = dy[0] + scale[0] + (int32_t)fold;
     if (dy[0] == MT_BLOCK_ZERO) {
         mt_block_clear(dx, inputs);
         return;
     }
-    mt_block_writer writer = mt_block_begin(dx);
     if (outputs == 1u) {
-        /* the largest is known: scales are such that a weight of 127 is there, or was at the factory */
+        /* the largest is known beforehand, give or take the weights */
         const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD], scale[MT_BLOCK_HEAD], fold);
-        const int32_t digits = mt_bit_length((uint32_t)(g < 0 ? -g : g) * 127u);
-        writer.shift = digits > 15 ? digits - 15 : 0;
+        const int32_t digits = mt_bit_length((uint32_t)(g < 0 ? -g : g)) + 7;
+        const int32_t shift = digits > 15 ? digits - 15 : 0;
+        dx[0] = (int16_t)(exponent + shift);
+        dx[1] = 0;
         MT_NOT_UNROLLED
         for (uint32_t i = 0; i < inputs; ++i) {
-            mt_block_put(&writer, i, g * weight[i]);
+            const int inside = y == NULL || (uint32_t)(y[i] - low - 1) < span;
+            dx[MT_BLOCK_HEAD + i] = (int16_t)(inside ? (g * weight[i]) >> shift : 0);
         }
+        return;
     }
-    for (uint32_t start = 0; outputs > 1u && start < inputs; start += MT_BLOCK_COLUMNS) {
+    mt_block_writer writer = mt_block_begin(dx);
+    for (uint32_t start = 0; start < inputs; start += MT_BLOCK_COLUMNS) {
         const uint32_t columns = mt_smaller(inputs - start, MT_BLOCK_COLUMNS);
         int32_t sums[MT_BLOCK_COLUMNS] = {0};
         for (uint32_t o = 0; o < outputs; ++o) {
@@ -89,10 +97,24 @@ static inline void mt_dense_int8_block_grad(const mt_int16 *MT_RESTRICT dy, cons
             }
         }
         for (uint32_t c = 0; c < columns; ++c) {
-            mt_block_put(&writer, start + c, sums[c]);
+            const int inside = y == NULL || (uint32_t)(y[start + c] - low - 1) < span;
+            mt_block_put(&writer, start + c, inside ? sums[c] : 0);
         }
     }
-    mt_block_end(&writer, dx, inputs, dy[0] + scale[0] + (int32_t)fold);
+    mt_block_end(&writer, dx, inputs, exponent);
+}
+
+static inline void mt_dense_int8_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
+                                            mt_int16 *dx, uint32_t inputs, uint32_t outputs, uint32_t fold)
+{
+    mt_dense_block_grad(dy, weight, scale, NULL, dx, 0, 0, inputs, outputs, fold);
+}
+
+static inline void mt_dense_int8_inside_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
+                                                   const int8_t *y, mt_int16 *dx, int32_t low, int32_t high,
+                                                   uint32_t inputs, uint32_t outputs, uint32_t fold)
+{
+    mt_dense_block_grad(dy, weight, scale, y, dx, low, high, inputs, outputs, fold);
 }
 
 /* the output position from which a tap reads an input position, or `outside` */

@@ -7,10 +7,9 @@
  * moves of a channel their sum. noise changes with each step, salt with each tensor. Depthwise weights and biases are
  * dithered with the start alone, which walks by the golden ratio.
  *
- * factors (channels, 2) turn a product of gradient and input into such a move, learning rate and scales and all:
- * mantissa * 2^exponent for each output channel. v of momentum is in the unit of the move: v = m v + move, w -= v, with
- * momentum m in 15 binary places; 0 for none, `velocity` being NULL then. Channels whose gradient is zero are skipped
- * where there is no momentum.
+ * factors (2 + channels), a block, turns a product of gradient and input into such a move, learning rate and scales and
+ * all. The velocity of momentum is in the unit of the move: v = m v + move, w -= v, with momentum m in 15 binary places;
+ * 0 for none, `velocity` being NULL then. Channels whose gradient is zero are skipped where there is no momentum.
  */
 #ifndef MT_KERNELS_BLOCK_UPDATE_H
 #define MT_KERNELS_BLOCK_UPDATE_H
@@ -24,9 +23,8 @@
 #define MT_LARGEST_WEIGHT 127
 #define MT_LARGEST_BIAS 1073741823
 #define MT_LARGEST_VELOCITY 536870911
-/* moves in units of 2^-24 of a grid step: 64 grid steps, and that over the largest difference of an int8 input */
-#define MT_LARGEST_MOVE 1073741823
-#define MT_LARGEST_FACTOR 4194303
+/* moves have so many places until they are rounded down: what is handed on is the lower half of a word */
+#define MT_MOVE_PLACES 16
 
 /// Moves ///
 
@@ -41,19 +39,24 @@ static inline uint32_t mt_dither_begin(uint32_t noise, uint32_t salt)
     return h ^ (h >> 16);
 }
 
-/* Moves have so many places until they are rounded down: what is handed on is the lower half of a word. */
-#define MT_MOVE_PLACES 16
-
-/* factor * 2^exponent as a whole number of 2^-16, kept within `most` */
-static inline int32_t mt_block_units(int32_t factor, int32_t exponent, int32_t most)
+/* moves beyond what is usual: kept within 2^(30 - digits) */
+MT_COLD static inline int32_t mt_block_far(int32_t product, int32_t up, int32_t digits)
 {
-    const int32_t up = exponent + MT_MOVE_PLACES;
+    const int32_t most = (1 << (30 - digits)) - 1;
     if (up < 0) {
-        /* of 31 digits nothing is left below */
-        return up > -31 ? mt_clamp_int32(((factor >> (-up - 1)) + 1) >> 1, -most, most) : 0;
+        return mt_clamp_int32(product >> -up, -most, most);
     }
     const int32_t limit = up < 31 ? most >> up : 0;
-    return factor > limit ? most : (factor < -limit ? -most : factor * (1 << (up < 31 ? up : 0)));
+    return product > limit ? most : (product < -limit ? -most : product * (1 << (up < 31 ? up : 0)));
+}
+
+/* product * 2^up, rounded to nearest: |product| <= 2^30, the result within 2^(30 - digits) */
+MT_INLINE int32_t mt_block_units(int32_t product, int32_t up, int32_t digits)
+{
+    if (up < -digits) {
+        return up > -31 ? ((product >> (-up - 1)) + 1) >> 1 : 0;
+    }
+    return mt_block_far(product, up, digits);
 }
 
 /* What rounding down still owes the moves, and the velocities, of a channel. */
@@ -70,41 +73,63 @@ static inline mt_block_owed mt_block_owed_begin(uint32_t seed)
     return owed;
 }
 
-/* a move of 16 places with what was owed, rounded down */
-static inline int32_t mt_block_round(int32_t move, int32_t *owed)
+/* a weight goes on by whole steps, `left` having left its eight bits; what is left then, in its lower byte */
+MT_COLD static inline int32_t mt_block_carry(int8_t *w, int32_t left)
 {
-    const int32_t sum = move + *owed;
-    *owed = sum & 0xFFFF;
-    return sum >> MT_MOVE_PLACES;
-}
-
-/* rest has left its eight bits: the weight goes on by whole steps */
-MT_COLD static inline void mt_block_carry(int8_t *w, int8_t *rest, int32_t over)
-{
-    const int32_t most = MT_LARGEST_WEIGHT * 256 + 127;
-    const int32_t sum = mt_clamp_int32(*w * 256 + over, -MT_LARGEST_WEIGHT * 256 - 128, most);
-    const int32_t whole = (sum + 128) >> 8;
+    const int32_t whole = *w + ((left + 128) >> 8);
+    if ((uint32_t)(whole + MT_LARGEST_WEIGHT) > 2u * MT_LARGEST_WEIGHT) {
+        *w = whole > 0 ? MT_LARGEST_WEIGHT : -MT_LARGEST_WEIGHT;
+        return whole > 0 ? 127 : -128;
+    }
     *w = (int8_t)whole;
-    *rest = (int8_t)(sum - whole * 256);
+    return left;
 }
 
-/* one weight down by `move` / 256 of a grid step, |move| < 2^15 */
-static inline void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t move, int32_t momentum,
-                                 int32_t *owed_velocity)
+/* one weight down by units / 2^24 of a grid step, |units| <= 2^30 */
+MT_INLINE void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t units, int32_t momentum,
+                                 mt_block_owed *owed)
 {
+    const int32_t sum = units + owed->moves;
+    int32_t move = sum >> MT_MOVE_PLACES;
+    owed->moves = sum & 0xFFFF;
     if (velocity != NULL) {
         /* rounded to nearest, a small velocity would never fall */
-        const int32_t kept = *velocity * momentum + *owed_velocity;
-        *owed_velocity = kept & 0x7FFF;
+        const int32_t kept = *velocity * momentum + owed->velocities;
+        owed->velocities = kept & 0x7FFF;
         move = mt_clamp_int32((kept >> 15) + move, -32767, 32767);
         *velocity = (int16_t)move;
     }
-    const int32_t left = *rest - move;
-    if (left == (int8_t)left) {
-        *rest = (int8_t)left;
-    } else {
-        mt_block_carry(w, rest, left);
+    int32_t left = *rest - move;
+    if ((uint32_t)(left + 128) > 255u) {
+        left = mt_block_carry(w, left);
     }
+    *rest = (int8_t)((uint32_t)left & 0xFFu);
+}
+
+/* product * 2^exponent for a bias, |product| <= 2^30, rounded with a dither; at most 2^30 */
+static inline int32_t mt_block_bias_move(int32_t product, int32_t exponent, uint32_t seed)
+{
+    if (exponent > 0) {
+        return mt_block_far(product, exponent, 0);
+    }
+    if (exponent < -30) {
+        product = exponent > -60 ? product >> (-30 - exponent) : 0;
+        exponent = -30;
+    }
+    return (product + (int32_t)((seed >> 1) >> (31 + exponent))) >> -exponent;
+}
+
+/* one bias down by `move` of its own grid; it begins within its limits, -2^30 counted in */
+static inline void mt_block_bias_step(int32_t *b, int32_t *velocity, int32_t move, int32_t momentum, uint32_t seed)
+{
+    if (velocity != NULL) {
+        const int32_t low = (*velocity & 0x7FFF) * momentum + (int32_t)(seed & 0x7FFFu);
+        move += (*velocity >> 15) * momentum + (low >> 15);
+        move = mt_clamp_int32(move, -MT_LARGEST_VELOCITY, MT_LARGEST_VELOCITY);
+        *velocity = move;
+    }
+    const int32_t moved = *b - move;
+    *b = (uint32_t)moved + 0x40000000u < 0x80000000u ? moved : (moved < 0 ? -MT_LARGEST_BIAS : MT_LARGEST_BIAS);
 }
 
 /* sum * factor / 2^15, rounded down, without a product beyond 32 bits: |sum| <= 2^30, |factor| < 2^15 */
@@ -115,51 +140,79 @@ static inline int32_t mt_block_product(int32_t sum, int32_t factor)
 
 /// Dense ///
 
-/* w (outputs, taken) meets the inputs start .. start + taken of x; rest, velocity like w */
-static inline void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, mt_int16 *MT_RESTRICT velocity,
+/* w (outputs, taken) meets the inputs start .. start + taken of x; rest, velocity like w. b (outputs) with factors of
+ * its own learns too, or is NULL. */
+MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, mt_int16 *MT_RESTRICT velocity,
+                                       int32_t *MT_RESTRICT b, int32_t *MT_RESTRICT b_velocity,
                                        const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT x,
-                                       const mt_int16 *MT_RESTRICT factors, uint32_t noise, uint32_t salt,
-                                       int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
-                                       uint32_t taken)
+                                       const mt_int16 *MT_RESTRICT factors, const mt_int16 *MT_RESTRICT b_factors,
+                                       uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
+                                       uint32_t outputs, uint32_t start, uint32_t taken)
 {
-    const int32_t exponent = dy[0];
-    if (exponent == MT_BLOCK_ZERO && velocity == NULL) {
+    if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
+    const int32_t up = dy[0] + factors[0] + MT_MOVE_PLACES;
+    const int32_t b_exponent = b != NULL ? dy[0] + b_factors[0] : 0;
     uint32_t seed = mt_dither_begin(noise, salt);
+    MT_NOT_UNROLLED
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t g = dy[MT_BLOCK_HEAD + o];
         if (g != 0 || velocity != NULL) {
-            const int32_t factor
-                = mt_block_units(g * factors[2u * o], exponent + factors[2u * o + 1u], MT_LARGEST_FACTOR);
+            /* 22 digits: times an input less its zero point they fit again */
+            const int32_t factor = mt_block_units(g * factors[MT_BLOCK_HEAD + o], up, 8);
             mt_block_owed owed = mt_block_owed_begin(seed);
             MT_NOT_UNROLLED
             for (uint32_t i = 0; i < taken; ++i) {
-                mt_block_step(w + i, rest + i, velocity,
-                              mt_block_round(factor * (x[start + i] - x_zero), &owed.moves), momentum,
-                              &owed.velocities);
-                velocity = velocity != NULL ? velocity + 1 : velocity;
+                mt_block_step(w + i, rest + i, velocity != NULL ? velocity + i : NULL,
+                              factor * (x[start + i] - x_zero), momentum, &owed);
+            }
+            if (b != NULL) {
+                const int32_t move = mt_block_bias_move(g * b_factors[MT_BLOCK_HEAD + o], b_exponent, seed);
+                mt_block_bias_step(b + o, b_velocity != NULL ? b_velocity + o : NULL, move, momentum, seed);
             }
         }
         seed += MT_GOLDEN;
         w += taken;
         rest += taken;
+        velocity = velocity != NULL ? velocity + taken : NULL;
     }
 }
 
-static inline void mt_sgd_block_dense(int8_t *w, int8_t *rest, const mt_int16 *dy, const int8_t *x,
+MT_INLINE void mt_sgd_block_dense(int8_t *w, int8_t *rest, const mt_int16 *dy, const int8_t *x,
                                       const mt_int16 *factors, uint32_t noise, uint32_t salt, int32_t x_zero,
                                       uint32_t outputs, uint32_t start, uint32_t taken)
 {
-    mt_dense_block_step(w, rest, NULL, dy, x, factors, noise, salt, 0, x_zero, outputs, start, taken);
+    mt_dense_block_step(w, rest, NULL, NULL, NULL, dy, x, factors, NULL, noise, salt, 0, x_zero, outputs, start,
+                        taken);
 }
 
-static inline void mt_momentum_block_dense(int8_t *w, int8_t *rest, mt_int16 *velocity, const mt_int16 *dy,
+MT_INLINE void mt_sgd_block_dense_bias(int8_t *w, int8_t *rest, int32_t *b, const mt_int16 *dy, const int8_t *x,
+                                           const mt_int16 *factors, const mt_int16 *b_factors, uint32_t noise,
+                                           uint32_t salt, int32_t x_zero, uint32_t outputs, uint32_t start,
+                                           uint32_t taken)
+{
+    mt_dense_block_step(w, rest, NULL, b, NULL, dy, x, factors, b_factors, noise, salt, 0, x_zero, outputs, start,
+                        taken);
+}
+
+MT_INLINE void mt_momentum_block_dense(int8_t *w, int8_t *rest, mt_int16 *velocity, const mt_int16 *dy,
                                            const int8_t *x, const mt_int16 *factors, uint32_t noise, uint32_t salt,
                                            int32_t momentum, int32_t x_zero, uint32_t outputs, uint32_t start,
                                            uint32_t taken)
 {
-    mt_dense_block_step(w, rest, velocity, dy, x, factors, noise, salt, momentum, x_zero, outputs, start, taken);
+    mt_dense_block_step(w, rest, velocity, NULL, NULL, dy, x, factors, NULL, noise, salt, momentum, x_zero, outputs,
+                        start, taken);
+}
+
+MT_INLINE void mt_momentum_block_dense_bias(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t *b,
+                                                int32_t *b_velocity, const mt_int16 *dy, const int8_t *x,
+                                                const mt_int16 *factors, const mt_int16 *b_factors, uint32_t noise,
+                                                uint32_t salt, int32_t momentum, int32_t x_zero, uint32_t outputs,
+                                                uint32_t start, uint32_t taken)
+{
+    mt_dense_block_step(w, rest, velocity, b, b_velocity, dy, x, factors, b_factors, noise, salt, momentum, x_zero,
+                        outputs, start, taken);
 }
 
 /// Convolution ///
@@ -178,10 +231,10 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
+    const int32_t up = dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES;
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t o = 0; o < outputs; ++o) {
-        const int32_t factor = factors[2u * o];
-        const int32_t exponent = dy[0] + factors[2u * o + 1u] + (int32_t)down + 15;
+        const int32_t factor = factors[MT_BLOCK_HEAD + o];
         mt_block_owed owed = mt_block_owed_begin(seed);
         for (uint32_t tap = 0; tap < rows * columns; ++tap) {
             for (uint32_t c = 0; c < taken; c += MT_BLOCK_COLUMNS) {
@@ -202,10 +255,8 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                 }
                 for (uint32_t b = 0; b < count; ++b) {
                     if (sums[b] != 0 || velocity != NULL) {
-                        const int32_t move
-                            = mt_block_units(mt_block_product(sums[b], factor), exponent, MT_LARGEST_MOVE);
-                        mt_block_step(w + b, rest + b, velocity, mt_block_round(move, &owed.moves), momentum,
-                                      &owed.velocities);
+                        const int32_t units = mt_block_units(mt_block_product(sums[b], factor), up, 0);
+                        mt_block_step(w + b, rest + b, velocity, units, momentum, &owed);
                     }
                     velocity = velocity != NULL ? velocity + 1 : velocity;
                 }
@@ -255,6 +306,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
         return;
     }
     const uint32_t each = outputs / channels;
+    const int32_t up = dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES;
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t tap = 0; tap < rows * columns; ++tap) {
         for (uint32_t c = 0; c < outputs; c += MT_BLOCK_COLUMNS) {
@@ -274,12 +326,9 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
             }
             for (uint32_t b = 0; b < count; ++b) {
                 if (sums[b] != 0 || velocity != NULL) {
-                    const mt_int16 *factor = factors + 2u * (c + b);
-                    const int32_t move = mt_block_units(mt_block_product(sums[b], factor[0]),
-                                                        dy[0] + factor[1] + (int32_t)down + 15, MT_LARGEST_MOVE);
+                    const int32_t product = mt_block_product(sums[b], factors[MT_BLOCK_HEAD + c + b]);
                     mt_block_owed owed = mt_block_owed_begin(seed);
-                    mt_block_step(w + b, rest + b, velocity, mt_block_round(move, &owed.moves), momentum,
-                                  &owed.velocities);
+                    mt_block_step(w + b, rest + b, velocity, mt_block_units(product, up, 0), momentum, &owed);
                 }
                 velocity = velocity != NULL ? velocity + 1 : velocity;
                 seed += MT_GOLDEN;
@@ -316,24 +365,7 @@ static inline void mt_momentum_block_depthwise_conv2d(int8_t *w, int8_t *rest, m
 
 /// Biases ///
 
-/* down by factor * 2^exponent, |factor| <= 2^30, rounded with a dither; at most 2^30 */
-static inline int32_t mt_block_bias_move(int32_t factor, int32_t exponent, uint32_t seed)
-{
-    if (exponent > 0) {
-        const int32_t limit = exponent < 30 ? MT_LARGEST_BIAS >> exponent : 0;
-        return factor > limit ? MT_LARGEST_BIAS
-                              : (factor < -limit ? -MT_LARGEST_BIAS : factor * (1 << (exponent < 30 ? exponent : 0)));
-    }
-    if (exponent < -30) {
-        factor = exponent > -60 ? factor >> (-30 - exponent) : 0;
-        exponent = -30;
-    }
-    /* in [0, 2^-exponent) */
-    return (factor + (int32_t)((seed >> 1) >> (31 + exponent))) >> -exponent;
-}
-
-/* b (outputs) of a layer with so many positions, at most 2^15; moves and velocities are in its own grid, a fine one.
- * Biases begin within their limits */
+/* b (outputs) of a layer with so many positions, at most 2^15 */
 static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRICT velocity,
                                       const mt_int16 *MT_RESTRICT dy, const mt_int16 *MT_RESTRICT factors,
                                       uint32_t noise, uint32_t salt, int32_t momentum, uint32_t positions,
@@ -342,6 +374,7 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
+    const int32_t exponent = dy[0] + factors[0];
     uint32_t seed = mt_dither_begin(noise, salt);
     MT_NOT_UNROLLED
     for (uint32_t o = 0; o < outputs; ++o) {
@@ -350,17 +383,11 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
             sum += dy[MT_BLOCK_HEAD + position * outputs + o];
         }
         if (sum != 0 || velocity != NULL) {
-            const int32_t exponent = dy[0] + factors[2u * o + 1u];
-            int32_t away = positions == 1u
-                ? mt_block_bias_move(sum * factors[2u * o], exponent, seed)
-                : mt_block_bias_move(mt_block_product(sum, factors[2u * o]), exponent + 15, seed);
-            if (velocity != NULL) {
-                const int32_t low = (velocity[o] & 0x7FFF) * momentum + (int32_t)(seed & 0x7FFFu);
-                away += (velocity[o] >> 15) * momentum + (low >> 15);
-                away = mt_clamp_int32(away, -MT_LARGEST_VELOCITY, MT_LARGEST_VELOCITY);
-                velocity[o] = away;
-            }
-            b[o] = mt_clamp_int32(b[o] - away, -MT_LARGEST_BIAS, MT_LARGEST_BIAS);
+            const int32_t factor = factors[MT_BLOCK_HEAD + o];
+            const int32_t move = positions == 1u
+                ? mt_block_bias_move(sum * factor, exponent, seed)
+                : mt_block_bias_move(mt_block_product(sum, factor), exponent + 15, seed);
+            mt_block_bias_step(b + o, velocity != NULL ? velocity + o : NULL, move, momentum, seed);
         }
         seed += MT_GOLDEN;
     }
@@ -387,13 +414,15 @@ static inline void mt_pull_int8(int8_t *w, int8_t *rest, const int8_t *base, uin
 {
     const int32_t high = share_q31 >> 16;
     const int32_t low = share_q31 >> 8 & 0xFF;
-    /* a number drawn for each call, and the golden-ratio sequence from there */
-    uint32_t seed = mt_random_next(random);
+    /* a number drawn for each call, and what is rounded down goes on to the next */
+    mt_block_owed owed = mt_block_owed_begin(mt_random_next(random));
+    owed.moves >>= 1;
     for (uint32_t i = 0; i < size; ++i) {
         const int32_t away = mt_clamp_int32(w[i] * 256 + rest[i] - base[i] * 256, -65535, 65535);
-        const int32_t move = (away * high + ((away * low) >> 8) + (int32_t)(seed >> 17)) >> 15;
-        mt_block_step(w + i, rest + i, NULL, move, 0, NULL);
-        seed += MT_GOLDEN;
+        const int32_t sum = away * high + ((away * low) >> 8) + owed.moves;
+        const int32_t left = rest[i] - (sum >> 15);
+        owed.moves = sum & 0x7FFF;
+        rest[i] = (int8_t)((uint32_t)((uint32_t)(left + 128) > 255u ? mt_block_carry(w + i, left) : left) & 0xFFu);
     }
 }
 

@@ -186,9 +186,8 @@ static inline int32_t mt_saturating_sum(int32_t a, int32_t b)
 #if defined(MT_INT8_PAIRS)
     return __qadd(a, b);
 #elif defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
-    const uint32_t sum = (uint32_t)a + (uint32_t)b;
-    const uint32_t lost = ((uint32_t)a ^ sum) & ((uint32_t)b ^ sum);
-    return lost >> 31 != 0u ? (a < 0 ? INT32_MIN : INT32_MAX) : (int32_t)sum;
+    int32_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? (a < 0 ? INT32_MIN : INT32_MAX) : sum;
 #else
     return mt_saturate_int32((int64_t)a + b);
 #endif

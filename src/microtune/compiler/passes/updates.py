@@ -5,17 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from microtune.compiler.passes.integer_updates import attach_in_integers
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
-from microtune.ops import block_rules, quantized_update, update
-from microtune.ops.block_update import MOMENTUM_PLACES, STEPS
-from microtune.ops.blocks import HEAD, factors_of
+from microtune.ops import quantized_update, update
 from microtune.ops.update import RULES
-from microtune.tuning.optimizers import SGD, Gradient
+from microtune.tuning.optimizers import Gradient
 
 GEOMETRY = ("stride", "padding")
 
@@ -59,60 +57,6 @@ def _integer_update(
     ]
 
 
-def _attach_in_integers(
-    graph: Graph, gradients: Mapping[str, str], optimizer: Gradient
-) -> tuple[Graph, tuple[str, ...]]:
-    """``attach_updates`` where all gradients are blocks (``ops.block_update``).
-
-    The graph's scalar input is ``noise`` alone. State: ``NAME.rest`` (int8, like the weight) of each int8 weight, with
-    momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias).
-    """
-    if not isinstance(optimizer, SGD) or optimizer.decay or optimizer.clip:
-        raise PlanError(
-            f"{optimizer}: with precision='int8' learning is by SGD(lr, momentum), without decay and clip; or use "
-            "precision='mixed'"
-        )
-    noise = graph.fresh_name("noise")
-    nodes, memory, tensors = list(graph.nodes), list[str](), [Tensor(noise, (), "int32")]
-    for parameter, gradient in gradients.items():
-        tensor = graph.tensor(parameter)
-        layer = next(node for node in graph.nodes if parameter in node.inputs and node.op in block_rules.LAYERS)
-        x = graph.tensor(layer.inputs[0])
-        if tensor.quantization is None or x.quantization is None:
-            raise PlanError(f"layer '{layer.name}' has no scales: what one step of '{parameter}' means is not known")
-        # different for each tensor, the same for each build
-        given: dict[str, Any] = {"salt": zlib.crc32(parameter.encode()) >> 1}
-        if optimizer.momentum:
-            given["momentum"] = min(round(optimizer.momentum * 2**MOMENTUM_PLACES), 2**MOMENTUM_PLACES - 1)
-        steps = optimizer.lr / np.asarray(tensor.quantization.scale, np.float64).reshape(-1)
-        kinds = {"rest": "int8", "velocity": "int16"} if tensor.dtype == "int8" else {"velocity": "int32"}
-        if not optimizer.momentum:
-            del kinds["velocity"]
-        states = [Tensor(graph.fresh_name(f"{parameter}.{name}"), tensor.shape, kind) for name, kind in kinds.items()]
-        size = graph.tensor(gradient).size - HEAD
-        if tensor.dtype == "int32":
-            kind, read, channels = "bias", [gradient], tensor.size
-            given["positions"] = size // tensor.size
-        else:
-            kind, read = block_rules.LAYERS[layer.op], [gradient, x.name]
-            channels = tensor.shape[-1] if kind == "depthwise_conv2d" else tensor.shape[0]
-            steps = steps * float(x.quantization.scale) * STEPS
-            given |= {name: layer.attributes[name] for name in ("x_zero", *GEOMETRY) if name in layer.attributes}
-            if kind != "depthwise_conv2d":
-                start = layer.attributes["start"] if parameter in layer.inputs[5:] else 0
-                given |= {"start": start, "taken": tensor.shape[-1]}
-        factors = constant(graph.fresh_name(f"{parameter}.factors"), factors_of(np.broadcast_to(steps, (channels,))))
-        old = (parameter, *(each.name for each in states))
-        new = [replace(each, name=graph.fresh_name(f"{each.name}.next"), data=None) for each in (tensor, *states)]
-        names = tuple(each.name for each in new)
-        inputs, updates = (*old, noise, *read, factors.name), dict(zip(names, old, strict=True))
-        nodes.append(Node(f"{optimizer.rule}_block_{kind}", f"{parameter}.update", inputs, names, given, updates))
-        memory += [each.name for each in states]
-        tensors += [*states, *new, factors]
-    result = graph.with_nodes(nodes, tensors)
-    return replace(result, inputs=(*graph.inputs, noise, *memory)), tuple(memory)
-
-
 def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradient) -> tuple[Graph, tuple[str, ...]]:
     """The training graph and the names of its optimiser state tensors, in order.
 
@@ -120,7 +64,7 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
     inputs. The gradient of a layer's weight is not computed: the update takes its two factors (see ``ops.update``).
     """
     if any(graph.tensor(gradient).dtype == "int16" for gradient in gradients.values()):
-        return _attach_in_integers(graph, gradients, optimizer)
+        return attach_in_integers(graph, gradients, optimizer)
     states, roles, _ = RULES[optimizer.rule]
     integers = [name for name in gradients if graph.tensor(name).dtype != "float32"]
     scalars = tuple(graph.fresh_name(role) for role in roles)

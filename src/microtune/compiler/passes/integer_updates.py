@@ -1,0 +1,104 @@
+"""Attach the optimiser where gradients are blocks and nothing is a float: SGD, with momentum or without."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from microtune.errors import PlanError
+from microtune.ir import Graph, Node, Tensor, constant
+from microtune.ops import block_rules
+from microtune.ops.block_update import MOMENTUM_PLACES, STEPS
+from microtune.ops.blocks import HEAD, factors_of
+from microtune.tuning.optimizers import SGD, Gradient
+
+GEOMETRY = ("stride", "padding")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How one parameter learns. ``read``: what the update takes beside the factors."""
+
+    layer: Node
+    kind: str
+    parameter: Tensor
+    states: tuple[Tensor, ...]
+    read: tuple[str, ...]
+    factors: Tensor
+    given: Mapping[str, Any]
+
+    @property
+    def memory(self) -> tuple[Tensor, ...]:
+        return (self.parameter, *self.states)
+
+
+def _step(graph: Graph, parameter: str, gradient: str, optimizer: SGD) -> _Step:
+    tensor = graph.tensor(parameter)
+    layer = next(node for node in graph.nodes if parameter in node.inputs and node.op in block_rules.LAYERS)
+    x = graph.tensor(layer.inputs[0])
+    if tensor.quantization is None or x.quantization is None:
+        raise PlanError(f"layer '{layer.name}' has no scales: what one step of '{parameter}' means is not known")
+    # different for each tensor, the same for each build
+    given: dict[str, Any] = {"salt": zlib.crc32(parameter.encode()) >> 1}
+    if optimizer.momentum:
+        given["momentum"] = min(round(optimizer.momentum * 2**MOMENTUM_PLACES), 2**MOMENTUM_PLACES - 1)
+    steps = optimizer.lr / np.asarray(tensor.quantization.scale, np.float64).reshape(-1)
+    read: tuple[str, ...] = (gradient,)
+    if tensor.dtype == "int32":
+        kind, channels = "bias", tensor.size
+        kinds = {"velocity": "int32"}
+        given["positions"] = (graph.tensor(gradient).size - HEAD) // tensor.size
+    else:
+        kind, read = block_rules.LAYERS[layer.op], (gradient, x.name)
+        channels = tensor.shape[-1] if kind == "depthwise_conv2d" else tensor.shape[0]
+        kinds = {"rest": "int8", "velocity": "int16"}
+        steps = steps * float(x.quantization.scale) * STEPS
+        given |= {name: layer.attributes[name] for name in ("x_zero", *GEOMETRY) if name in layer.attributes}
+        if kind != "depthwise_conv2d":
+            start = layer.attributes["start"] if parameter in layer.inputs[5:] else 0
+            given |= {"start": start, "taken": tensor.shape[-1]}
+    kept = {name: dtype for name, dtype in kinds.items() if name != "velocity" or optimizer.momentum}
+    states = tuple(Tensor(graph.fresh_name(f"{parameter}.{name}"), tensor.shape, kept[name]) for name in kept)
+    factors = constant(graph.fresh_name(f"{parameter}.factors"), factors_of(np.broadcast_to(steps, (channels,))))
+    return _Step(layer, kind, tensor, states, read, factors, given)
+
+
+def attach_in_integers(
+    graph: Graph, gradients: Mapping[str, str], optimizer: Gradient
+) -> tuple[Graph, tuple[str, ...]]:
+    """``attach_updates`` where all gradients are blocks (``ops.block_update``).
+
+    The graph's scalar input is ``noise`` alone. State: ``NAME.rest`` (int8, like the weight) of each int8 weight, with
+    momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias). A dense layer's weight and bias learn in one node.
+    """
+    if not isinstance(optimizer, SGD) or optimizer.decay or optimizer.clip:
+        raise PlanError(
+            f"{optimizer}: with precision='int8' learning is by SGD(lr, momentum), without decay and clip; or use "
+            "precision='mixed'"
+        )
+    steps = [_step(graph, parameter, gradient, optimizer) for parameter, gradient in gradients.items()]
+    noise = graph.fresh_name("noise")
+    nodes, tensors = block_rules.fused(graph.nodes), [Tensor(noise, (), "int32")]
+    biases = {id(each.layer): each for each in steps if each.kind == "bias" and each.layer.op.startswith("dense")}
+    weights = [each for each in steps if each.kind == "dense" and id(each.layer) in biases]
+    joined = {id(biases[id(each.layer)]) for each in weights}
+    for each in steps:
+        if id(each) in joined:
+            continue
+        kind, parts = each.kind, [each]
+        if each in weights:
+            kind, parts = "dense_bias", [each, biases[id(each.layer)]]
+        memory = [tensor for part in parts for tensor in part.memory]
+        new = [replace(tensor, name=graph.fresh_name(f"{tensor.name}.next"), data=None) for tensor in memory]
+        updates = {after.name: before.name for after, before in zip(new, memory, strict=True)}
+        inputs = (*updates.values(), noise, *each.read, *(part.factors.name for part in parts))
+        name = f"{each.parameter.name}.update"
+        nodes.append(Node(f"{optimizer.rule}_block_{kind}", name, inputs, tuple(updates), each.given, updates))
+        tensors += [*memory, *new, *(part.factors for part in parts)]
+    states = tuple(tensor.name for each in steps for tensor in each.states)
+    result = graph.with_nodes(nodes, tensors)
+    return replace(result, inputs=(*graph.inputs, noise, *states)), states
