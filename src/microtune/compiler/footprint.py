@@ -11,6 +11,7 @@ from microtune.compiler.layout import WORD, lay_out, words
 from microtune.compiler.planned import Memory, Plan, Span
 from microtune.compiler.sources import write_sources
 from microtune.package import verbs_of
+from microtune.targets.catalogue import Target
 from microtune.targets.size import image_size
 from microtune.targets.stack import stack_bounds
 
@@ -24,9 +25,9 @@ def entries(plan: Plan, name: str) -> list[str]:
 
 
 def image_footprint(
-    plan: Plan, name: str, sources: Sequence[Path], include: Path, image: Path, core: str
+    plan: Plan, name: str, sources: Sequence[Path], include: Path, image: Path, core: str | Target
 ) -> tuple[int, int]:
-    """Link all of a device's functions for a Cortex-M and return its bytes of flash and its worst-case stack."""
+    """Link all of a device's functions for a core and return its bytes of flash and its worst-case stack."""
     kept = entries(plan, name)
     toolchain.compile_image(sources, [include], image, core, keep=kept)
     return image_size(image).flash, max(each.size for each in stack_bounds(image, kept).values())

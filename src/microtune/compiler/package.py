@@ -126,7 +126,7 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
     }
 
 
-def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] = ("host",)) -> Package:
+def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str | Target] = ("host",)) -> Package:
     """Write the package directory of a plan and compile it for ``targets``.
 
     The directory's name is the device's name. An existing package there is replaced as a whole, once the new
@@ -148,7 +148,7 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
         library = fresh / "lib"
         library.mkdir()
         for each in chosen:
-            manifest["targets_built"][each.name] = _compile(plan, name, sources, fresh, library, each.name)
+            manifest["targets_built"][each.name] = _compile(plan, name, sources, fresh, library, each)
         manifest["files"] = {
             str(path.relative_to(fresh)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(fresh.rglob("*"))
@@ -161,11 +161,12 @@ def build(plan: Plan, directory: str | os.PathLike[str], targets: Sequence[str] 
     return open_package(goal)
 
 
-def _compile(plan: Plan, name: str, sources: list[Path], include: Path, library: Path, wanted: str) -> dict[str, Any]:
-    chosen = target(wanted)
+def _compile(
+    plan: Plan, name: str, sources: list[Path], include: Path, library: Path, chosen: Target
+) -> dict[str, Any]:
     if chosen.image:
         image = library / f"{chosen.name}.elf"
-        flash, stack = image_footprint(plan, name, sources, include, image, chosen.name)
+        flash, stack = image_footprint(plan, name, sources, include, image, chosen)
         _hold(plan, chosen, plan.memory.ram - plan.memory.stack + stack, flash)
         return {"file": f"lib/{image.name}", "flash": flash, "stack": stack}
     if chosen.kind == "source":  # compiled elsewhere: held to the figures of the reference core

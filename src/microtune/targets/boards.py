@@ -35,30 +35,24 @@ class Board:
 
 
 # Currents while the core runs from flash, peripherals off.
-_NRF51822 = Power("nRF51822", 4.1, 3.0, 16, 1.5, "Nordic Semiconductor, product specification, run current from flash")
-_NRF52833 = Power("nRF52833", 3.3, 3.0, 64, 1.4, "Nordic Semiconductor, product specification, CPU running, DC/DC")
 NRF52840 = Power("nRF52840", 3.3, 3.0, 64, 1.4, "Nordic Semiconductor, product specification, CPU running, DC/DC")
-_STM32F407 = Power("STM32F407", 40, 3.3, 168, 1.4, "STMicroelectronics, data sheet DS8626, run mode, ART enabled")
-_STM32L476 = Power(
-    "STM32L476", 10.2, 3.0, 80, 1.4, "STMicroelectronics, data sheet DS10198, run mode, range 1, ART enabled"
-)
 ESP32_C3 = Power(
     "ESP32-C3", 23, 3.3, 160, 1.5, "Espressif, ESP32-C3 data sheet, modem-sleep, CPU running, peripheral clocks off"
 )
 
 BOARDS = (
-    Board("microbit-v1", "BBC micro:bit v1", "nRF51822", "cortex-m0", 256 * _KB, 16 * _KB, 16, _NRF51822),
-    Board("microbit-v2", "BBC micro:bit v2", "nRF52833", "cortex-m4", 512 * _KB, 128 * _KB, 64, _NRF52833),
+    Board("microbit-v1", "BBC micro:bit v1", "nRF51822", "cortex-m0", 256 * _KB, 16 * _KB, 16),
+    Board("microbit-v2", "BBC micro:bit v2", "nRF52833", "cortex-m4", 512 * _KB, 128 * _KB, 64),
     Board("nano-33-ble", "Arduino Nano 33 BLE", "nRF52840", "cortex-m4", 1 * _MB, 256 * _KB, 64, NRF52840),
     Board("nrf52840-dk", "Nordic nRF52840 DK", "nRF52840", "cortex-m4", 1 * _MB, 256 * _KB, 64, NRF52840),
     Board("raspberry-pi-pico", "Raspberry Pi Pico", "RP2040", "cortex-m0", 2 * _MB, 264 * _KB, 133,
           note="two cores; the package runs on one"),
     Board("stm32f407-discovery", "ST STM32F4 Discovery", "STM32F407VG", "cortex-m4", 1 * _MB, 128 * _KB, 168,
-          _STM32F407, note="and 64 KB that only the core reaches"),
+          note="and 64 KB that only the core reaches"),
     Board("nucleo-f767zi", "ST Nucleo-F767ZI", "STM32F767ZI", "cortex-m7", 2 * _MB, 512 * _KB, 216),
     Board("nucleo-h743zi", "ST Nucleo-H743ZI", "STM32H743ZI", "cortex-m7", 2 * _MB, 512 * _KB, 480,
           note="and 512 KB in other blocks"),
-    Board("nucleo-l476rg", "ST Nucleo-L476RG", "STM32L476RG", "cortex-m4", 1 * _MB, 96 * _KB, 80, _STM32L476,
+    Board("nucleo-l476rg", "ST Nucleo-L476RG", "STM32L476RG", "cortex-m4", 1 * _MB, 96 * _KB, 80,
           note="and 32 KB with parity"),
     Board("esp32-c3", "Espressif ESP32-C3-DevKitM-1", "ESP32-C3", "riscv32", 4 * _MB, 400 * _KB, 160, ESP32_C3),
     Board("esp32-s3", "Espressif ESP32-S3-DevKitC-1", "ESP32-S3", "xtensa", 8 * _MB, 512 * _KB, 240,
