@@ -81,8 +81,8 @@ def _pull(plan: Plan, writer: Writer, state: Mapping[str, str]) -> list[Statemen
             if name not in writer.learns:
                 continue
             tensor = step.graph.tensor(name)
-            rests = [old for old in node.updates.values() if old != name and step.graph.tensor(old).dtype == "int8"]
-            places = [learnt[name], *(state[each] for each in rests[:1]), writer.start(name)]
+            rest = [f"{name}.rest"] if f"{name}.rest" in state else []
+            places = [learnt[name], *(state[each] for each in rest), writer.start(name)]
             found.append(Statement(f"mt_pull_{tensor.dtype}({', '.join(places)}, {tensor.size}, {share}, &random);"))
     return found
 
