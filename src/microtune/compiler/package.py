@@ -25,6 +25,7 @@ from microtune.errors import BudgetError, BuildError
 from microtune.ir import Tensor
 from microtune.package import FORMAT, Package, open_package
 from microtune.targets.catalogue import Target, target
+from microtune.targets.room import hold_to_board
 from microtune.tuning.schemes import Outputs
 from microtune.version import VERSION
 
@@ -182,11 +183,8 @@ def _compile(
 
 
 def _hold(plan: Plan, where: Target, ram: int, flash: int) -> None:
-    limits = [("the budget is", plan.budget.ram_bytes, plan.budget.flash_bytes)]
-    if where.board is not None:
-        limits.append(("the board has", where.board.ram, where.board.flash))
-    for said, ram_limit, flash_limit in limits:
-        for what, need, limit in (("RAM", ram, ram_limit), ("flash", flash, flash_limit)):
-            if limit is not None and need > limit:
-                over = f"{said} {limit} ({need - limit} too many)"
-                raise BudgetError(f"on {where.name} the package takes {need} bytes of {what}; {over}")
+    for what, need, limit in (("RAM", ram, plan.budget.ram_bytes), ("flash", flash, plan.budget.flash_bytes)):
+        if limit is not None and need > limit:
+            over = f"the budget is {limit} ({need - limit} too many)"
+            raise BudgetError(f"on {where.name} the package takes {need} bytes of {what}; {over}")
+    hold_to_board(where, "the package", ram, flash)
