@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chip import chip_tables
+from benchmarks.cmsis_nn import SECTION as CMSIS_NN_SECTION
+from benchmarks.cmsis_nn import cmsis_nn_table
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
@@ -15,6 +17,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
 FORGETTING = DOCS / "forgetting.md"
 CHANGE, SENSORS, CHIP = DOCS / "change.md", DOCS / "sensors.md", DOCS / "chip.md"
+CMSIS_NN = DOCS / "cmsis_nn.md"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 SCHEME_TABLE = """\
@@ -397,6 +400,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     CHANGE: (("change",), change_tables),
     SENSORS: (("sensors",), sensors_tables),
     CHIP: (("dense",), chip_tables),
+    CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
 }
 """Of each page: the sections of results.json it needs, and what writes its tables."""
 

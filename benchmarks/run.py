@@ -6,6 +6,7 @@ import platform
 
 from benchmarks.aifes import run_aifes
 from benchmarks.change import run_change
+from benchmarks.cmsis_nn import run_cmsis_nn
 from benchmarks.cores import measure_step, step_ram, table
 from benchmarks.examples import run_examples
 from benchmarks.forgetting import run_forgetting
@@ -68,6 +69,7 @@ def main() -> int:
     instructions_per_multiply_add()
     held.append(run_aifes())
     held.append(run_networks())
+    held.append(run_cmsis_nn())
     held.append(run_devices())
     held.append(run_examples())
     held.append(run_heads())

@@ -18,6 +18,7 @@ from rich.text import Text
 
 import microtune as mt
 from microtune import choices, gallery
+from microtune.compiler.command import compile_command
 from microtune.compiler.picture import plan_picture, plan_tables
 from microtune.compiler.show import STAGES, show_stage
 from microtune.export.command import export_command
@@ -328,6 +329,7 @@ def demo(
         example.demo(out or Path("build") / re.sub(r"\W", "_", name), as_json)
 
 
+app.command("compile")(_spoken()(compile_command))
 app.command("simulate")(_spoken()(simulate_command))
 app.command("inspect")(_spoken()(inspect_command))
 app.command("emulate")(_spoken()(emulate_command))

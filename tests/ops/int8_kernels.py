@@ -167,9 +167,9 @@ def draw_inputs(op: str, draw: Draw) -> tuple[Inputs, Attributes]:
     random = _numbers(draw)
     channels = draw(st.sampled_from([1, 3, 4, 15, 16, 17, 35]) | st.integers(1, 40))
     if op in ("conv2d_int8", "depthwise_conv2d_int8"):
-        size, taps, geometry = _window(draw)
+        size, taps, geometry = _window(draw, draw(st.sampled_from([4, 4, 4, 9])))
         if op == "conv2d_int8":
-            outputs = draw(st.integers(1, 9))
+            outputs = draw(st.integers(1, 9) | st.sampled_from([17, 34]))
             weight = _values(random, outputs, *taps, channels)
             terms = taps[0] * taps[1] * channels
         else:

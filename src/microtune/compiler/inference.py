@@ -31,7 +31,7 @@ from microtune.errors import BuildError, PlanError
 from microtune.ir import Graph, verify
 from microtune.network import DESCRIPTION, Network
 from microtune.ops import OPS
-from microtune.targets.catalogue import target
+from microtune.targets.catalogue import Target, target
 from microtune.version import VERSION
 
 
@@ -92,7 +92,7 @@ def emit_network(
 def compile_inference(
     graph: Graph,
     directory: str | os.PathLike[str],
-    targets: Sequence[str] = ("host",),
+    targets: Sequence[str | Target] = ("host",),
     cmsis_nn: str | os.PathLike[str] | None = None,
 ) -> Network:
     """Write a network that only predicts as C, and compile it for ``targets``.
@@ -124,7 +124,7 @@ def compile_inference(
         for each in chosen:
             if each.image:
                 path = folder / f"{each.name}.elf"
-                toolchain.compile_image(sources, include, path, each.name, keep=[f"{name}_run"])
+                toolchain.compile_image(sources, include, path, each, keep=[f"{name}_run"])
             elif each.kind == "wasm":
                 path = toolchain.compile_wasm(sources, include, folder / f"{name}.wasm", exports=[f"{name}_run"])
             else:

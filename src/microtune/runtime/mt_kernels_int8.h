@@ -37,11 +37,34 @@ static inline uint32_t mt_int8_four(const int8_t *x)
     return four;
 }
 
+/* the instructions rotate by themselves, as clang knows and gcc does not */
+static inline int16x2_t mt_int8_odd(uint32_t four)
+{
+#if defined(__clang__) || !defined(__GNUC__)
+    return __sxtb16((int8x4_t)(four >> 8 | four << 24));
+#else
+    int16x2_t odd;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(four));
+    return odd;
+#endif
+}
+
+static inline int16x2_t mt_int8_moved_odd(uint32_t four, int16x2_t minus_zero)
+{
+#if defined(__clang__) || !defined(__GNUC__)
+    return __sxtab16(minus_zero, (int8x4_t)(four >> 8 | four << 24));
+#else
+    int16x2_t odd;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(odd) : "r"(minus_zero), "r"(four));
+    return odd;
+#endif
+}
+
 static inline mt_pairs mt_int8_pairs_of(uint32_t four)
 {
     mt_pairs pairs;
     pairs.even = __sxtb16((int8x4_t)four);
-    pairs.odd = __sxtb16((int8x4_t)(four >> 8 | four << 24));
+    pairs.odd = mt_int8_odd(four);
     return pairs;
 }
 
@@ -55,7 +78,7 @@ static inline mt_pairs mt_int8_moved_pairs(uint32_t four, int16x2_t minus_zero)
 {
     mt_pairs pairs;
     pairs.even = __sxtab16(minus_zero, (int8x4_t)four);
-    pairs.odd = __sxtab16(minus_zero, (int8x4_t)(four >> 8 | four << 24));
+    pairs.odd = mt_int8_moved_odd(four, minus_zero);
     return pairs;
 }
 
@@ -219,12 +242,23 @@ static inline mt_int8_factor mt_int8_factor_of(int32_t multiplier, int32_t shift
     return factor;
 }
 
+/* added + the upper word of a b, rounded: SMMLAR */
+static inline int32_t mt_int8_upper(int32_t a, int32_t b, int32_t added)
+{
+#if defined(__clang__) || !defined(__GNUC__)
+    return (int32_t)(((int64_t)a * b + (int64_t)added * ((int64_t)1 << 32) + ((int64_t)1 << 31)) >> 32);
+#else
+    int32_t upper;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(upper) : "r"(a), "r"(b), "r"(added));
+    return upper;
+#endif
+}
+
 /* y_zero + the rescaled x, saturated to a byte, where `places` >= 0. x m / 2^31, rounded, is the upper word of x (2 m),
  * rounded: one instruction. 2 m as int32_t is less by 2^32 where m >= 2^30, which x itself makes up for. */
 static inline int8_t mt_int8_scaled(int32_t x, mt_int8_factor factor, int32_t y_zero)
 {
-    const int64_t product = (int64_t)x * factor.doubled + (int64_t)(x & factor.wrapped) * ((int64_t)1 << 32);
-    x = (int32_t)((product + ((int64_t)1 << 31)) >> 32);
+    x = mt_int8_upper(x, factor.doubled, x & factor.wrapped);
     /* as in mt_rescale, with y_zero added before the last place rounds */
     x = (x + (x >> 31)) >> factor.places;
     return (int8_t)mt_clamp_int32(__qadd(x, 2 * y_zero + 1) >> 1, INT8_MIN, INT8_MAX);
