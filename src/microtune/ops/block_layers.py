@@ -59,8 +59,7 @@ def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     if g.size > 1 or dy[0] == ZERO:
         return (write(sums, exponent),)
     # of a single output the largest is known beforehand, give or take the weights
-    shift = max(int(abs(g[0])).bit_length() + 7 - DIGITS, 0)
-    return (np.concatenate([[exponent + shift, 0], sums >> shift]).astype(np.int16),)
+    return (np.concatenate([[exponent + 7, 0], sums >> 7]).astype(np.int16),)
 
 
 def _dense_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:

@@ -29,7 +29,7 @@ HEADER = "mt_kernels_block_update.h"
 STEPS = 256
 """Steps of a weight from one grid point to the next."""
 MOST_WEIGHT, MOST_BIAS, MOST_VELOCITY = 127, 2**30 - 1, 2**29 - 1
-MOST_POSITIONS = 2**15
+MOST_POSITIONS, MOST_FACTOR = 2**15, 2**22 - 1
 GOLDEN = 0x9E3779B9
 MOVE_PLACES, MOMENTUM_PLACES = 16, 15
 Arrays = Sequence[np.ndarray]
@@ -48,17 +48,14 @@ def dither_seed(noise: int, salt: int) -> int:
     return h ^ (h >> 16)
 
 
-def _far(product: np.ndarray, up: int, digits: int) -> np.ndarray:
-    """``mt_block_far``."""
-    most = 2 ** (30 - digits) - 1
-    return np.clip(product >> -up if up < 0 else product << min(up, 31), -most, most)
-
-
-def _units(product: np.ndarray, up: int, digits: int) -> np.ndarray:
-    """``mt_block_units``: product 2^up rounded to nearest, within 2^(30 - digits)."""
-    if up < -digits:
-        return np.asarray(((product >> (-up - 1)) + 1) >> 1) if up > -31 else np.zeros_like(product)
-    return _far(product, up, digits)
+def _units(product: np.ndarray, exponent: int, digits: int) -> np.ndarray:
+    """``mt_block_units``: product 2^exponent rounded to nearest; within 2^(30 - digits)."""
+    down, up = min(max(-exponent, 0), 31), min(max(exponent, 0), 30)
+    units = (product + (1 << down >> 1)) >> down
+    if exponent < -digits:
+        return np.asarray(units)
+    limit = (2 ** (30 - digits) - 1) >> up
+    return np.asarray(np.clip(units, -limit, limit) << up)
 
 
 def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
@@ -71,9 +68,9 @@ def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
 def _bias_move(product: int, exponent: int, seed: int) -> int:
     """``mt_block_bias_move``."""
     if exponent > 0:
-        return int(_far(np.array(product, np.int64), exponent, 0))
+        return int(_units(np.array(product, np.int64), exponent, 0))
     if exponent < -30:
-        product, exponent = product >> (-30 - exponent) if exponent > -60 else 0, -30
+        product, exponent = product >> min(-30 - exponent, 30), -30
     return (product + ((seed >> 1) >> (31 + exponent))) >> -exponent
 
 
@@ -137,12 +134,13 @@ def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, 
             break
         if g or velocities:
             weights = [int(each[HEAD + o]) for each in factors]
-            units = _units(np.array([int(g) * weights[0]]), int(dy[0]) + int(factors[0][0]) + MOVE_PLACES, 8)
-            moves = _rounded(units * away, MOVE_PLACES, seed >> 16)
+            down = min(max(-(int(dy[0]) + int(factors[0][0]) + MOVE_PLACES), 0), 31)
+            factor = np.clip((int(g) * weights[0] + (1 << down >> 1)) >> down, -MOST_FACTOR, MOST_FACTOR)
+            moves = _rounded(factor * away, MOVE_PLACES, seed >> 16)
             rows = [each[o] for each in memory[:own]]
             new = _step(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))
             if len(factors) > 1:
-                move = _bias_move(int(g) * weights[1], int(dy[0]) + int(factors[1][0]), seed)
+                move = _bias_move(int(g) * weights[1], min(int(dy[0]) + int(factors[1][0]), 0), seed)
                 bias, *velocity = (int(each[o]) for each in memory[own:])
                 step = _bias_step(bias, velocity[0] if velocity else None, move, given.get("momentum", 0), seed)
                 new = (*new, *(np.array(each) for each in step))

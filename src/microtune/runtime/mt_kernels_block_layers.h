@@ -72,16 +72,14 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
         return;
     }
     if (outputs == 1u) {
-        /* the largest is known beforehand, give or take the weights */
+        /* the largest is known beforehand, give or take the weights: 15 digits and 7 */
         const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD], scale[MT_BLOCK_HEAD], fold);
-        const int32_t digits = mt_bit_length((uint32_t)(g < 0 ? -g : g)) + 7;
-        const int32_t shift = digits > 15 ? digits - 15 : 0;
-        dx[0] = (int16_t)(exponent + shift);
+        dx[0] = (int16_t)(exponent + 7);
         dx[1] = 0;
         MT_NOT_UNROLLED
         for (uint32_t i = 0; i < inputs; ++i) {
             const int inside = y == NULL || (uint32_t)(y[i] - low - 1) < span;
-            dx[MT_BLOCK_HEAD + i] = (int16_t)(inside ? (g * weight[i]) >> shift : 0);
+            dx[MT_BLOCK_HEAD + i] = (int16_t)(inside ? (g * weight[i]) >> 7 : 0);
         }
         return;
     }

@@ -26,6 +26,12 @@
 /* moves have so many places until they are rounded down: what is handed on is the lower half of a word */
 #define MT_MOVE_PLACES 16
 
+#if defined(__GNUC__)
+#define MT_RARELY(condition) __builtin_expect((condition), 0)
+#else
+#define MT_RARELY(condition) (condition)
+#endif
+
 /// Moves ///
 
 /* where the dither of a tensor begins: the finaliser of MurmurHash3 (Appleby, public domain) */
@@ -39,24 +45,44 @@ static inline uint32_t mt_dither_begin(uint32_t noise, uint32_t salt)
     return h ^ (h >> 16);
 }
 
-/* moves beyond what is usual: kept within 2^(30 - digits) */
-MT_COLD static inline int32_t mt_block_far(int32_t product, int32_t up, int32_t digits)
+/* How a product of 30 digits becomes what is moved by: 2^-down, or 2^up where it grows, kept within `most`. */
+typedef struct {
+    int32_t down;
+    int32_t half;
+    int32_t up;
+    int32_t most;
+} mt_block_scaling;
+
+/* of 2^exponent; a result of fewer than 30 digits loses `digits` of them */
+static inline mt_block_scaling mt_block_scaling_of(int32_t exponent, int32_t digits)
 {
-    const int32_t most = (1 << (30 - digits)) - 1;
-    if (up < 0) {
-        return mt_clamp_int32(product >> -up, -most, most);
-    }
-    const int32_t limit = up < 31 ? most >> up : 0;
-    return product > limit ? most : (product < -limit ? -most : product * (1 << (up < 31 ? up : 0)));
+    mt_block_scaling scaling;
+    scaling.down = exponent > 0 ? 0 : (exponent < -31 ? 31 : -exponent);
+    scaling.half = scaling.down > 0 ? 1 << (scaling.down - 1) : 0;
+    scaling.up = exponent > 30 ? 30 : (exponent > 0 ? exponent : 0);
+    scaling.most = exponent < -digits ? 0 : (1 << (30 - digits)) - 1;
+    return scaling;
 }
 
-/* product * 2^up, rounded to nearest: |product| <= 2^30, the result within 2^(30 - digits) */
-MT_INLINE int32_t mt_block_units(int32_t product, int32_t up, int32_t digits)
+/* rounded to nearest; |product| <= 2^30 */
+MT_INLINE int32_t mt_block_units(int32_t product, const mt_block_scaling *scaling)
 {
-    if (up < -digits) {
-        return up > -31 ? ((product >> (-up - 1)) + 1) >> 1 : 0;
+    int32_t units = (product + scaling->half) >> scaling->down;
+    if (scaling->most != 0) {
+        /* moves beyond what is usual */
+        units = mt_clamp_int32(units, -(scaling->most >> scaling->up), scaling->most >> scaling->up)
+            * (1 << scaling->up);
     }
-    return mt_block_far(product, up, digits);
+    return units;
+}
+
+/* of a dense layer: within 2^22, so that a product with an input less its zero point fits; rounded to nearest. Where
+ * exponent is above 0 that is the largest anyway. */
+MT_INLINE int32_t mt_block_factor(int32_t product, int32_t half, int32_t down)
+{
+    const int32_t most = 4194303;
+    const int32_t factor = (product + half) >> down;
+    return MT_RARELY((uint32_t)(factor + most) > 2u * (uint32_t)most) ? mt_clamp_int32(factor, -most, most) : factor;
 }
 
 /* What rounding down still owes the moves, and the velocities, of a channel. */
@@ -106,17 +132,95 @@ MT_INLINE void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_
     *rest = (int8_t)((uint32_t)left & 0xFFu);
 }
 
-/* product * 2^exponent for a bias, |product| <= 2^30, rounded with a dither; at most 2^30 */
-static inline int32_t mt_block_bias_move(int32_t product, int32_t exponent, uint32_t seed)
+/* a row of weights down by factor * (x - x_zero) units each */
+MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t count, int32_t factor, int32_t owed,
+                            int32_t x_zero)
 {
-    if (exponent > 0) {
-        return mt_block_far(product, exponent, 0);
+#if defined(__ARM_ARCH_6M__) && (defined(__clang__) || (defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)))
+    /* By hand: compilers run out of the eight registers and take twice as many instructions. Indices run up to zero. */
+    int32_t i = -(int32_t)count;
+    int32_t a, b;
+    x += count;
+    const int8_t *kept;
+    __asm__ volatile(
+        ".syntax unified\n"
+        "1:\n\t"
+        "ldrsb %[a], [%[x], %[i]]\n\t"
+        "add %[a], %[zero]\n\t"
+        "muls %[a], %[factor], %[a]\n\t"
+        "adds %[owed], %[owed], %[a]\n\t"
+        "asrs %[a], %[owed], #16\n\t"
+        "uxth %[owed], %[owed]\n\t"
+        "ldrsb %[b], [%[rest], %[i]]\n\t"
+        "subs %[b], %[b], %[a]\n\t"
+        "strb %[b], [%[rest], %[i]]\n\t"
+        "sxtb %[a], %[b]\n\t"
+        "cmp %[a], %[b]\n\t"
+        "bne 3f\n"
+        "2:\n\t"
+        "adds %[i], #1\n\t"
+        "bne 1b\n\t"
+        "b 6f\n"
+        "3:\n\t" /* as mt_block_carry has it */
+        "adds %[b], #128\n\t"
+        "asrs %[b], %[b], #8\n\t"
+        "mov %[kept], %[x]\n\t"
+        "mov %[x], %[w]\n\t"
+        "ldrsb %[a], [%[x], %[i]]\n\t"
+        "adds %[a], %[a], %[b]\n\t"
+        "mov %[b], %[a]\n\t"
+        "adds %[b], #127\n\t"
+        "cmp %[b], #254\n\t"
+        "bhi 5f\n"
+        "4:\n\t"
+        "strb %[a], [%[x], %[i]]\n\t"
+        "mov %[x], %[kept]\n\t"
+        "b 2b\n"
+        "5:\n\t" /* 127 and 127 / 256 at one end, -127 and -128 / 256 at the other */
+        "asrs %[a], %[a], #31\n\t"
+        "movs %[b], #127\n\t"
+        "eors %[b], %[b], %[a]\n\t"
+        "strb %[b], [%[rest], %[i]]\n\t"
+        "subs %[a], %[b], %[a]\n\t"
+        "b 4b\n"
+        "6:\n"
+        : [i] "+l"(i), [owed] "+l"(owed), [x] "+l"(x), [a] "=&l"(a), [b] "=&l"(b), [kept] "=&h"(kept)
+        : [rest] "l"(rest + count), [w] "h"(w + count), [factor] "l"(factor), [zero] "h"(-x_zero)
+        : "cc", "memory");
+#else
+    mt_block_owed left;
+    left.moves = owed;
+    left.velocities = 0;
+    MT_NOT_UNROLLED
+    for (uint32_t i = 0; i < count; ++i) {
+        mt_block_step(w + i, rest + i, NULL, factor * (x[i] - x_zero), 0, &left);
     }
-    if (exponent < -30) {
-        product = exponent > -60 ? product >> (-30 - exponent) : 0;
-        exponent = -30;
+#endif
+}
+
+/* How a bias moves by a product of 30 digits: less after a shift, dithered over what another takes, or more. */
+typedef struct {
+    int32_t before;
+    int32_t places;
+    mt_block_scaling scaling;
+} mt_block_bias_scaling;
+
+static inline mt_block_bias_scaling mt_block_bias_scaling_of(int32_t exponent)
+{
+    mt_block_bias_scaling found;
+    found.before = exponent >= -30 ? 0 : (exponent > -60 ? -30 - exponent : 30);
+    found.places = exponent >= 0 ? 0 : (exponent > -30 ? -exponent : 30);
+    found.scaling = mt_block_scaling_of(exponent > 0 ? exponent : -31, 0);
+    return found;
+}
+
+/* in whole grid steps of the bias; |product| <= 2^30 */
+MT_INLINE int32_t mt_block_bias_move(int32_t product, const mt_block_bias_scaling *by, uint32_t seed)
+{
+    if (by->scaling.most != 0) {
+        return mt_block_units(product, &by->scaling);
     }
-    return (product + (int32_t)((seed >> 1) >> (31 + exponent))) >> -exponent;
+    return ((product >> by->before) + (int32_t)((seed >> 1) >> (31 - by->places))) >> by->places;
 }
 
 /* one bias down by `move` of its own grid; it begins within its limits, -2^30 counted in */
@@ -129,7 +233,10 @@ static inline void mt_block_bias_step(int32_t *b, int32_t *velocity, int32_t mov
         *velocity = move;
     }
     const int32_t moved = *b - move;
-    *b = (uint32_t)moved + 0x40000000u < 0x80000000u ? moved : (moved < 0 ? -MT_LARGEST_BIAS : MT_LARGEST_BIAS);
+    *b = moved;
+    if (MT_RARELY((uint32_t)moved + 0x40000000u > 0x7FFFFFFFu)) {
+        *b = moved < 0 ? -MT_LARGEST_BIAS : MT_LARGEST_BIAS;
+    }
 }
 
 /* sum * factor / 2^15, rounded down, without a product beyond 32 bits: |sum| <= 2^30, |factor| < 2^15 */
@@ -152,23 +259,28 @@ MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT re
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
-    const int32_t up = dy[0] + factors[0] + MT_MOVE_PLACES;
-    const int32_t b_exponent = b != NULL ? dy[0] + b_factors[0] : 0;
+    /* of a gradient not all zero the largest products have 26 digits at the least: above 2^0 they saturate */
+    const int32_t down = mt_clamp_int32(-(dy[0] + factors[0] + MT_MOVE_PLACES), 0, 31);
+    const int32_t half = (int32_t)((1u << down) >> 1);
+    const int32_t b_down = mt_clamp_int32(b != NULL ? -(dy[0] + b_factors[0]) : 0, 0, 60);
+    const int32_t b_places = b_down < 30 ? b_down : 30;
     uint32_t seed = mt_dither_begin(noise, salt);
     MT_NOT_UNROLLED
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t g = dy[MT_BLOCK_HEAD + o];
         if (g != 0 || velocity != NULL) {
-            /* 22 digits: times an input less its zero point they fit again */
-            const int32_t factor = mt_block_units(g * factors[MT_BLOCK_HEAD + o], up, 8);
+            const int32_t factor = mt_block_factor(g * factors[MT_BLOCK_HEAD + o], half, down);
             mt_block_owed owed = mt_block_owed_begin(seed);
+            if (velocity == NULL) {
+                mt_block_row(w, rest, x + start, taken, factor, owed.moves, x_zero);
+            }
             MT_NOT_UNROLLED
-            for (uint32_t i = 0; i < taken; ++i) {
-                mt_block_step(w + i, rest + i, velocity != NULL ? velocity + i : NULL,
-                              factor * (x[start + i] - x_zero), momentum, &owed);
+            for (uint32_t i = 0; velocity != NULL && i < taken; ++i) {
+                mt_block_step(w + i, rest + i, velocity + i, factor * (x[start + i] - x_zero), momentum, &owed);
             }
             if (b != NULL) {
-                const int32_t move = mt_block_bias_move(g * b_factors[MT_BLOCK_HEAD + o], b_exponent, seed);
+                const int32_t product = (g * b_factors[MT_BLOCK_HEAD + o]) >> (b_down - b_places);
+                const int32_t move = (product + (int32_t)((seed >> 1) >> (31 - b_places))) >> b_places;
                 mt_block_bias_step(b + o, b_velocity != NULL ? b_velocity + o : NULL, move, momentum, seed);
             }
         }
@@ -231,7 +343,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
-    const int32_t up = dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES;
+    const mt_block_scaling scaling = mt_block_scaling_of(dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES, 0);
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t factor = factors[MT_BLOCK_HEAD + o];
@@ -255,7 +367,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                 }
                 for (uint32_t b = 0; b < count; ++b) {
                     if (sums[b] != 0 || velocity != NULL) {
-                        const int32_t units = mt_block_units(mt_block_product(sums[b], factor), up, 0);
+                        const int32_t units = mt_block_units(mt_block_product(sums[b], factor), &scaling);
                         mt_block_step(w + b, rest + b, velocity, units, momentum, &owed);
                     }
                     velocity = velocity != NULL ? velocity + 1 : velocity;
@@ -306,7 +418,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
         return;
     }
     const uint32_t each = outputs / channels;
-    const int32_t up = dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES;
+    const mt_block_scaling scaling = mt_block_scaling_of(dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES, 0);
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t tap = 0; tap < rows * columns; ++tap) {
         for (uint32_t c = 0; c < outputs; c += MT_BLOCK_COLUMNS) {
@@ -328,7 +440,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
                 if (sums[b] != 0 || velocity != NULL) {
                     const int32_t product = mt_block_product(sums[b], factors[MT_BLOCK_HEAD + c + b]);
                     mt_block_owed owed = mt_block_owed_begin(seed);
-                    mt_block_step(w + b, rest + b, velocity, mt_block_units(product, up, 0), momentum, &owed);
+                    mt_block_step(w + b, rest + b, velocity, mt_block_units(product, &scaling), momentum, &owed);
                 }
                 velocity = velocity != NULL ? velocity + 1 : velocity;
                 seed += MT_GOLDEN;
@@ -374,7 +486,8 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
-    const int32_t exponent = dy[0] + factors[0];
+    const mt_block_bias_scaling scaling
+        = mt_block_bias_scaling_of(dy[0] + factors[0] + (positions == 1u ? 0 : 15));
     uint32_t seed = mt_dither_begin(noise, salt);
     MT_NOT_UNROLLED
     for (uint32_t o = 0; o < outputs; ++o) {
@@ -384,9 +497,8 @@ static inline void mt_bias_block_step(int32_t *MT_RESTRICT b, int32_t *MT_RESTRI
         }
         if (sum != 0 || velocity != NULL) {
             const int32_t factor = factors[MT_BLOCK_HEAD + o];
-            const int32_t move = positions == 1u
-                ? mt_block_bias_move(sum * factor, exponent, seed)
-                : mt_block_bias_move(mt_block_product(sum, factor), exponent + 15, seed);
+            const int32_t product = positions == 1u ? sum * factor : mt_block_product(sum, factor);
+            const int32_t move = mt_block_bias_move(product, &scaling, seed);
             mt_block_bias_step(b + o, velocity != NULL ? velocity + o : NULL, move, momentum, seed);
         }
         seed += MT_GOLDEN;

@@ -137,6 +137,9 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
     }
 }
 
+/* inputs so few that a loop over them costs more than they do: their number known when compiling, it is written out */
+#define MT_INT8_FEW 8u
+
 /* mt_rescale_once; of a factor below 2^-2 the lower word of the product is of no consequence */
 static inline int32_t mt_int8_rescaled_once(int32_t x, int32_t multiplier, int32_t shift)
 {
@@ -202,6 +205,16 @@ static inline void mt_dense_int8(const int8_t *MT_RESTRICT x, const int8_t *MT_R
     mt_int8_dense(&layer);
 #else
     uint32_t o = 0;
+    MT_NOT_UNROLLED
+    for (const int8_t *w = weight; inputs <= MT_INT8_FEW && o < outputs; ++o) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < inputs; ++i) {
+            sum += (x[i] - x_zero) * w[i];
+        }
+        y[o] = mt_int8_dense_output(sum, bias[o], multiplier[o], shift[o], y_zero, low, high);
+        w += inputs;
+        MT_OPAQUE(w);
+    }
     for (; o + 4 <= outputs; o += 4) {
         int32_t sums[4] = {0, 0, 0, 0};
         mt_int8_dot4(x, weight + (size_t)o * inputs, inputs, x_zero, inputs, sums);
