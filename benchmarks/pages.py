@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
 FORGETTING = DOCS / "forgetting.md"
 CHANGE, SENSORS, CHIP = DOCS / "change.md", DOCS / "sensors.md", DOCS / "chip.md"
-CMSIS_NN = DOCS / "cmsis_nn.md"
+CMSIS_NN, TARGETS = DOCS / "cmsis_nn.md", DOCS / "targets.md"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 SCHEME_TABLE = """\
@@ -392,6 +392,19 @@ def forgetting_tables(results: dict[str, Any]) -> str:
     return FORGETTING_TABLES.format(once="\n".join(once), longer="\n".join(longer), judged="\n".join(judged))
 
 
+def stack_table(results: dict[str, Any]) -> str:
+    """Stacks measured and bounded, for docs/targets.md."""
+    found = results["stack"]
+    cores = list(next(iter(found.values())))
+    head = ["| stack in bytes: measured, bound | " + " | ".join(cores) + " |", "|---" * (len(cores) + 1) + "|"]
+    rows = []
+    for name, row in found.items():
+        cells = (f"{row[core]['measured']}, {row[core]['bound']}" for core in cores)
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    worst = max(each["times"] for row in found.values() for each in row.values())
+    return "\n".join([*head, *rows]) + f"\n\nAt most {worst:g} times what was measured.\n"
+
+
 PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     MEMORY: (("training memory", "training devices"), scheme_table),
     POWER: (("power",), power_tables),
@@ -399,6 +412,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     FORGETTING: (("forgetting",), forgetting_tables),
     CHANGE: (("change",), change_tables),
     SENSORS: (("sensors",), sensors_tables),
+    TARGETS: (("stack",), stack_table),
     CHIP: (("dense",), chip_tables),
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
 }

@@ -13,6 +13,7 @@ from benchmarks.forgetting import run_forgetting
 from benchmarks.heads import run_heads
 from benchmarks.heads_fixed import run_fixed_heads
 from benchmarks.host import compare
+from benchmarks.integers import run_integers
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
 from benchmarks.networks import run_networks
@@ -20,6 +21,7 @@ from benchmarks.power import run_power
 from benchmarks.readme import rewrite
 from benchmarks.results import record
 from benchmarks.sensors import run_sensors
+from benchmarks.stack import run_stack
 
 # what was promised; beside others in benchmarks/aifes.py
 INSTRUCTIONS, RAM = 1300, 200
@@ -68,6 +70,7 @@ def main() -> int:
     held = [step_on_a_core(), step_on_this_machine()]
     instructions_per_multiply_add()
     held.append(run_aifes())
+    held.append(run_integers())
     held.append(run_networks())
     held.append(run_cmsis_nn())
     held.append(run_devices())
@@ -77,6 +80,7 @@ def main() -> int:
     run_forgetting()
     held.append(run_change())
     held.append(run_sensors())
+    held.append(run_stack())
     run_power()
     rewrite()
     if not all(held):

@@ -15,6 +15,7 @@ from benchmarks.pages import (
     MEMORY,
     POWER,
     SENSORS,
+    TARGETS,
     change_tables,
     forgetting_tables,
     heads_tables,
@@ -27,6 +28,7 @@ from benchmarks.readme import MEANS as KEEPS
 from benchmarks.readme import README, rewritten, section
 from benchmarks.results import FILE
 from benchmarks.sensors import APART, CLOSE, FACTORY, JUMPS, WORLDS
+from benchmarks.stack import AT_MOST
 
 from microtune import gallery
 from microtune.targets import targets
@@ -55,6 +57,15 @@ def test_another_plan_is_another_page() -> None:
     before = rewritten_page(MEMORY, MEMORY.read_text(), results)
     results["training memory"]["schemes"][0]["total"] += 1
     assert rewritten_page(MEMORY, before, results) != before
+
+
+def test_the_stack_is_bounded_and_closely() -> None:
+    page, results = TARGETS.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_page(TARGETS, page, results), "run make bench, or benchmarks.readme.rewrite"
+    assert len(results["stack"]) == 3
+    for cores in results["stack"].values():
+        assert set(cores) == {each.name for each in targets() if each.emulated}
+        assert all(row["measured"] <= row["bound"] <= AT_MOST * row["measured"] for row in cores.values())
 
 
 def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
