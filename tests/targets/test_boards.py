@@ -12,6 +12,7 @@ from sklearn.neural_network import MLPRegressor
 
 import microtune as mt
 from microtune.targets import Target, boards, qemu, target, targets
+from microtune.targets.size import image_size
 
 PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
 
@@ -52,7 +53,7 @@ def plan() -> mt.Plan:
     return mt.plan(mt.load(base), mt.Head(1), learner=mt.Learner(buffer=8, every=4))
 
 
-def smaller(name: str, plan: mt.Plan, **limits: int) -> Target:
+def smaller(name: str, **limits: int) -> Target:
     """A board with little memory."""
     chosen = target(name)
     assert chosen.board is not None
@@ -66,11 +67,21 @@ def test_what_does_not_fit_is_refused_by_how_much(name: str, plan: mt.Plan, tmp_
     assert ("file" in built) == (name != "esp32-s3")
     ram = plan.memory.ram - plan.memory.stack + built["stack"]
     for what, limit, need in (("ram", "RAM", ram), ("flash", "flash", built["flash"])):
-        mt.build(plan, tmp_path / "lamp", targets=[smaller(name, plan, **{what: need})])
+        mt.build(plan, tmp_path / "lamp", targets=[smaller(name, **{what: need})])
         said = rf"on {name} the package takes {need} bytes of {limit}; the board has {need - 7} \(7 too many\)"
         with pytest.raises(mt.BudgetError, match=said):
-            mt.build(plan, tmp_path / "other", targets=[smaller(name, plan, **{what: need - 7})])
+            mt.build(plan, tmp_path / "other", targets=[smaller(name, **{what: need - 7})])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_network_that_does_not_fit_is_refused_too(plan: mt.Plan, tmp_path: Path) -> None:
+    network = mt.compile_inference(plan.graph, tmp_path / "net", targets=["nano-33-ble"])
+    flash = image_size(network.directory / "lib" / "nano-33-ble.elf").flash
+    said = rf"on nano-33-ble the network takes {flash} bytes of flash.*\(1 too many\)"
+    with pytest.raises(mt.BudgetError, match=said):
+        mt.compile_inference(plan.graph, tmp_path / "net", targets=[smaller("nano-33-ble", flash=flash - 1)])
+    with pytest.raises(mt.BudgetError, match=r"the network takes \d+ bytes of RAM; the board has 8 "):
+        mt.compile_inference(plan.graph, tmp_path / "net", targets=[smaller("nano-33-ble", ram=8)])
 
 
 def test_a_real_board_refuses_a_buffer_that_is_too_large(tmp_path: Path, plan: mt.Plan) -> None:

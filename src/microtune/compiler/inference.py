@@ -32,6 +32,9 @@ from microtune.ir import Graph, verify
 from microtune.network import DESCRIPTION, Network
 from microtune.ops import OPS
 from microtune.targets.catalogue import Target, target
+from microtune.targets.room import hold_to_board
+from microtune.targets.size import image_size
+from microtune.targets.stack import stack_bound
 from microtune.version import VERSION
 
 
@@ -101,7 +104,8 @@ def compile_inference(
     there is replaced once the new one is complete. ``cmsis_nn`` is a folder of Arm's CMSIS-NN: int8 layers that it
     has functions for are then its calls, compiled from there (the network's own folder does not hold them). Raises
     PlanError for a graph without one input and one output, BuildError for an impossible name, a directory that is
-    something else, or a folder that is not CMSIS-NN.
+    something else, or a folder that is not CMSIS-NN, BudgetError for a board without room for its code, weights,
+    arena and stack.
     """
     library = None if cmsis_nn is None else find(cmsis_nn)
     goal = Path(directory)
@@ -120,18 +124,23 @@ def compile_inference(
         sources, include = compiled_with(library, fresh)
         folder = fresh / "lib"
         folder.mkdir()
+        arena = re.search(r"_ARENA (\d+)u", str(files[f"{name}.h"]))
+        assert arena is not None
         built = {}
         for each in chosen:
+            if each.kind == "source":  # compiled elsewhere
+                continue
             if each.image:
                 path = folder / f"{each.name}.elf"
                 toolchain.compile_image(sources, include, path, each, keep=[f"{name}_run"])
+                if each.board is not None:
+                    stack = stack_bound(path, f"{name}_run").size
+                    hold_to_board(each, "the network", int(arena[1]) + stack, image_size(path).flash)
             elif each.kind == "wasm":
                 path = toolchain.compile_wasm(sources, include, folder / f"{name}.wasm", exports=[f"{name}_run"])
             else:
                 path = toolchain.compile_library(sources, include, folder / f"{each.name}{each.suffix}", name=each)
             built[each.name] = f"lib/{path.name}"
-        arena = re.search(r"_ARENA (\d+)u", str(files[f"{name}.h"]))
-        assert arena is not None
         description = {
             "name": name,
             "microtune": VERSION,
