@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.aifes import AIFES, ONLY, OURS, PLAIN
+from benchmarks.cmsis_nn import SECTION as CMSIS_NN
+from benchmarks.cmsis_nn import cmsis_nn_table
 
 DENSE_TABLES = """\
 {sections}
@@ -14,12 +16,6 @@ AIfES {aifes}{kept}; {compilers}.
 
 STEPS_TABLE = """\
 | a training step on | net | soft float | integers | times fewer | RAM: float, integers |
-|---|---|---|---|---|---|
-{rows}
-"""
-
-CMSIS_TABLE = """\
-| net | CMSIS-NN: instructions | microtune | ratio | flash: CMSIS-NN, microtune | RAM: CMSIS-NN, microtune |
 |---|---|---|---|---|---|
 {rows}
 """
@@ -79,7 +75,9 @@ def steps_table(integers: dict[str, Any]) -> str:
 
 def chip_tables(results: dict[str, Any]) -> str:
     """All that was measured."""
-    parts = ["## Dense nets in float32, side by side\n", dense_tables(results["dense"])]
+    parts = ["## Dense nets in float32, side by side", dense_tables(results["dense"])]
     if "integers" in results:
-        parts += ["\n## Integers where there is no floating-point unit\n", steps_table(results["integers"])]
-    return "\n".join(parts)
+        parts += ["## Integers where there is no floating-point unit", steps_table(results["integers"])]
+    if CMSIS_NN in results:
+        parts += ["## Inference in int8 beside CMSIS-NN", cmsis_nn_table(results)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
