@@ -36,6 +36,14 @@ static inline int32_t mt_int8_dot(
     for (; i + 4 <= size; i += 4) {
         sum = mt_int8_products(w + i, mt_int8_moved_pairs(mt_int8_four(x + i), minus_zero), sum);
     }
+#elif defined(__ARM_FEATURE_MVE)
+    /* products and weights summed apart are sixteen at a time in vectors, a difference first would be four */
+    int32_t total = 0;
+    for (; i < size; ++i) {
+        sum += x[i] * w[i];
+        total += w[i];
+    }
+    sum -= x_zero * total;
 #endif
     MT_BY_EIGHT
     for (; i < size; ++i) {
@@ -69,6 +77,22 @@ MT_INT8_SHARED void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_R
         MT_OPAQUE(v); /* or the compiler keeps four pointers, for which it has no registers */
     }
     i = size & ~3u;
+#elif defined(__ARM_FEATURE_MVE)
+    int32_t t0 = 0, t1 = 0, t2 = 0, t3 = 0;
+    for (; i < size; ++i) {
+        s0 += x[i] * w[i];
+        s1 += x[i] * w1[i];
+        s2 += x[i] * w2[i];
+        s3 += x[i] * w3[i];
+        t0 += w[i];
+        t1 += w1[i];
+        t2 += w2[i];
+        t3 += w3[i];
+    }
+    s0 -= x_zero * t0;
+    s1 -= x_zero * t1;
+    s2 -= x_zero * t2;
+    s3 -= x_zero * t3;
 #endif
 #if defined(MT_INT8_BY_INDEX)
     (void)zero;
