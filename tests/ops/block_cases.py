@@ -103,6 +103,8 @@ def _elementwise(random: Random, name: str) -> Case:
             return [dy, np.packbits(random.integers(0, 2, size).astype(bool), bitorder="little").view(np.int8)], {}
         case "block_add":
             return [dy, block(random, size)], {}
+        case "block_scale":
+            return [dy, np.int32(random.integers(2, 65537))], {}
         case "block_lookup_grad":
             return [dy, x, block(random, 256)], {}
         case _:

@@ -23,6 +23,7 @@ from microtune.toolchain import compile_program
 BY_VALUE = {
     "rate": "*(const float *)",
     "noise": "*(const uint32_t *)",
+    "fixed_rate": "*(const int32_t *)",
     "correction": "*(const mt_adam_correction *)",
 }
 
@@ -84,6 +85,8 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
         # the parameter and its states, and then no rate
         shapes = [Tensor("", each.shape, str(each.dtype)) for each in inputs]
         states, scalars = OPS[op].count(shapes, attributes) - 1, ("noise",)
+    if op == "block_scale":
+        names[1] = "fixed_rate"
     names[1 + states : 1 + states + len(scalars)] = scalars
     tensors = {name: Tensor(name, each.shape, str(each.dtype)) for name, each in zip(names, inputs, strict=True)}
     given = list(tensors.values())

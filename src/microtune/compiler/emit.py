@@ -58,7 +58,7 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
     # the inputs of a step: the cut, the target, the optimiser's scalars, its state
     target, *rest = program.graph.inputs[len(plan.programs.cut) :]
     state = {tensor.name for tensor in plan.programs.state}
-    roles: tuple[str, ...] = ("noise",)
+    roles: tuple[str, ...] = ("rate", "noise") if plan.optimizer.decay else ("noise",)
     if not plan.fixed:
         roles = () if isinstance(plan.optimizer, ClosedForm) else (*RULES[plan.optimizer.rule][1], "noise")
     written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)}
@@ -95,6 +95,11 @@ def _rate(plan: Plan) -> list[Statement]:
         return [
             Statement("const uint32_t noise = (uint32_t)optimizer[0] + 1u;", "steps taken, seed of rounding"),
             Statement("optimizer[0] = (mt_number)noise;"),
+            *(
+                [Statement(f"const mt_number rate = mt_decay_fixed(noise - 1u, {decay});", "1 / (1 + decay t)")]
+                if (decay := round(plan.optimizer.decay * 2**31))
+                else []
+            ),
         ]
     found = []
     start = 0

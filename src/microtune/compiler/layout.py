@@ -101,7 +101,7 @@ def scalar_state(plan: Plan) -> int:
     if isinstance(plan.optimizer, Bayes):
         return 0
     adam = 2 if plan.optimizer.rule == "adam" else 0
-    return (1 if plan.programs.rounds else 0) + (1 if plan.optimizer.decay else 0) + adam
+    return (1 if plan.programs.rounds else 0) + (1 if plan.optimizer.decay and not plan.fixed else 0) + adam
 
 
 def bayes_features(hidden: int, inputs: int, bumps: int) -> int:

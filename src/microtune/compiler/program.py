@@ -173,12 +173,24 @@ def _with_loss(head: Graph, loss: Loss) -> tuple[Graph, Node]:
     return graph, node
 
 
+def _decayed(graph: Graph, gradient: str) -> tuple[Graph, str]:
+    """The gradient of the loss by a rate that decays, an input: each step is linear in it."""
+    rate = Tensor(graph.fresh_name("rate"), (), "int32")
+    result = replace(graph.tensor(gradient), name=graph.fresh_name(f"{gradient}.decayed"))
+    node = Node("block_scale", result.name, (gradient, rate.name), (result.name,))
+    changed = graph.with_nodes([*graph.nodes, node], [rate, result])
+    return replace(changed, inputs=(*graph.inputs, rate.name)), result.name
+
+
 def training_step(
     head: Graph, trained: Sequence[str], loss: Loss, optimizer: Gradient
 ) -> tuple[Graph, tuple[str, ...]]:
     """The head with loss, gradients and updates; and the names of the optimiser's state."""
     graph, node = _with_loss(head, loss)
-    graph, gradients = differentiate(verify(graph, "attaching the loss"), node, trained)
+    arriving = None
+    if graph.tensor(node.inputs[0]).dtype == "int32" and optimizer.decay:
+        graph, arriving = _decayed(graph, node.outputs[1])
+    graph, gradients = differentiate(verify(graph, "attaching the loss"), node, trained, arriving)
     return attach_updates(verify(graph, "differentiation"), gradients, optimizer)
 
 

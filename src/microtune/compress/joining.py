@@ -92,6 +92,8 @@ def _as_int8(graph: Graph, wanted: Tensor) -> Graph:
         return _appended(graph, "quantize", output.shape, given, like=wanted)
     if output.dtype != "int8" or output.quantization is None:
         return _as_int8(_as_floats(graph), wanted)  # which says what is wrong with it
+    if (output.quantization.scale, output.quantization.zero_point) == (q.scale, q.zero_point):
+        return graph
     table = constant(graph.fresh_name(f"{output.name}.table"), rescale_table(output.quantization, q))
     return _appended(graph, "lookup_int8", output.shape, {}, like=wanted, table=table)
 
@@ -145,10 +147,10 @@ def features(backbone: Graph, drop: int = 1) -> Graph:
     A layer is a dense, convolution or depthwise convolution with constant weights; 0 drops nothing. Features of an int8
     backbone are dequantised. Raises ModelError where ``drop`` leaves no layer, or dropping would cut a branch.
     """
-    return verify(_as_floats(_vector(backbone, drop)), "dropping layers")
+    return verify(_as_floats(vector(backbone, drop)), "dropping layers")
 
 
-def _vector(backbone: Graph, drop: int) -> Graph:
+def vector(backbone: Graph, drop: int = 1) -> Graph:
     """What is left without the last ``drop`` layers, its output a vector of the type it is computed in."""
     _ends(backbone, "backbone")
     left = _without_last(verify(backbone), drop)
@@ -166,7 +168,7 @@ def join(backbone: Graph, head: Graph, drop: int = 1) -> Graph:
     wanted, _ = _ends(head, "head")
     if wanted.dtype not in ("float32", "int8"):
         raise ModelError(f"join: the head '{head.name}' takes {wanted.dtype}; it must take float32 or int8")
-    left = _vector(backbone, drop)
+    left = vector(backbone, drop)
     joined = _as_floats(left) if wanted.dtype == "float32" else _as_int8(left, wanted)
     found = joined.tensor(joined.outputs[0])
     if found.size != wanted.size:

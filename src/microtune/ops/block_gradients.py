@@ -73,6 +73,19 @@ def _add(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     return (write(total, larger - 14),)
 
 
+def _scale(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
+    dy, rate = inputs
+    return (write(mantissas(dy) * int(rate), int(dy[0]) - 16),)
+
+
+def _scale_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
+    dy, rate = inputs
+    block_size(dy)
+    if rate.dtype != "int32" or rate.shape != ():
+        raise ValueError(f"takes a rate of 16 binary places, int32 (), not {rate.dtype} {rate.shape}")
+    return (dy.shape,)
+
+
 def _lookup(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     dy, x, slopes = inputs
     return (write(mantissas(dy) * mantissas(slopes)[x.ravel().astype(int) + 128], int(dy[0]) + int(slopes[0])),)
@@ -154,6 +167,19 @@ OPS = (
         kernel=_call("mt_block_add"),
         header=HEADER,
         in_place=(0, 1),
+        dtypes=block_output,
+    ),
+    Op(
+        name="block_scale",
+        summary="rate dL/dy, rate of 16 binary places and at most 1: a learning rate that decays",
+        shape=_scale_shape,
+        reference=_scale,
+        kernel=lambda node, tensors: KernelCall(
+            "mt_block_scale", (node.inputs[0], node.output, node.inputs[1], block_size(tensors[node.output]))
+        ),
+        header=HEADER,
+        in_place=(0,),
+        multiply_adds=lambda inputs, outputs: block_size(inputs[0]),
         dtypes=block_output,
     ),
     Op(

@@ -13,6 +13,7 @@
 #ifndef MT_KERNELS_BLOCK_H
 #define MT_KERNELS_BLOCK_H
 
+#include "mt_fixed.h"
 #include "mt_kernels_int8.h"
 
 #define MT_BLOCK_ZERO (-32768)
@@ -167,6 +168,28 @@ static inline void mt_block_saturation_grad(const mt_int16 *dy, const int8_t *ma
         mt_block_keep(&writer, i, ((uint32_t)bytes[i / 8] >> (i % 8) & 1u) != 0u ? dy[MT_BLOCK_HEAD + i] : 0);
     }
     mt_block_end(&writer, dx, size, exponent);
+}
+
+/* dx = rate dy, rate of 16 binary places and at most 1; dx may be dy */
+static inline void mt_block_scale(const mt_int16 *dy, mt_int16 *dx, int32_t rate, uint32_t size)
+{
+    const int32_t exponent = dy[0];
+    if (exponent == MT_BLOCK_ZERO) {
+        mt_block_clear(dx, size);
+        return;
+    }
+    mt_block_writer writer = mt_block_begin(dx);
+    for (uint32_t i = 0; i < size; ++i) {
+        mt_block_put(&writer, i, dy[MT_BLOCK_HEAD + i] * rate);
+    }
+    mt_block_end(&writer, dx, size, exponent - 16);
+}
+
+/* 1 / (1 + decay steps), decay of 31 binary places, with 16 of them; never below 2 / 65536 */
+static inline int32_t mt_decay_fixed(uint32_t steps, int32_t decay)
+{
+    const uint64_t grown = ((uint64_t)steps * (uint32_t)decay >> 15) + (uint32_t)MT_FIXED_ONE;
+    return mt_fixed_divide(MT_FIXED_ONE, grown < (uint32_t)MT_FIXED_LARGEST ? (mt_fixed)grown : MT_FIXED_LARGEST);
 }
 
 /* one addend at 14 places below the larger exponent */

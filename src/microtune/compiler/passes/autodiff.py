@@ -85,21 +85,23 @@ def _rule(node: Node, gradient: Tensor) -> GradientRule:
     return rule
 
 
-def differentiate(graph: Graph, loss: Node, trained: Sequence[str]) -> tuple[Graph, dict[str, str]]:
+def differentiate(
+    graph: Graph, loss: Node, trained: Sequence[str], arriving: str | None = None
+) -> tuple[Graph, dict[str, str]]:
     """The graph with its backward nodes, and {trained tensor: its gradient}.
 
-    ``loss`` is a node of the graph with outputs (loss, gradient of its first input). Where a tensor is used
-    more than once, the gradients of its uses are summed.
+    ``loss`` is a node of the graph with outputs (loss, gradient of its first input); ``arriving``: what counts as that
+    gradient instead. Where a tensor is used more than once, the gradients of its uses are summed.
     """
     needed = dependents(graph, trained)
     tape = _Tape(graph, needed)
-    gradients: dict[str, str] = {loss.inputs[0]: loss.outputs[1]}
+    gradients: dict[str, str] = {loss.inputs[0]: arriving or loss.outputs[1]}
     for node in reversed([node for node in graph.nodes if node is not loss]):
-        arriving = gradients.get(node.output)
-        if arriving is None or node.output not in needed:
+        given = gradients.get(node.output)
+        if given is None or node.output not in needed:
             continue
         try:
-            found = _rule(node, tape.tensor(arriving))(tape, node, arriving)
+            found = _rule(node, tape.tensor(given))(tape, node, given)
         except ValueError as error:
             raise PlanError(f"the gradient of node '{node.name}' ({node.op}): {error}") from error
         for name, gradient in found.items():

@@ -72,13 +72,14 @@ def attach_in_integers(
 ) -> tuple[Graph, tuple[str, ...]]:
     """``attach_updates`` where all gradients are blocks (``ops.block_update``).
 
-    The graph's scalar input is ``noise`` alone. State: ``NAME.rest`` (int8, like the weight) of each int8 weight, with
-    momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias). A dense layer's weight and bias learn in one node.
+    The scalar input ``noise`` is added to the graph's. State: ``NAME.rest`` (int8, like the weight) of each int8 weight,
+    with momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias). A dense layer's weight and bias learn in one
+    node.
     """
-    if not isinstance(optimizer, SGD) or optimizer.decay or optimizer.clip:
+    if not isinstance(optimizer, SGD) or optimizer.clip or optimizer.decay >= 1:
         raise PlanError(
-            f"{optimizer}: with precision='int8' learning is by SGD(lr, momentum), without decay and clip; or use "
-            "precision='mixed'"
+            f"{optimizer}: with precision='int8' learning is by SGD(lr, momentum, decay), decay below 1, without clip; "
+            "or use precision='mixed'"
         )
     steps = [_step(graph, parameter, gradient, optimizer) for parameter, gradient in gradients.items()]
     noise = graph.fresh_name("noise")
