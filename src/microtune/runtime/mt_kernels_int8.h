@@ -113,8 +113,18 @@ static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
 #elif defined(__clang__) && defined(MT_INT8_PAIRS)
 /* here it is the rest of a division by four */
 #define MT_BY_EIGHT _Pragma("clang loop unroll(disable)")
+#elif defined(__clang__) && defined(__riscv)
+/* a pointer moves for each row: every fourth time is enough */
+#define MT_BY_EIGHT _Pragma("clang loop unroll_count(4)")
 #else
 #define MT_BY_EIGHT
+#endif
+
+/* x - x_zero: in 16 bits where products of 16 bits are worth it, else as the processor has it */
+#if defined(__riscv)
+typedef int32_t mt_int8_shifted;
+#else
+typedef int16_t mt_int8_shifted;
 #endif
 
 static inline uint32_t mt_smaller(uint32_t a, uint32_t b)

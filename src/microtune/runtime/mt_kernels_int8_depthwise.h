@@ -14,7 +14,7 @@
 static inline void mt_int8_tap(int32_t *MT_RESTRICT sums, const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w,
     int32_t x_zero, uint32_t count)
 {
-    const int16_t zero = (int16_t)x_zero;
+    const mt_int8_shifted zero = (mt_int8_shifted)x_zero;
     uint32_t i = 0;
 #if defined(MT_INT8_PAIRS)
     const int16x2_t minus_zero = mt_int8_minus(x_zero);
@@ -30,12 +30,12 @@ static inline void mt_int8_tap(int32_t *MT_RESTRICT sums, const int8_t *MT_RESTR
 #else
     if (count == MT_INT8_BLOCK) {
         for (; i < MT_INT8_BLOCK; ++i) {
-            sums[i] += (int16_t)(x[i] - zero) * w[i];
+            sums[i] += (mt_int8_shifted)(x[i] - zero) * w[i];
         }
     }
 #endif
     for (; i < count; ++i) {
-        sums[i] += (int16_t)(x[i] - zero) * w[i];
+        sums[i] += (mt_int8_shifted)(x[i] - zero) * w[i];
     }
 }
 

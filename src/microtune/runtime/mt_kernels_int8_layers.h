@@ -19,6 +19,8 @@
  * for that. The compiler, left alone, moves a pointer for each row. */
 #define MT_INT8_BY_INDEX
 #define MT_INT8_SHARED static MT_NOT_INLINE
+#elif defined(__riscv)
+#define MT_INT8_SHARED static MT_NOT_INLINE
 #else
 #define MT_INT8_SHARED static inline
 #endif
@@ -27,7 +29,7 @@
 static inline int32_t mt_int8_dot(
     const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT w, int32_t x_zero, uint32_t size)
 {
-    const int16_t zero = (int16_t)x_zero;
+    const mt_int8_shifted zero = (mt_int8_shifted)x_zero;
     int32_t sum = 0;
     uint32_t i = 0;
 #if defined(MT_INT8_PAIRS)
@@ -47,7 +49,7 @@ static inline int32_t mt_int8_dot(
 #endif
     MT_BY_EIGHT
     for (; i < size; ++i) {
-        sum += (int16_t)(x[i] - zero) * w[i];
+        sum += (mt_int8_shifted)(x[i] - zero) * w[i];
     }
     return sum;
 }
@@ -59,7 +61,7 @@ MT_INT8_SHARED void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_R
     const int8_t *MT_RESTRICT w1 = w + pitch;
     const int8_t *MT_RESTRICT w2 = w1 + pitch;
     const int8_t *MT_RESTRICT w3 = w2 + pitch;
-    const int16_t zero = (int16_t)x_zero;
+    const mt_int8_shifted zero = (mt_int8_shifted)x_zero;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t i = 0;
 #if defined(MT_INT8_PAIRS)
@@ -118,7 +120,7 @@ MT_INT8_SHARED void mt_int8_dot4(const int8_t *MT_RESTRICT x, const int8_t *MT_R
 #endif
     MT_BY_EIGHT
     for (; i < size; ++i) {
-        const int16_t shifted = (int16_t)(x[i] - zero);
+        const mt_int8_shifted shifted = (mt_int8_shifted)(x[i] - zero);
         s0 += shifted * w[i];
         s1 += shifted * w1[i];
         s2 += shifted * w2[i];
