@@ -106,6 +106,10 @@ def run_cmsis_nn() -> bool:
     if not path:
         print(f"\nCMSIS-NN: not run; {VARIABLE} names no clone of github.com/ARM-software/CMSIS-NN. Last figures kept")
         return True
+    try:
+        find(path)
+    except mt.MicrotuneError as error:
+        raise SystemExit(f"{VARIABLE}: {error}") from None
     if not MODELS.is_dir():
         print(f"\nCMSIS-NN: not run, no models in {MODELS}")
         return True
