@@ -1,6 +1,7 @@
 """The camera: an int8 MobileNetV2 that learns new classes on the device, in under 256 KB of RAM.
 
-    python examples/camera/run.py [--data FOLDER] [--models PATH] [--images 2400] [--compare] [--json]
+    python examples/camera/run.py [--data FOLDER] [--models PATH] [--images 2400] [--compare]
+        [--precision int8] [--json]
 
 MobileNetV2 of width 0.35 at 128 x 128, the published int8 weights of "On-Device Training Under 256KB Memory" (Lin et
 al. 2022), with a new classifier. It learns scikit-learn's handwritten digits, or the images of a folder with a
@@ -74,6 +75,13 @@ CHOICES = {
 }
 """What a plain run teaches: the classifier; and with it one depthwise layer in the middle of the net."""
 
+INTEGERS = {
+    "Head": Choice(mt.Head(1), precision="int8", lr=0.05),
+    "Sparse": Choice(mt.Sparse({"head": 1.0, "block10.depthwise": 1.0}), precision="int8"),
+}
+"""The same in integers only, where the classifier is int8 too; ``--precision int8``."""
+REACH = 4.0  # what the int8 classifier's weights can grow to: at first, with large steps, they go beyond where they end
+
 COMPARED = {
     **CHOICES,
     "Sparse, late biases": Choice(mt.Sparse({"classifier": 1.0}, biases_from="block15.depthwise")),
@@ -94,9 +102,12 @@ class Outcome:
     package: mt.Package
 
 
-def network(models: Path, classes: int) -> Graph:
-    """The published net with a new classifier. Raises ModelError saying where it is published."""
+def network(models: Path, classes: int, precision: str = "mixed") -> Graph:
+    """The published net with a new classifier, an int8 one for ``"int8"``. Raises ModelError saying where it is
+    published."""
     try:
+        if precision == "int8":
+            return mt.replace_head(published_network(NETWORK, models), classes, reach=REACH)
         return published_network(NETWORK, models, classes=classes)
     except mt.ModelError as error:
         raise mt.ModelError(
@@ -266,6 +277,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES, help="pictures to learn, one step each")
     parser.add_argument("--seed", type=int, default=SEED, help="of the split and the order")
     parser.add_argument("--compare", action="store_true", help="also the other schemes; takes longer")
+    parser.add_argument("--precision", choices=["mixed", "int8"], default="mixed", help="int8: integers only")
     parser.add_argument("--json", action="store_true", help="print figures for machines")
     chosen = parser.parse_args()
     if chosen.images < 1:
@@ -273,8 +285,8 @@ def main() -> None:
     console = Console(stderr=chosen.json)
     try:
         pictures = data.digits() if chosen.data is None else data.folder(chosen.data)
-        graph = network(chosen.models, len(pictures.classes))
-        choices = COMPARED if chosen.compare else CHOICES
+        graph = network(chosen.models, len(pictures.classes), chosen.precision)
+        choices = INTEGERS if chosen.precision == "int8" else COMPARED if chosen.compare else CHOICES
         spoken = None if chosen.json else console
         figures = run(pictures, graph, choices, chosen.images, chosen.out, chosen.seed, spoken)
     except (data.DataError, mt.MicrotuneError) as error:

@@ -121,7 +121,8 @@ def run(
     for number, fold in enumerate(progress(folds, description="folds of people") if progress else folds):
         scale = data.scale_of(windows, fold.train)
         base = train_base(windows, fold, scale, seed + number)
-        known = scale.apply(windows.features[fold.train[:: len(fold.train) // CALIBRATION]]) if precision == "int8" else None
+        some = fold.train[:: len(fold.train) // CALIBRATION]
+        known = scale.apply(windows.features[some]) if precision == "int8" else None
         package = build(base, out / precision / f"fold{number}" / "wearer", known)
         for person in fold.held_out:
             for order in range(ORDERS):
