@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+import microtune as mt
 from microtune import gallery
 from microtune.cli import app
 from microtune.compiler.show import STAGES
@@ -228,6 +229,15 @@ def test_bad_input_gives_a_sentence(
 def test_bad_usage_shows_the_usage(line: str) -> None:
     result = run(*line.split())
     assert result.exit_code == 2 and "Usage:" in result.stderr and "Traceback" not in result.output
+
+
+def test_compile_writes_a_network_that_only_predicts(model: Path, tmp_path: Path) -> None:
+    found = figures("compile", model, "-o", tmp_path / "eye", "--target", "cortex-m0", "--target", "host")
+    assert found["flash"]["cortex-m0"] > found["weights"] > 0 and not found["cmsis_nn"]
+    assert mt.Network(tmp_path / "eye").run([0.5, 1.0]).shape == (1,)
+    refused = run("compile", model, "-o", tmp_path / "other", "--cmsis-nn", tmp_path)
+    assert refused.exit_code == 1 and "is not CMSIS-NN" in refused.stderr and "Traceback" not in refused.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_readme_shows_options_that_exist() -> None:
