@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.change import change_tables
 from benchmarks.chip import chip_tables
 from benchmarks.cmsis_nn import SECTION as CMSIS_NN_SECTION
 from benchmarks.cmsis_nn import cmsis_nn_table
@@ -63,40 +64,6 @@ HEADS_TABLES = """\
 | instructions of a sample | Cortex-M0, floats | in integers | Cortex-M3, floats | in integers |
 |---|---|---|---|---|
 {costs}
-"""
-
-CHANGE_TABLES = """\
-False alarms in 1000 uses of somebody who stays the same: 20 lives of 1000 uses each, ring of 64.
-
-| wrong labels | six classes, 5 deviations apart | three that overlap, 4 apart | yes/no in a toaster's contexts |
-|---|---|---|---|
-{alarms}
-
-Uses of the two labels until their swap is known, 60 lives, ring of 64, change at use 100: median; share never found in
-100 uses. In brackets, of the older samples of the two labels the share dropped, and of the others.
-
-| wrong labels | six, 8 apart | and a reservoir of 64 | ten, 10 apart, and a reservoir | three, overlap | yes/no flips |
-|---|---|---|---|---|---|
-{swaps}
-
-Classes have 16 inputs, the ten have 64.
-
-What it is worth in a whole device, without and with `changes`: share of suggestions accepted in 40 days, 3 uses a day,
-60 lamps each, and share of the lamps harmed (accepted less often than their base, by more than a point). A lamp
-(`benchmarks/lamp.py`) has three inputs, `Full`, SGD, `buffer=64, every=2, epochs=4, folds=4`. The first two people
-change at use 40, the third a little all the time, the others never.
-
-| % | {people} |
-|---|---|---|---|---|---|---|
-{lamps}
-
-Instructions on a Cortex-M4F with 64 samples kept, the most of any use looked at:
-
-| cut of | a use | a use that contradicts | once, to drop what is overtaken |
-|---|---|---|---|
-{instructions}
-
-Code {code:,} bytes, stack {stack} bytes.
 """
 
 SENSORS_TABLES = """\
@@ -268,54 +235,6 @@ def heads_tables(results: dict[str, Any]) -> str:
     ]
     return HEADS_TABLES.format(
         classes="\n".join(classes), likes="\n".join(tastes), integers="\n".join(integers), costs="\n".join(costs)
-    )
-
-
-def change_tables(results: dict[str, Any]) -> str:
-    """What looking for changes finds, does and takes for docs/change.md."""
-    change = results["change"]
-    alarms, swaps, lamps, cost = (change[part] for part in ("false alarms", "swaps", "lamps", "cost"))
-    people = ("abrupt", "narrow", "drifting", "consistent", "noisy", "prankster")
-
-    def row(name: str, *cells: str) -> str:
-        return f"| {' | '.join((name, *cells))} |"
-
-    def wrong(share: str) -> str:
-        return "none" if share == "0%" else share.replace("%", " %")
-
-    def swap(found: dict[str, Any]) -> str:
-        median = "over 100" if found["median"] is None else found["median"]
-        return f"{median}; {found['never']:.0f} % ({found['overtaken dropped']:.0f} %, {found['others dropped']:.0f} %)"
-
-    return CHANGE_TABLES.format(
-        alarms="\n".join(
-            row(wrong(share) + where, *(f"{found[name]:g}" for name in ("six", "three", "yes or no")))
-            for order, where in (("any order", ""), ("blocks", ", in blocks of 20 of a label"))
-            for share, found in alarms[order].items()
-        ),
-        swaps="\n".join(
-            row(
-                wrong(share),
-                *(swap(found[name]) for name in ("six", "six, reservoir", "ten, reservoir", "three")),
-                swap(found["yes or no"]).replace(", 0 %)", ")"),  # it has no other labels
-            )
-            for share, found in swaps.items()
-        ),
-        people=" | ".join(people),
-        lamps="\n".join(
-            row(f"{text}, {what}", *("{:.1f} to {:.1f}".format(*lamps[world][person][what]) for person in people))
-            for world, text in (("levels", "three levels"), ("switch", "on or off"))
-            for what in ("accepted", "harmed")
-        ),
-        instructions="\n".join(
-            row(
-                f"{cut} floats",
-                *(f"{cost['instructions'][cut][what]:,}" for what in ("use", "contradiction", "forgetting")),
-            )
-            for cut in ("5", "16", "64")
-        ),
-        code=cost["code"],
-        stack=cost["stack"],
     )
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG
+from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG, change_tables
 from benchmarks.forgetting import JUDGED, LONGER, MEANS, MEMORIES, text
 from benchmarks.heads import HEADS as COMPARED
 from benchmarks.heads import PLACES, YES_OR_NO
@@ -16,7 +16,6 @@ from benchmarks.pages import (
     POWER,
     SENSORS,
     TARGETS,
-    change_tables,
     forgetting_tables,
     heads_tables,
     power_tables,
