@@ -28,8 +28,8 @@ from microtune.ops.window import window_output, window_sizes, windows
 HEADER = "mt_kernels_block_update.h"
 STEPS = 256
 """Steps of a weight from one grid point to the next."""
-MOST_WEIGHT, MOST_BIAS, MOST_VELOCITY = 127, 2**30 - 1, 2**29 - 1
-MOST_POSITIONS, MOST_FACTOR = 2**15, 2**22 - 1
+MOST_BIAS, MOST_VELOCITY = 2**30 - 1, 2**29 - 1
+MOST_POSITIONS, MOST_FACTOR = 2**15, 2**22
 GOLDEN = 0x9E3779B9
 MOVE_PLACES, MOMENTUM_PLACES = 16, 15
 Arrays = Sequence[np.ndarray]
@@ -40,12 +40,7 @@ Arrays = Sequence[np.ndarray]
 
 def dither_seed(noise: int, salt: int) -> int:
     """Where the dither of a tensor begins in this step: ``mt_dither_begin``."""
-    h = (noise + salt * GOLDEN) % 2**32
-    h ^= h >> 16
-    h = h * 0x85EBCA6B % 2**32
-    h ^= h >> 13
-    h = h * 0xC2B2AE35 % 2**32
-    return h ^ (h >> 16)
+    return (noise + salt) * GOLDEN % 2**32
 
 
 def _units(product: np.ndarray, exponent: int, digits: int) -> np.ndarray:
@@ -99,7 +94,7 @@ def _step(
         moves = np.clip(moves + kept, -32767, 32767)
     left = rest.astype(np.int64) - moves
     stays = (left >= -128) & (left <= 127)
-    total = np.clip(weight.astype(np.int64) * STEPS + left, -MOST_WEIGHT * STEPS - 128, MOST_WEIGHT * STEPS + 127)
+    total = np.clip(weight.astype(np.int64) * STEPS + left, -128 * STEPS - 128, 127 * STEPS + 127)
     whole = (total + 128) >> 8
     found = (
         np.where(stays, weight, whole).astype(np.int8),
@@ -135,7 +130,7 @@ def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, 
         if g or velocities:
             weights = [int(each[HEAD + o]) for each in factors]
             down = min(max(-(int(dy[0]) + int(factors[0][0]) + MOVE_PLACES), 0), 31)
-            factor = np.clip((int(g) * weights[0] + (1 << down >> 1)) >> down, -MOST_FACTOR, MOST_FACTOR)
+            factor = np.clip((int(g) * weights[0] + (1 << down >> 1)) >> down, -MOST_FACTOR, MOST_FACTOR - 1)
             moves = _rounded(factor * away, MOVE_PLACES, seed >> 16)
             rows = [each[o] for each in memory[:own]]
             new = _step(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))

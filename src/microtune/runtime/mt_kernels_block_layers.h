@@ -76,10 +76,15 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
         const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD], scale[MT_BLOCK_HEAD], fold);
         dx[0] = (int16_t)(exponent + 7);
         dx[1] = 0;
+        mt_int16 *to = dx + MT_BLOCK_HEAD;
         MT_NOT_UNROLLED
         for (uint32_t i = 0; i < inputs; ++i) {
-            const int inside = y == NULL || (uint32_t)(y[i] - low - 1) < span;
-            dx[MT_BLOCK_HEAD + i] = (int16_t)(inside ? (g * weight[i]) >> 7 : 0);
+            int32_t value = 0;
+            if (y == NULL || (uint32_t)(y[i] - low - 1) < span) {
+                value = (g * weight[i]) >> 7;
+            }
+            *to++ = (int16_t)value;
+            MT_OPAQUE(to);
         }
         return;
     }

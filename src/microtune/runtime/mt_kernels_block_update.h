@@ -19,8 +19,7 @@
 
 /* 2^32 over the golden ratio */
 #define MT_GOLDEN 0x9E3779B9u
-/* weights stay within so many grid steps, biases within so many of theirs: a layer's sum then fits as well */
-#define MT_LARGEST_WEIGHT 127
+/* biases stay within so many grid steps: a layer's sum then fits as well */
 #define MT_LARGEST_BIAS 1073741823
 #define MT_LARGEST_VELOCITY 536870911
 /* moves have so many places until they are rounded down: what is handed on is the lower half of a word */
@@ -34,15 +33,10 @@
 
 /// Moves ///
 
-/* where the dither of a tensor begins: the finaliser of MurmurHash3 (Appleby, public domain) */
+/* where the dither of a tensor begins: from its own place, a step of the golden ratio for each step of learning */
 static inline uint32_t mt_dither_begin(uint32_t noise, uint32_t salt)
 {
-    uint32_t h = noise + salt * MT_GOLDEN;
-    h ^= h >> 16;
-    h *= 0x85EBCA6Bu;
-    h ^= h >> 13;
-    h *= 0xC2B2AE35u;
-    return h ^ (h >> 16);
+    return (noise + salt) * MT_GOLDEN;
 }
 
 /* How a product of 30 digits becomes what is moved by: 2^-down, or 2^up where it grows, kept within `most`. */
@@ -80,9 +74,11 @@ MT_INLINE int32_t mt_block_units(int32_t product, const mt_block_scaling *scalin
  * exponent is above 0 that is the largest anyway. */
 MT_INLINE int32_t mt_block_factor(int32_t product, int32_t half, int32_t down)
 {
-    const int32_t most = 4194303;
     const int32_t factor = (product + half) >> down;
-    return MT_RARELY((uint32_t)(factor + most) > 2u * (uint32_t)most) ? mt_clamp_int32(factor, -most, most) : factor;
+    if (MT_RARELY((uint32_t)((factor >> 22) + 1) > 1u)) {
+        return factor < 0 ? -4194304 : 4194303;
+    }
+    return factor;
 }
 
 /* What rounding down still owes the moves, and the velocities, of a channel. */
@@ -103,9 +99,9 @@ static inline mt_block_owed mt_block_owed_begin(uint32_t seed)
 MT_COLD static inline int32_t mt_block_carry(int8_t *w, int32_t left)
 {
     const int32_t whole = *w + ((left + 128) >> 8);
-    if ((uint32_t)(whole + MT_LARGEST_WEIGHT) > 2u * MT_LARGEST_WEIGHT) {
-        *w = whole > 0 ? MT_LARGEST_WEIGHT : -MT_LARGEST_WEIGHT;
-        return whole > 0 ? 127 : -128;
+    if ((uint32_t)(whole + 128) > 255u) {
+        *w = whole > 0 ? 127 : -128;
+        return *w;
     }
     *w = (int8_t)whole;
     return left;
@@ -148,6 +144,7 @@ MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t c
         "ldrsb %[a], [%[x], %[i]]\n\t"
         "add %[a], %[zero]\n\t"
         "muls %[a], %[factor], %[a]\n\t"
+        "beq 2f\n\t" /* nothing moves, as for an input behind a ReLU that is zero */
         "adds %[owed], %[owed], %[a]\n\t"
         "asrs %[a], %[owed], #16\n\t"
         "uxth %[owed], %[owed]\n\t"
@@ -168,20 +165,18 @@ MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t c
         "mov %[x], %[w]\n\t"
         "ldrsb %[a], [%[x], %[i]]\n\t"
         "adds %[a], %[a], %[b]\n\t"
-        "mov %[b], %[a]\n\t"
-        "adds %[b], #127\n\t"
-        "cmp %[b], #254\n\t"
-        "bhi 5f\n"
+        "sxtb %[b], %[a]\n\t"
+        "cmp %[b], %[a]\n\t"
+        "bne 5f\n"
         "4:\n\t"
         "strb %[a], [%[x], %[i]]\n\t"
         "mov %[x], %[kept]\n\t"
         "b 2b\n"
-        "5:\n\t" /* 127 and 127 / 256 at one end, -127 and -128 / 256 at the other */
+        "5:\n\t" /* 127 and 127 / 256 at one end, -128 and -128 / 256 at the other */
         "asrs %[a], %[a], #31\n\t"
         "movs %[b], #127\n\t"
-        "eors %[b], %[b], %[a]\n\t"
-        "strb %[b], [%[rest], %[i]]\n\t"
-        "subs %[a], %[b], %[a]\n\t"
+        "eors %[a], %[a], %[b]\n\t"
+        "strb %[a], [%[rest], %[i]]\n\t"
         "b 4b\n"
         "6:\n"
         : [i] "+l"(i), [owed] "+l"(owed), [x] "+l"(x), [a] "=&l"(a), [b] "=&l"(b), [kept] "=&h"(kept)
@@ -269,6 +264,11 @@ MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT re
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t g = dy[MT_BLOCK_HEAD + o];
         if (g != 0 || velocity != NULL) {
+            if (b != NULL) {
+                const int32_t product = (g * b_factors[MT_BLOCK_HEAD + o]) >> (b_down - b_places);
+                const int32_t move = (product + (int32_t)((seed >> 1) >> (31 - b_places))) >> b_places;
+                mt_block_bias_step(b + o, b_velocity != NULL ? b_velocity + o : NULL, move, momentum, seed);
+            }
             const int32_t factor = mt_block_factor(g * factors[MT_BLOCK_HEAD + o], half, down);
             mt_block_owed owed = mt_block_owed_begin(seed);
             if (velocity == NULL) {
@@ -277,11 +277,6 @@ MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT re
             MT_NOT_UNROLLED
             for (uint32_t i = 0; velocity != NULL && i < taken; ++i) {
                 mt_block_step(w + i, rest + i, velocity + i, factor * (x[start + i] - x_zero), momentum, &owed);
-            }
-            if (b != NULL) {
-                const int32_t product = (g * b_factors[MT_BLOCK_HEAD + o]) >> (b_down - b_places);
-                const int32_t move = (product + (int32_t)((seed >> 1) >> (31 - b_places))) >> b_places;
-                mt_block_bias_step(b + o, b_velocity != NULL ? b_velocity + o : NULL, move, momentum, seed);
             }
         }
         seed += MT_GOLDEN;
