@@ -11,6 +11,8 @@ from benchmarks.chip import chip_tables
 from benchmarks.cmsis_nn import SECTION as CMSIS_NN_SECTION
 from benchmarks.cmsis_nn import cmsis_nn_table
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
+from benchmarks.integer_accuracy import SECTION as ACCURACY
+from benchmarks.integer_accuracy import integers_tables
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
 
@@ -18,7 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
 FORGETTING = DOCS / "forgetting.md"
 CHANGE, SENSORS, CHIP = DOCS / "change.md", DOCS / "sensors.md", DOCS / "chip.md"
-CMSIS_NN, TARGETS = DOCS / "cmsis_nn.md", DOCS / "targets.md"
+CMSIS_NN, TARGETS, INTEGERS = DOCS / "cmsis_nn.md", DOCS / "targets.md", DOCS / "integers.md"
 BEGIN, STOP = "<!-- measured: written by benchmarks/readme.py -->\n", "<!-- end of what was measured -->\n"
 
 SCHEME_TABLE = """\
@@ -333,6 +335,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     SENSORS: (("sensors",), sensors_tables),
     TARGETS: (("stack",), stack_table),
     CHIP: (("dense",), chip_tables),
+    INTEGERS: (("integers", ACCURACY), integers_tables),
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
 }
 """Of each page: the sections of results.json it needs, and what writes its tables."""

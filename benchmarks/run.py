@@ -13,6 +13,7 @@ from benchmarks.forgetting import run_forgetting
 from benchmarks.heads import run_heads
 from benchmarks.heads_fixed import run_fixed_heads
 from benchmarks.host import compare
+from benchmarks.integer_accuracy import run_integer_accuracy
 from benchmarks.integers import run_integers
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
@@ -75,6 +76,7 @@ def main() -> int:
     held.append(run_cmsis_nn())
     held.append(run_devices())
     held.append(run_examples())
+    held.append(run_integer_accuracy())
     held.append(run_heads())
     held.append(run_fixed_heads())
     run_forgetting()

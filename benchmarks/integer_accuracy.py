@@ -1,0 +1,105 @@
+"""What learning with integers only costs in accuracy: the examples with ``precision="int8"`` beside their own figures.
+
+Same people, same samples, same settings; docs/integers.md shows the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import FILE, record
+from microtune import gallery
+
+WITHIN = 1.0
+"""Points that integers may lose."""
+LABELS = {"wearer": "samples", "speaker": "samples", "camera": "pictures"}
+SECTION = "integers: accuracy"
+"""Of results.json."""
+TABLE = """\
+| accuracy, % | learnt | float32 | integers |
+|---|---|---|---|
+{rows}
+
+A training step on a Cortex-M0 takes **{times} times** fewer instructions than with soft float: {int8} for a 4-16-1 net
+instead of {float32}.
+"""
+
+
+def _wearer(scratch: Path) -> dict[str, float] | None:
+    example = gallery.load_example("wearer")
+    path = example.data.DEFAULT_PATH
+    if not path.is_dir():
+        return None
+    found: dict[str, float] = example.summary(example.run(path, scratch, precision="int8"))["accuracy"]
+    return found
+
+
+def _speaker(scratch: Path) -> dict[str, float] | None:
+    example = gallery.load_example("speaker")
+    path = example.data.DEFAULT_PATH
+    try:
+        takes = example.data.load(path)
+    except FileNotFoundError:
+        return None
+    heard = example.hear(takes, path, scratch)
+    found: dict[str, float] = example.summary(example.run(heard, takes, scratch, precision="int8"))["accuracy"]
+    return found
+
+
+def _camera(scratch: Path) -> dict[str, float] | None:
+    example = gallery.load_example("camera")
+    if not example.DIRECTORY.is_dir():
+        return None
+    pictures = example.data.digits()
+    graph = example.network(example.DIRECTORY, len(pictures.classes), "int8")
+    choices = {"Head": example.INTEGERS["Head"]}
+    schemes = example.run(pictures, graph, choices, example.IMAGES, scratch)["schemes"]
+    found: dict[str, float] = schemes["Head"]["accuracy"]
+    return found
+
+
+def _floats(results: dict[str, Any], name: str) -> dict[str, float]:
+    """The same with floats, as ``run_examples`` has measured it. The camera's classifier is float32 there."""
+    found = results[name]
+    accuracy: dict[str, float] = found["schemes"]["Head"]["accuracy"] if name == "camera" else found["accuracy"]
+    return accuracy
+
+
+def run_integer_accuracy() -> bool:
+    """After ``run_examples``. False when one loses more than ``WITHIN`` points at its last two checkpoints."""
+    results = json.loads(FILE.read_text())
+    figures: dict[str, Any] = {}
+    print(f"\nlearning with integers only, accuracy in % beside float32 (may lose {WITHIN} at the last two)")
+    held = True
+    for name, measure in (("wearer", _wearer), ("speaker", _speaker), ("camera", _camera)):
+        with tempfile.TemporaryDirectory() as scratch:
+            integers = measure(Path(scratch))
+        if integers is None:
+            print(f"  {name}: not run, its data is not there")
+            continue
+        floats = _floats(results, name)
+        figures[name] = {"float32": floats, "int8": integers}
+        for count, value in integers.items():
+            print(f"  {name:8}{count:>5} {LABELS[name]:9}{floats[count]:8.2f}{value:8.2f}")
+        held = held and all(integers[count] >= floats[count] - WITHIN for count in list(integers)[-2:])
+    record(SECTION, figures)
+    return held
+
+
+def integers_tables(results: dict[str, Any]) -> str:
+    """Accuracy and the step on a Cortex-M0 for docs/integers.md."""
+    rows = [
+        f"| {name} | {count} {LABELS[name]} | {found['float32'][count]:.1f} | {value:.1f} |"
+        for name, found in results[SECTION].items()
+        for count, value in list(found["int8"].items())[-2:]
+    ]
+    step = results["integers"]["steps"]["cortex-m0"]["4-16-1"]
+    counts = {kind: f"{step[kind]['step']:,}" for kind in ("float32", "int8")}
+    return TABLE.format(rows="\n".join(rows), times=step["times_fewer"], **counts)
+
+
+if __name__ == "__main__":
+    raise SystemExit(0 if run_integer_accuracy() else 1)
