@@ -1,11 +1,11 @@
 """SGD and momentum on int8 weights and int32 biases, in integers alone, from gradients as blocks (see ``blocks``).
 
 An int8 weight learns in steps of 1/256 of its grid; what is left of it between two grid points is kept beside it, its
-``rest`` (error feedback). What is smaller than such a step is handed on to the next weight of the same output channel,
-and so no move is lost, however small: its mean over the steps is exact. ``factors``, a block with a number for each
+``rest`` (error feedback). What is smaller than such a step is rounded with a dither that walks by the golden ratio, so
+that no move is lost, however small: its mean over the steps is kept. ``factors``, a block with a number for each
 channel, bring a product of gradient and int8 input into steps, learning rate and scales and all: what
-quantisation-aware scaling (Lin et al., On-Device Training Under 256KB Memory, 2022) amounts to. Momentum keeps a velocity
-in steps for each weight.
+quantisation-aware scaling (Lin et al., On-Device Training Under 256KB Memory, 2022) amounts to. Momentum keeps a
+velocity in steps for each weight.
 
 Inputs of a weight's update: weight, rest, [velocity,] noise, dL/dy, x, factors; of a bias's: bias, [velocity,] noise,
 dL/dy, factors; of a dense layer's both: weight, rest, [velocity,] bias, [velocity,] noise, dL/dy, x, factors, the
@@ -53,13 +53,6 @@ def _units(product: np.ndarray, exponent: int, digits: int) -> np.ndarray:
     return np.asarray(np.clip(units, -limit, limit) << up)
 
 
-def _rounded(moves: np.ndarray, places: int, start: int) -> np.ndarray:
-    """moves / 2^places rounded down one after the other, each with what those before it have left of ``start``."""
-    sums = start + np.cumsum(moves)
-    before = np.concatenate([[start], sums[:-1]])
-    return np.asarray((sums >> places) - (before >> places))
-
-
 def _bias_move(product: int, exponent: int, seed: int) -> int:
     """``mt_block_bias_move``."""
     if exponent > 0:
@@ -89,8 +82,7 @@ def _step(
 ) -> tuple[np.ndarray, ...]:
     """Weights (flat), rests and velocities of one channel after their moves."""
     if velocity is not None:
-        # the clamp of a velocity changes nothing that is handed on
-        kept = _rounded(velocity.astype(np.int64) * momentum, MOMENTUM_PLACES, seed & 0x7FFF)
+        kept = (velocity.astype(np.int64) * momentum + (seed & 0x7FFF)) >> MOMENTUM_PLACES
         moves = np.clip(moves + kept, -32767, 32767)
     left = rest.astype(np.int64) - moves
     stays = (left >= -128) & (left <= 127)
@@ -130,8 +122,8 @@ def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, 
         if g or velocities:
             weights = [int(each[HEAD + o]) for each in factors]
             down = min(max(-(int(dy[0]) + int(factors[0][0]) + MOVE_PLACES), 0), 31)
-            factor = np.clip((int(g) * weights[0] + (1 << down >> 1)) >> down, -MOST_FACTOR, MOST_FACTOR - 1)
-            moves = _rounded(factor * away, MOVE_PLACES, seed >> 16)
+            factor = max(-MOST_FACTOR, min(MOST_FACTOR - 1, int(g) * weights[0] >> down))
+            moves = (factor * away + (seed >> 16)) >> MOVE_PLACES
             rows = [each[o] for each in memory[:own]]
             new = _step(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))
             if len(factors) > 1:
@@ -162,7 +154,7 @@ def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     for o in range(outputs):
         sums = np.einsum("yx,yxcij->ijc", g[..., o], taps).ravel()
         moves = _units(_product(sums, int(factors[HEAD + o])), _sum_up(dy, factors, down), 0)
-        moves = _rounded(moves, MOVE_PLACES, seed >> 16)
+        moves = (moves + (seed >> 16)) >> MOVE_PLACES
         rows = [each[o].ravel() for each in memory]
         new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
         for each, row in zip(memory, new, strict=True):
@@ -185,7 +177,7 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
     for e, total in enumerate(sums):
         product = _product(np.array([total]), int(factors[HEAD + e % outputs]))
         moves = _units(product, _sum_up(dy, factors, down), 0)
-        moves = _rounded(moves, MOVE_PLACES, seed >> 16)
+        moves = (moves + (seed >> 16)) >> MOVE_PLACES
         if total or states == 2:
             rows = [each[e : e + 1] for each in flat]
             new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))

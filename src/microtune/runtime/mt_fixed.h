@@ -65,12 +65,19 @@ static inline int32_t mt_fixed_round(mt_fixed x)
 
 static inline mt_fixed mt_fixed_add(mt_fixed a, mt_fixed b)
 {
+#if defined(__GNUC__)
+    mt_fixed sum;
+    const int lost = __builtin_add_overflow(a, b, &sum);
+#else
     /* in the unsigned numbers nothing overflows; where the sum would, both have the sign that it lost */
-    const uint32_t sum = (uint32_t)a + (uint32_t)b;
-    if ((((uint32_t)a ^ sum) & ((uint32_t)b ^ sum)) >> 31 != 0u) {
+    const uint32_t wrapped = (uint32_t)a + (uint32_t)b;
+    const int lost = (((uint32_t)a ^ wrapped) & ((uint32_t)b ^ wrapped)) >> 31 != 0u;
+    const mt_fixed sum = lost ? 0 : a + b;
+#endif
+    if (lost) {
         return a < 0 ? -MT_FIXED_LARGEST : MT_FIXED_LARGEST;
     }
-    return mt_fixed_signed(sum >> 31 != 0u ? 0u - sum : sum, sum >> 31 != 0u);
+    return sum < -MT_FIXED_LARGEST ? -MT_FIXED_LARGEST : sum;
 }
 
 static inline mt_fixed mt_fixed_subtract(mt_fixed a, mt_fixed b)

@@ -76,15 +76,15 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
         const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD], scale[MT_BLOCK_HEAD], fold);
         dx[0] = (int16_t)(exponent + 7);
         dx[1] = 0;
-        mt_int16 *to = dx + MT_BLOCK_HEAD;
+        mt_int16 *const to = dx + MT_BLOCK_HEAD;
         MT_NOT_UNROLLED
         for (uint32_t i = 0; i < inputs; ++i) {
             int32_t value = 0;
+            MT_OPAQUE(i); /* one index for all, where the compiler would keep three */
             if (y == NULL || (uint32_t)(y[i] - low - 1) < span) {
                 value = (g * weight[i]) >> 7;
             }
-            *to++ = (int16_t)value;
-            MT_OPAQUE(to);
+            to[i] = (int16_t)value;
         }
         return;
     }

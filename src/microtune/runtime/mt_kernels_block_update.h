@@ -2,10 +2,9 @@
  * mt_kernels_block_update.h: SGD and momentum on int8 weights and int32 biases, from gradients as blocks.
  *
  * An int8 weight learns in steps of 1/256 of its grid: `rest` holds what is left of it between two grid points (error
- * feedback), so that no small move is lost. What is smaller still goes on to the next weight of the same output
- * channel, from a start that is a hash of (noise, salt, channel): each move keeps its mean over the steps, and the
- * moves of a channel their sum. noise changes with each step, salt with each tensor. Depthwise weights and biases are
- * dithered with the start alone, which walks by the golden ratio.
+ * feedback), so that no small move is lost. What is smaller still is rounded with a dither, one for all weights of an
+ * output channel, which walks by the golden ratio from step to step: over the steps each move keeps its mean. noise
+ * counts the steps, salt is another for each tensor.
  *
  * factors (2 + channels), a block, turns a product of gradient and input into such a move, learning rate and scales and
  * all. The velocity of momentum is in the unit of the move: v = m v + move, w -= v, with momentum m in 15 binary places;
@@ -70,29 +69,28 @@ MT_INLINE int32_t mt_block_units(int32_t product, const mt_block_scaling *scalin
     return units;
 }
 
-/* of a dense layer: within 2^22, so that a product with an input less its zero point fits; rounded to nearest. Where
- * exponent is above 0 that is the largest anyway. */
-MT_INLINE int32_t mt_block_factor(int32_t product, int32_t half, int32_t down)
+/* of a dense layer: within 2^22, so that a product with an input less its zero point fits */
+MT_INLINE int32_t mt_block_factor(int32_t product, int32_t down)
 {
-    const int32_t factor = (product + half) >> down;
+    const int32_t factor = product >> down;
     if (MT_RARELY((uint32_t)((factor >> 22) + 1) > 1u)) {
         return factor < 0 ? -4194304 : 4194303;
     }
     return factor;
 }
 
-/* What rounding down still owes the moves, and the velocities, of a channel. */
+/* Added to the moves, and to the velocities, of a channel before they are rounded down. */
 typedef struct {
     int32_t moves;
     int32_t velocities;
-} mt_block_owed;
+} mt_block_dither;
 
-static inline mt_block_owed mt_block_owed_begin(uint32_t seed)
+static inline mt_block_dither mt_block_dither_of(uint32_t seed)
 {
-    mt_block_owed owed;
-    owed.moves = (int32_t)(seed >> 16);
-    owed.velocities = (int32_t)(seed & 0x7FFFu);
-    return owed;
+    mt_block_dither dither;
+    dither.moves = (int32_t)(seed >> 16);
+    dither.velocities = (int32_t)(seed & 0x7FFFu);
+    return dither;
 }
 
 /* a weight goes on by whole steps, `left` having left its eight bits; what is left then, in its lower byte */
@@ -109,16 +107,12 @@ MT_COLD static inline int32_t mt_block_carry(int8_t *w, int32_t left)
 
 /* one weight down by units / 2^24 of a grid step, |units| <= 2^30 */
 MT_INLINE void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_t units, int32_t momentum,
-                                 mt_block_owed *owed)
+                                 const mt_block_dither *dither)
 {
-    const int32_t sum = units + owed->moves;
-    int32_t move = sum >> MT_MOVE_PLACES;
-    owed->moves = sum & 0xFFFF;
+    int32_t move = (units + dither->moves) >> MT_MOVE_PLACES;
     if (velocity != NULL) {
         /* rounded to nearest, a small velocity would never fall */
-        const int32_t kept = *velocity * momentum + owed->velocities;
-        owed->velocities = kept & 0x7FFF;
-        move = mt_clamp_int32((kept >> 15) + move, -32767, 32767);
+        move = mt_clamp_int32(((*velocity * momentum + dither->velocities) >> 15) + move, -32767, 32767);
         *velocity = (int16_t)move;
     }
     int32_t left = *rest - move;
@@ -129,15 +123,13 @@ MT_INLINE void mt_block_step(int8_t *w, int8_t *rest, mt_int16 *velocity, int32_
 }
 
 /* a row of weights down by factor * (x - x_zero) units each */
-MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t count, int32_t factor, int32_t owed,
-                            int32_t x_zero)
+MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t count, int32_t factor,
+                            const mt_block_dither *dither, int32_t x_zero)
 {
 #if defined(__ARM_ARCH_6M__) && (defined(__clang__) || (defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)))
     /* By hand: compilers run out of the eight registers and take twice as many instructions. Indices run up to zero. */
     int32_t i = -(int32_t)count;
     int32_t a, b;
-    x += count;
-    const int8_t *kept;
     __asm__ volatile(
         ".syntax unified\n"
         "1:\n\t"
@@ -145,9 +137,8 @@ MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t c
         "add %[a], %[zero]\n\t"
         "muls %[a], %[factor], %[a]\n\t"
         "beq 2f\n\t" /* nothing moves, as for an input behind a ReLU that is zero */
-        "adds %[owed], %[owed], %[a]\n\t"
-        "asrs %[a], %[owed], #16\n\t"
-        "uxth %[owed], %[owed]\n\t"
+        "add %[a], %[dither]\n\t"
+        "asrs %[a], %[a], #16\n\t"
         "ldrsb %[b], [%[rest], %[i]]\n\t"
         "subs %[b], %[b], %[a]\n\t"
         "strb %[b], [%[rest], %[i]]\n\t"
@@ -161,17 +152,16 @@ MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t c
         "3:\n\t" /* as mt_block_carry has it */
         "adds %[b], #128\n\t"
         "asrs %[b], %[b], #8\n\t"
-        "mov %[kept], %[x]\n\t"
-        "mov %[x], %[w]\n\t"
-        "ldrsb %[a], [%[x], %[i]]\n\t"
+        "ldrsb %[a], [%[w], %[i]]\n\t"
         "adds %[a], %[a], %[b]\n\t"
         "sxtb %[b], %[a]\n\t"
         "cmp %[b], %[a]\n\t"
         "bne 5f\n"
         "4:\n\t"
-        "strb %[a], [%[x], %[i]]\n\t"
-        "mov %[x], %[kept]\n\t"
-        "b 2b\n"
+        "strb %[a], [%[w], %[i]]\n\t"
+        "adds %[i], #1\n\t"
+        "bne 1b\n\t"
+        "b 6f\n"
         "5:\n\t" /* 127 and 127 / 256 at one end, -128 and -128 / 256 at the other */
         "asrs %[a], %[a], #31\n\t"
         "movs %[b], #127\n\t"
@@ -179,16 +169,14 @@ MT_INLINE void mt_block_row(int8_t *w, int8_t *rest, const int8_t *x, uint32_t c
         "strb %[a], [%[rest], %[i]]\n\t"
         "b 4b\n"
         "6:\n"
-        : [i] "+l"(i), [owed] "+l"(owed), [x] "+l"(x), [a] "=&l"(a), [b] "=&l"(b), [kept] "=&h"(kept)
-        : [rest] "l"(rest + count), [w] "h"(w + count), [factor] "l"(factor), [zero] "h"(-x_zero)
+        : [i] "+l"(i), [a] "=&l"(a), [b] "=&l"(b)
+        : [x] "l"(x + count), [rest] "l"(rest + count), [w] "l"(w + count), [factor] "l"(factor),
+          [dither] "h"(dither->moves), [zero] "h"(-x_zero)
         : "cc", "memory");
 #else
-    mt_block_owed left;
-    left.moves = owed;
-    left.velocities = 0;
     MT_NOT_UNROLLED
     for (uint32_t i = 0; i < count; ++i) {
-        mt_block_step(w + i, rest + i, NULL, factor * (x[i] - x_zero), 0, &left);
+        mt_block_step(w + i, rest + i, NULL, factor * (x[i] - x_zero), 0, dither);
     }
 #endif
 }
@@ -228,8 +216,14 @@ static inline void mt_block_bias_step(int32_t *b, int32_t *velocity, int32_t mov
         *velocity = move;
     }
     const int32_t moved = *b - move;
+#if defined(__GNUC__)
+    int32_t doubled;
+    const int beyond = __builtin_add_overflow(moved, moved, &doubled);
+#else
+    const int beyond = (uint32_t)moved + 0x40000000u > 0x7FFFFFFFu;
+#endif
     *b = moved;
-    if (MT_RARELY((uint32_t)moved + 0x40000000u > 0x7FFFFFFFu)) {
+    if (MT_RARELY(beyond)) {
         *b = moved < 0 ? -MT_LARGEST_BIAS : MT_LARGEST_BIAS;
     }
 }
@@ -256,7 +250,6 @@ MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT re
     }
     /* of a gradient not all zero the largest products have 26 digits at the least: above 2^0 they saturate */
     const int32_t down = mt_clamp_int32(-(dy[0] + factors[0] + MT_MOVE_PLACES), 0, 31);
-    const int32_t half = (int32_t)((1u << down) >> 1);
     const int32_t b_down = mt_clamp_int32(b != NULL ? -(dy[0] + b_factors[0]) : 0, 0, 60);
     const int32_t b_places = b_down < 30 ? b_down : 30;
     uint32_t seed = mt_dither_begin(noise, salt);
@@ -269,14 +262,14 @@ MT_INLINE void mt_dense_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT re
                 const int32_t move = (product + (int32_t)((seed >> 1) >> (31 - b_places))) >> b_places;
                 mt_block_bias_step(b + o, b_velocity != NULL ? b_velocity + o : NULL, move, momentum, seed);
             }
-            const int32_t factor = mt_block_factor(g * factors[MT_BLOCK_HEAD + o], half, down);
-            mt_block_owed owed = mt_block_owed_begin(seed);
+            const int32_t factor = mt_block_factor(g * factors[MT_BLOCK_HEAD + o], down);
+            const mt_block_dither dither = mt_block_dither_of(seed);
             if (velocity == NULL) {
-                mt_block_row(w, rest, x + start, taken, factor, owed.moves, x_zero);
+                mt_block_row(w, rest, x + start, taken, factor, &dither, x_zero);
             }
             MT_NOT_UNROLLED
             for (uint32_t i = 0; velocity != NULL && i < taken; ++i) {
-                mt_block_step(w + i, rest + i, velocity + i, factor * (x[start + i] - x_zero), momentum, &owed);
+                mt_block_step(w + i, rest + i, velocity + i, factor * (x[start + i] - x_zero), momentum, &dither);
             }
         }
         seed += MT_GOLDEN;
@@ -342,7 +335,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t factor = factors[MT_BLOCK_HEAD + o];
-        mt_block_owed owed = mt_block_owed_begin(seed);
+        const mt_block_dither dither = mt_block_dither_of(seed);
         for (uint32_t tap = 0; tap < rows * columns; ++tap) {
             for (uint32_t c = 0; c < taken; c += MT_BLOCK_COLUMNS) {
                 const uint32_t count = mt_smaller(taken - c, MT_BLOCK_COLUMNS);
@@ -363,7 +356,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                 for (uint32_t b = 0; b < count; ++b) {
                     if (sums[b] != 0 || velocity != NULL) {
                         const int32_t units = mt_block_units(mt_block_product(sums[b], factor), &scaling);
-                        mt_block_step(w + b, rest + b, velocity, units, momentum, &owed);
+                        mt_block_step(w + b, rest + b, velocity, units, momentum, &dither);
                     }
                     velocity = velocity != NULL ? velocity + 1 : velocity;
                 }
@@ -434,8 +427,8 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
             for (uint32_t b = 0; b < count; ++b) {
                 if (sums[b] != 0 || velocity != NULL) {
                     const int32_t product = mt_block_product(sums[b], factors[MT_BLOCK_HEAD + c + b]);
-                    mt_block_owed owed = mt_block_owed_begin(seed);
-                    mt_block_step(w + b, rest + b, velocity, mt_block_units(product, &scaling), momentum, &owed);
+                    const mt_block_dither dither = mt_block_dither_of(seed);
+                    mt_block_step(w + b, rest + b, velocity, mt_block_units(product, &scaling), momentum, &dither);
                 }
                 velocity = velocity != NULL ? velocity + 1 : velocity;
                 seed += MT_GOLDEN;
@@ -521,14 +514,12 @@ static inline void mt_pull_int8(int8_t *w, int8_t *rest, const int8_t *base, uin
 {
     const int32_t high = share_q31 >> 16;
     const int32_t low = share_q31 >> 8 & 0xFF;
-    /* a number drawn for each call, and what is rounded down goes on to the next */
-    mt_block_owed owed = mt_block_owed_begin(mt_random_next(random));
-    owed.moves >>= 1;
+    /* a number drawn for each call, and the golden ratio from there */
+    uint32_t seed = mt_random_next(random);
     for (uint32_t i = 0; i < size; ++i) {
         const int32_t away = mt_clamp_int32(w[i] * 256 + rest[i] - base[i] * 256, -65535, 65535);
-        const int32_t sum = away * high + ((away * low) >> 8) + owed.moves;
-        const int32_t left = rest[i] - (sum >> 15);
-        owed.moves = sum & 0x7FFF;
+        const int32_t left = rest[i] - ((away * high + ((away * low) >> 8) + (int32_t)(seed >> 17)) >> 15);
+        seed += MT_GOLDEN;
         rest[i] = (int8_t)((uint32_t)((uint32_t)(left + 128) > 255u ? mt_block_carry(w + i, left) : left) & 0xFFu);
     }
 }
