@@ -133,12 +133,12 @@ Losses = tuple[Sequence[int], Sequence[int], int]
 
 
 def _squared_error(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
-    errors = [saturated(a - max(b, -LARGEST)) for a, b in zip(y, t, strict=True)]
+    errors = [saturated(a - b) for a, b in zip(y, t, strict=True)]
     return [_multiply(each, each) for each in errors], errors, -15
 
 
 def _huber(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
-    errors = [saturated(a - max(b, -LARGEST)) for a, b in zip(y, t, strict=True)]
+    errors = [saturated(a - b) for a, b in zip(y, t, strict=True)]
     clipped = [max(-delta, min(delta, each)) for each in errors]
     halves = [each // 2 if each >= 0 else -(-each // 2) for each in clipped]
     losses = [
@@ -152,7 +152,7 @@ def _binary_cross_entropy(y: Sequence[int], t: Sequence[int], delta: int) -> Los
     for logit, target in zip(y, t, strict=True):
         linear = saturated(max(logit, 0) - _multiply(logit, target))
         losses.append(saturated(linear + _log(FIXED_ONE + fixed_exp(-min(abs(logit), LARGEST)))))
-    gradient = [saturated(fixed_sigmoid(a) - max(b, -LARGEST)) for a, b in zip(y, t, strict=True)]
+    gradient = [saturated(fixed_sigmoid(a) - b) for a, b in zip(y, t, strict=True)]
     return losses, gradient, -16
 
 

@@ -82,7 +82,18 @@ static inline mt_fixed mt_fixed_add(mt_fixed a, mt_fixed b)
 
 static inline mt_fixed mt_fixed_subtract(mt_fixed a, mt_fixed b)
 {
-    return mt_fixed_add(a, b < -MT_FIXED_LARGEST ? MT_FIXED_LARGEST : -b);
+#if defined(__GNUC__)
+    mt_fixed difference;
+    const int lost = __builtin_sub_overflow(a, b, &difference);
+#else
+    const uint32_t wrapped = (uint32_t)a - (uint32_t)b;
+    const int lost = (((uint32_t)a ^ (uint32_t)b) & ((uint32_t)a ^ wrapped)) >> 31 != 0u;
+    const mt_fixed difference = lost ? 0 : a - b;
+#endif
+    if (lost) {
+        return a < 0 ? -MT_FIXED_LARGEST : MT_FIXED_LARGEST;
+    }
+    return difference < -MT_FIXED_LARGEST ? -MT_FIXED_LARGEST : difference;
 }
 
 static inline mt_fixed mt_fixed_multiply(mt_fixed a, mt_fixed b)

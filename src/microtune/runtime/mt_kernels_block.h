@@ -48,6 +48,7 @@ MT_COLD static inline int32_t mt_bit_length(uint32_t x)
         if (x >> half != 0u) {
             x >>= half;
             length += (int32_t)half;
+            MT_OPAQUE(x); /* a branch, which is shorter than doing both */
         }
     }
     return length + (int32_t)x;

@@ -73,7 +73,7 @@ MT_INLINE int32_t mt_block_units(int32_t product, const mt_block_scaling *scalin
 MT_INLINE int32_t mt_block_factor(int32_t product, int32_t down)
 {
     const int32_t factor = product >> down;
-    if (MT_RARELY((uint32_t)((factor >> 22) + 1) > 1u)) {
+    if (MT_RARELY(((uint32_t)factor + 4194304u) >> 23 != 0u)) {
         return factor < 0 ? -4194304 : 4194303;
     }
     return factor;
