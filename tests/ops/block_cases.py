@@ -127,24 +127,32 @@ def _transpose(random: Random) -> Case:
 
 def _layer(random: Random, name: str) -> Case:
     channels = int(random.integers(1, 20))
+    given: dict[str, Any] = {}
+    positions = 1
     if name.startswith("dense"):
-        outputs = int(random.integers(1, 40))
-        outputs = outputs if random.integers(0, 3) else 1
-        arrays = [block(random, outputs), int8(random, outputs, channels), block_of(random.uniform(0.1, 1, outputs))]
-        given = {"fold": fold_for(outputs)}
-        return ([*arrays, int8(random, channels)], given | limits(random)) if "inside" in name else (arrays, given)
-    size, taps, given = window(random)
-    given["input_shape"] = (*size, channels)
-    positions = math.prod(window_output(size, taps, given))
-    if name.startswith("conv2d"):
-        outputs = int(random.integers(1, 9))
-        weight, terms = int8(random, outputs, *taps, channels), outputs * math.prod(taps)
+        outputs = int(random.integers(1, 40)) if random.integers(0, 3) else 1
+        weight, terms = int8(random, outputs, channels), outputs
     else:
-        each = int(random.integers(1, 4))
-        outputs = channels * each
-        weight, terms = int8(random, *taps, outputs), each * math.prod(taps)
+        size, taps, given = window(random)
+        given["input_shape"] = (*size, channels)
+        positions = math.prod(window_output(size, taps, given))
+        if name.startswith("conv2d"):
+            outputs = int(random.integers(1, 9))
+            weight, terms = int8(random, outputs, *taps, channels), outputs * math.prod(taps)
+        else:
+            each = int(random.integers(1, 4))
+            outputs = channels * each
+            weight, terms = int8(random, *taps, outputs), each * math.prod(taps)
     given["fold"] = fold_for(terms)
-    return [block(random, positions * outputs), weight, block_of(random.uniform(0.1, 1, outputs))], given
+    arrays = [block(random, positions * outputs), weight, block_of(random.uniform(0.1, 1, outputs))]
+    if "inside" in name:
+        arrays.append(int8(random, channels))
+        given |= limits(random)
+    if "learnt" in name:
+        taken = int(random.integers(1, channels + 1))
+        given["start"] = int(random.integers(0, channels - taken + 1))
+        arrays.append(int8(random, *weight.shape[:-1], taken))
+    return arrays, given
 
 
 def _pool(random: Random, name: str) -> Case:

@@ -38,24 +38,47 @@ def _exponent(dy: np.ndarray, scale: np.ndarray, fold: int) -> int:
 
 
 def _check(inputs: Sequence[Tensor], outputs: int, positions: int) -> None:
-    dy, _, scale = inputs
+    dy, _, scale = inputs[:3]
     if block_size(scale) != outputs or block_size(dy) != positions * outputs:
         raise ValueError(
             f"takes {positions * outputs} gradients and {outputs} scales, not {block_size(dy)} and {block_size(scale)}"
         )
 
 
+def _whole_weight(inputs: Arrays, given: Attributes) -> np.ndarray:
+    """As int64; a fourth input stands for its channels from ``start`` on, where that is given."""
+    weight = inputs[1].astype(np.int64)
+    if "start" in given:
+        weight[..., given["start"] : given["start"] + inputs[3].shape[-1]] = inputs[3]
+    return weight
+
+
+def _check_learnt(inputs: Sequence[Tensor], given: Attributes) -> None:
+    if "start" not in given:
+        return
+    weight, learnt = inputs[1].shape, inputs[3].shape
+    if learnt[:-1] != weight[:-1] or not 0 <= given["start"] <= weight[-1] - learnt[-1]:
+        raise ValueError(f"cannot put learnt channels {learnt} at {given['start']} of a weight {weight}")
+
+
+def _learnt_sizes(node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """First learnt channel and their number, where there are some."""
+    given = node.attributes
+    return (int(given["start"]), tensors[node.inputs[3]].shape[-1]) if "start" in given else ()
+
+
 def _dense_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
-    _check(inputs[:3], inputs[1].shape[0], 1)
+    _check(inputs, inputs[1].shape[0], 1)
+    _check_learnt(inputs, given)
     return ((HEAD + inputs[1].shape[1],),)
 
 
 def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
-    dy, weight, scale, *y = inputs
+    dy, _, scale, *more = inputs
     g = _folded(dy, scale, given["fold"])[0]
-    sums, exponent = g @ weight.astype(np.int64), _exponent(dy, scale, given["fold"])
-    if y:
-        sums = np.where((y[0] > given["low"]) & (y[0] < given["high"]), sums, 0)
+    sums, exponent = g @ _whole_weight(inputs, given), _exponent(dy, scale, given["fold"])
+    if "low" in given:
+        sums = np.where((more[0] > given["low"]) & (more[0] < given["high"]), sums, 0)
     if g.size > 1 or dy[0] == ZERO:
         return (write(sums, exponent),)
     # of a single output the largest is known beforehand, give or take the weights
@@ -65,7 +88,7 @@ def _dense(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
 def _dense_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     outputs, inputs = tensors[node.inputs[1]].shape
     limits = tuple(int(node.attributes[name]) for name in ("low", "high") if name in node.attributes)
-    sizes = (*limits, inputs, outputs, int(node.attributes["fold"]))
+    sizes = (*limits, inputs, outputs, int(node.attributes["fold"]), *_learnt_sizes(node, tensors))
     return KernelCall(f"mt_{node.op}", (*node.inputs, node.output, *sizes))
 
 
@@ -78,6 +101,7 @@ def _window_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, .
     weight, x = inputs[1].shape, given["input_shape"]
     size = window_output(x[:2], _kernel_size(weight), given)
     _check(inputs, weight[0] if len(weight) == 4 else weight[2], math.prod(size))
+    _check_learnt(inputs, given)
     return ((HEAD + math.prod(x),),)
 
 
@@ -92,11 +116,12 @@ def _scattered(parts: Callable[[int, int], np.ndarray], kernel: Shape, size: Sha
 
 
 def _conv2d(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
-    dy, weight, scale = inputs
+    dy, _, scale = inputs[:3]
+    weight = _whole_weight(inputs, given)
     kernel = _kernel_size(weight.shape)
     size = window_output(given["input_shape"][:2], kernel, given)
     g = _folded(dy, scale, given["fold"]).reshape(*size, -1)
-    sums = _scattered(lambda i, j: g @ weight[:, i, j].astype(np.int64), kernel, size, given)
+    sums = _scattered(lambda i, j: g @ weight[:, i, j], kernel, size, given)
     return (write(sums, _exponent(dy, scale, given["fold"])),)
 
 
@@ -119,7 +144,7 @@ def _window_kernel(function: str) -> Callable[[Node, Mapping[str, Tensor]], Kern
         outputs = weight[0] if len(weight) == 4 else weight[2]
         y = (*window_output(x[:2], taps, given), outputs)
         numbers = (*window_sizes(x, y, taps, given), x[2], outputs, int(given["fold"]))
-        return KernelCall(function, (*node.inputs, node.output, *numbers))
+        return KernelCall(function, (*node.inputs, node.output, *numbers, *_learnt_sizes(node, tensors)))
 
     return kernel
 
@@ -234,6 +259,26 @@ OPS = (
         kernel=_dense_kernel,
         header=HEADER,
         multiply_adds=lambda inputs, outputs: inputs[1].size,
+        dtypes=block_output,
+    ),
+    Op(
+        name="dense_int8_learnt_block_grad",
+        summary="dL/dx of dense_int8 with learnt inputs start.. of the weight",
+        shape=_dense_shape,
+        reference=_dense,
+        kernel=_dense_kernel,
+        header=HEADER,
+        multiply_adds=lambda inputs, outputs: inputs[1].size,
+        dtypes=block_output,
+    ),
+    Op(
+        name="conv2d_int8_learnt_block_grad",
+        summary="dL/dx of conv2d_int8 with learnt input channels start.. of the weight",
+        shape=_window_shape,
+        reference=_conv2d,
+        kernel=_window_kernel("mt_conv2d_int8_learnt_block_grad"),
+        header=HEADER,
+        multiply_adds=lambda inputs, outputs: inputs[1].size * (block_size(inputs[0]) // inputs[1].shape[0]),
         dtypes=block_output,
     ),
     Op(

@@ -47,11 +47,6 @@ def _layer(tape: Tape, node: Node, dy: str) -> Found:
     g = dy if node.op == "dense_int8_logits" else masked(tape, node, dy)
     found: Found = {}
     if tape.wants(x):
-        if learnt:
-            raise ValueError(
-                f"some input channels of '{weight}' learn, and something before it too: let all of its weight learn, "
-                "or use precision='mixed'"
-            )
         scales = np.asarray(quantization_of(tape, weight).scale, np.float64).reshape(-1)
         shape = tape.tensor(weight).shape
         kind = LAYERS[node.op]
@@ -62,7 +57,10 @@ def _layer(tape: Tape, node: Node, dy: str) -> Found:
         if given:
             given["input_shape"] = tape.tensor(x).shape
         given["fold"] = fold_for(terms)
-        found[x] = tape.emit(f"{kind}_int8_block_grad", (g, weight, scale), f"{x}.grad", given)
+        part = ""
+        if learnt:
+            part, given["start"] = "_learnt", node.attributes["start"]
+        found[x] = tape.emit(f"{kind}_int8{part}_block_grad", (g, weight, scale, *learnt), f"{x}.grad", given)
     for trained in (weight, bias, *learnt):
         if tape.wants(trained):
             found[trained] = g

@@ -58,12 +58,28 @@ static inline int32_t mt_block_folded(int16_t dy, int16_t scale, uint32_t fold)
     return (dy * scale + (1 << (fold - 1u))) >> fold;
 }
 
+/* Some channels of a row of weights, which learn, in memory of their own: `taken` from `start` on; or none, and NULL. */
+typedef struct {
+    const int8_t *weight;
+    uint32_t start;
+    uint32_t taken;
+} mt_block_learnt;
+
+/* a row's weight of one channel */
+MT_INLINE int32_t mt_block_weight(const int8_t *row, const mt_block_learnt *learnt, uint32_t number, uint32_t channel)
+{
+    /* before the first the difference wraps around, and so is beyond the last too */
+    const uint32_t place = channel - learnt->start;
+    return learnt->weight != NULL && place < learnt->taken ? learnt->weight[(size_t)number * learnt->taken + place]
+                                                           : row[channel];
+}
+
 /* dy (outputs), weight (outputs, inputs) -> dx (inputs); 0 where y (inputs), unless it is NULL, does not lie strictly
  * between low and high */
-static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                       const mt_int16 *MT_RESTRICT scale, const int8_t *MT_RESTRICT y,
-                                       mt_int16 *MT_RESTRICT dx, int32_t low, int32_t high, uint32_t inputs,
-                                       uint32_t outputs, uint32_t fold)
+MT_INLINE void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                   const mt_int16 *MT_RESTRICT scale, mt_block_learnt learnt,
+                                   const int8_t *MT_RESTRICT y, mt_int16 *MT_RESTRICT dx, int32_t low, int32_t high,
+                                   uint32_t inputs, uint32_t outputs, uint32_t fold)
 {
     const uint32_t span = high > low ? (uint32_t)(high - low - 1) : 0u;
     const int32_t exponent = dy[0] + scale[0] + (int32_t)fold;
@@ -82,7 +98,7 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
             int32_t value = 0;
             MT_OPAQUE(i); /* one index for all, where the compiler would keep three */
             if (y == NULL || (uint32_t)(y[i] - low - 1) < span) {
-                value = (g * weight[i]) >> 7;
+                value = (g * mt_block_weight(weight, &learnt, 0, i)) >> 7;
             }
             to[i] = (int16_t)value;
         }
@@ -94,9 +110,9 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
         int32_t sums[MT_BLOCK_COLUMNS] = {0};
         for (uint32_t o = 0; o < outputs; ++o) {
             const int32_t g = mt_block_folded(dy[MT_BLOCK_HEAD + o], scale[MT_BLOCK_HEAD + o], fold);
-            const int8_t *row = weight + (size_t)o * inputs + start;
+            const int8_t *row = weight + (size_t)o * inputs;
             for (uint32_t c = 0; g != 0 && c < columns; ++c) {
-                sums[c] += g * row[c];
+                sums[c] += g * mt_block_weight(row, &learnt, o, start + c);
             }
         }
         for (uint32_t c = 0; c < columns; ++c) {
@@ -110,14 +126,25 @@ static inline void mt_dense_block_grad(const mt_int16 *MT_RESTRICT dy, const int
 static inline void mt_dense_int8_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
                                             mt_int16 *dx, uint32_t inputs, uint32_t outputs, uint32_t fold)
 {
-    mt_dense_block_grad(dy, weight, scale, NULL, dx, 0, 0, inputs, outputs, fold);
+    const mt_block_learnt none = {NULL, 0, 0};
+    mt_dense_block_grad(dy, weight, scale, none, NULL, dx, 0, 0, inputs, outputs, fold);
+}
+
+/* learnt (outputs, taken) in the place of the weights of inputs start .. start + taken */
+static inline void mt_dense_int8_learnt_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
+                                                   const int8_t *learnt, mt_int16 *dx, uint32_t inputs,
+                                                   uint32_t outputs, uint32_t fold, uint32_t start, uint32_t taken)
+{
+    const mt_block_learnt some = {learnt, start, taken};
+    mt_dense_block_grad(dy, weight, scale, some, NULL, dx, 0, 0, inputs, outputs, fold);
 }
 
 static inline void mt_dense_int8_inside_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
                                                    const int8_t *y, mt_int16 *dx, int32_t low, int32_t high,
                                                    uint32_t inputs, uint32_t outputs, uint32_t fold)
 {
-    mt_dense_block_grad(dy, weight, scale, y, dx, low, high, inputs, outputs, fold);
+    const mt_block_learnt none = {NULL, 0, 0};
+    mt_dense_block_grad(dy, weight, scale, none, y, dx, low, high, inputs, outputs, fold);
 }
 
 /* the output position from which a tap reads an input position, or `outside` */
@@ -129,12 +156,12 @@ static inline uint32_t mt_block_reader(uint32_t place, uint32_t before, uint32_t
 }
 
 /* dy (out_height, out_width, outputs), weight (outputs, rows, columns, channels) -> dx (height, width, channels) */
-static inline void mt_conv2d_int8_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
-                                             const mt_int16 *MT_RESTRICT scale, mt_int16 *MT_RESTRICT dx,
-                                             uint32_t height, uint32_t width, uint32_t out_height, uint32_t out_width,
-                                             uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
-                                             uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs,
-                                             uint32_t fold)
+MT_INLINE void mt_conv2d_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t *MT_RESTRICT weight,
+                                    const mt_int16 *MT_RESTRICT scale, mt_block_learnt learnt,
+                                    mt_int16 *MT_RESTRICT dx, uint32_t height, uint32_t width, uint32_t out_height,
+                                    uint32_t out_width, uint32_t rows, uint32_t columns, uint32_t stride_y,
+                                    uint32_t stride_x, uint32_t top, uint32_t left, uint32_t channels,
+                                    uint32_t outputs, uint32_t fold)
 {
     if (dy[0] == MT_BLOCK_ZERO) {
         mt_block_clear(dx, height * width * channels);
@@ -156,9 +183,10 @@ static inline void mt_conv2d_int8_block_grad(const mt_int16 *MT_RESTRICT dy, con
                 const mt_int16 *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs;
                 for (uint32_t o = 0; o < outputs; ++o) {
                     const int32_t g = mt_block_folded(from[o], scale[MT_BLOCK_HEAD + o], fold);
-                    const int8_t *row = weight + ((size_t)o * rows * columns + tap) * channels + start;
+                    const uint32_t number = o * rows * columns + tap;
+                    const int8_t *row = weight + (size_t)number * channels;
                     for (uint32_t c = 0; g != 0 && c < count; ++c) {
-                        sums[c] += g * row[c];
+                        sums[c] += g * mt_block_weight(row, &learnt, number, start + c);
                     }
                 }
             }
@@ -168,6 +196,31 @@ static inline void mt_conv2d_int8_block_grad(const mt_int16 *MT_RESTRICT dy, con
         }
     }
     mt_block_end(&writer, dx, place, dy[0] + scale[0] + (int32_t)fold);
+}
+
+static inline void mt_conv2d_int8_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
+                                             mt_int16 *dx, uint32_t height, uint32_t width, uint32_t out_height,
+                                             uint32_t out_width, uint32_t rows, uint32_t columns, uint32_t stride_y,
+                                             uint32_t stride_x, uint32_t top, uint32_t left, uint32_t channels,
+                                             uint32_t outputs, uint32_t fold)
+{
+    const mt_block_learnt none = {NULL, 0, 0};
+    mt_conv2d_block_grad(dy, weight, scale, none, dx, height, width, out_height, out_width, rows, columns, stride_y,
+                         stride_x, top, left, channels, outputs, fold);
+}
+
+/* learnt (outputs, rows, columns, taken) in the place of the weights of channels start .. start + taken */
+static inline void mt_conv2d_int8_learnt_block_grad(const mt_int16 *dy, const int8_t *weight, const mt_int16 *scale,
+                                                    const int8_t *learnt, mt_int16 *dx, uint32_t height,
+                                                    uint32_t width, uint32_t out_height, uint32_t out_width,
+                                                    uint32_t rows, uint32_t columns, uint32_t stride_y,
+                                                    uint32_t stride_x, uint32_t top, uint32_t left,
+                                                    uint32_t channels, uint32_t outputs, uint32_t fold,
+                                                    uint32_t start, uint32_t taken)
+{
+    const mt_block_learnt some = {learnt, start, taken};
+    mt_conv2d_block_grad(dy, weight, scale, some, dx, height, width, out_height, out_width, rows, columns, stride_y,
+                         stride_x, top, left, channels, outputs, fold);
 }
 
 /* dy (out_height, out_width, outputs), weight (rows, columns, outputs), outputs a multiple of channels
