@@ -252,5 +252,6 @@ def _people_note(plan: Plan) -> str:
 
 def _loss_call(plan: Plan) -> str:
     size = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
-    delta = "" if plan.loss.delta is None else f"{literal(plan.loss.delta)}, "
+    written = number_literal if plan.fixed else literal
+    delta = "" if plan.loss.delta is None else f"{written(plan.loss.delta)}, "
     return f"mt_{plan.loss.operator}{'_fixed' if plan.fixed else ''}(output, target, NULL, {delta}{size})"
