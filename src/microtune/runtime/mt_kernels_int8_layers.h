@@ -169,10 +169,14 @@ static inline void mt_int8_pixel(const int8_t *x, const int8_t *MT_RESTRICT weig
 /* mt_rescale_once; of a factor below 2^-2 the lower word of the product is of no consequence */
 static inline int32_t mt_int8_rescaled_once(int32_t x, int32_t multiplier, int32_t shift)
 {
-    if (shift > -2) {
+    int32_t places = -1 - shift;
+#if defined(__ARM_ARCH_6M__)
+    MT_OPAQUE(places); /* compared with zero, for which it needs no constant */
+#endif
+    if (places <= 0) {
         return mt_rescale_once(x, multiplier, shift);
     }
-    return (mt_long_product(x, multiplier).upper + ((int32_t)1 << (-shift - 2))) >> (-shift - 1);
+    return (mt_long_product(x, multiplier).upper + ((int32_t)1 << (places - 1))) >> places;
 }
 
 /* a dense layer's output, which is rounded once */
