@@ -6,8 +6,8 @@
  * scale to a tensor: Wang et al., NITI: Training Integer Neural Networks Using Integer-only Arithmetic, 2020.)
  *
  * Sums are exact in 32 bits; a block keeps the 15 highest bits of the largest, rounded down. That is the same whether a
- * sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum arrives. It is
- * shifted up where fewer than 11 bits are in use. A block of zeros has the exponent MT_BLOCK_ZERO, and what reads it
+ * sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum arrives. Where
+ * fewer than 11 bits are in use it is shifted up. A block of zeros has the exponent MT_BLOCK_ZERO, and what reads it
  * ends early.
  */
 #ifndef MT_KERNELS_BLOCK_H
@@ -255,8 +255,8 @@ static inline void mt_block_multiply_grad(const mt_int16 *dy, const int8_t *othe
 
 /* element (r, i) of dx, rows of `taken`, is element start + i of row r of dy, rows of `given`, where there is one, and
  * else 0: the gradient of concat takes some, that of slice puts them back */
-static inline void mt_block_rows(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RESTRICT dx, uint32_t rows, uint32_t given,
-                                 uint32_t taken, int32_t start)
+static inline void mt_block_rows(const mt_int16 *MT_RESTRICT dy, mt_int16 *MT_RESTRICT dx, uint32_t rows,
+                                 uint32_t given, uint32_t taken, int32_t start)
 {
     mt_block_writer writer = mt_block_begin(dx);
     if (dy[0] == MT_BLOCK_ZERO) {

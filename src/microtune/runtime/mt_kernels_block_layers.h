@@ -58,7 +58,7 @@ static inline int32_t mt_block_folded(int16_t dy, int16_t scale, uint32_t fold)
     return (dy * scale + (1 << (fold - 1u))) >> fold;
 }
 
-/* Some channels of a row of weights, which learn, in memory of their own: `taken` from `start` on; or none, and NULL. */
+/* Some channels of a row of weights, which learn, in memory of their own: `taken` from `start` on; NULL for none. */
 typedef struct {
     const int8_t *weight;
     uint32_t start;
@@ -147,12 +147,29 @@ static inline void mt_dense_int8_inside_block_grad(const mt_int16 *dy, const int
     mt_dense_block_grad(dy, weight, scale, none, y, dx, low, high, inputs, outputs, fold);
 }
 
-/* the output position from which a tap reads an input position, or `outside` */
+/* A place of an image or of a window. */
+typedef struct {
+    uint32_t y;
+    uint32_t x;
+} mt_block_pixel;
+
+/* the one behind it, in rows of so many */
+static inline mt_block_pixel mt_block_next(mt_block_pixel pixel, uint32_t width)
+{
+    ++pixel.x;
+    if (pixel.x == width) {
+        pixel.x = 0;
+        ++pixel.y;
+    }
+    return pixel;
+}
+
+/* the output position, of so many, from which a tap reads an input position; `positions` where there is none */
 static inline uint32_t mt_block_reader(uint32_t place, uint32_t before, uint32_t tap, uint32_t stride,
-                                       uint32_t positions, uint32_t outside)
+                                       uint32_t positions)
 {
     const uint32_t moved = place + before - tap;
-    return place + before < tap || moved % stride != 0u || moved / stride >= positions ? outside : moved / stride;
+    return place + before < tap || moved % stride != 0u || moved / stride >= positions ? positions : moved / stride;
 }
 
 /* dy (out_height, out_width, outputs), weight (outputs, rows, columns, channels) -> dx (height, width, channels) */
@@ -168,22 +185,23 @@ MT_INLINE void mt_conv2d_block_grad(const mt_int16 *MT_RESTRICT dy, const int8_t
         return;
     }
     mt_block_writer writer = mt_block_begin(dx);
+    mt_block_pixel pixel = {0, 0};
     uint32_t place = 0;
-    for (uint32_t pixel = 0; pixel < height * width; ++pixel) {
+    for (; pixel.y < height; pixel = mt_block_next(pixel, width)) {
         for (uint32_t start = 0; start < channels; start += MT_BLOCK_COLUMNS) {
             const uint32_t count = mt_smaller(channels - start, MT_BLOCK_COLUMNS);
             int32_t sums[MT_BLOCK_COLUMNS] = {0};
-            for (uint32_t tap = 0; tap < rows * columns; ++tap) {
-                const uint32_t oy
-                    = mt_block_reader(pixel / width, top, tap / columns, stride_y, out_height, out_height);
-                const uint32_t ox = mt_block_reader(pixel % width, left, tap % columns, stride_x, out_width, out_width);
+            mt_block_pixel tap = {0, 0};
+            for (; tap.y < rows; tap = mt_block_next(tap, columns)) {
+                const uint32_t oy = mt_block_reader(pixel.y, top, tap.y, stride_y, out_height);
+                const uint32_t ox = mt_block_reader(pixel.x, left, tap.x, stride_x, out_width);
                 if (oy == out_height || ox == out_width) {
                     continue;
                 }
                 const mt_int16 *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs;
                 for (uint32_t o = 0; o < outputs; ++o) {
                     const int32_t g = mt_block_folded(from[o], scale[MT_BLOCK_HEAD + o], fold);
-                    const uint32_t number = o * rows * columns + tap;
+                    const uint32_t number = (o * rows + tap.y) * columns + tap.x;
                     const int8_t *row = weight + (size_t)number * channels;
                     for (uint32_t c = 0; g != 0 && c < count; ++c) {
                         sums[c] += g * mt_block_weight(row, &learnt, number, start + c);
@@ -239,23 +257,25 @@ static inline void mt_depthwise_conv2d_int8_block_grad(const mt_int16 *MT_RESTRI
     }
     const uint32_t each = outputs / channels;
     mt_block_writer writer = mt_block_begin(dx);
+    mt_block_pixel pixel = {0, 0};
     uint32_t place = 0;
-    for (uint32_t pixel = 0; pixel < height * width; ++pixel) {
+    for (; pixel.y < height; pixel = mt_block_next(pixel, width)) {
         for (uint32_t start = 0; start < channels; start += MT_BLOCK_COLUMNS) {
             const uint32_t count = mt_smaller(channels - start, MT_BLOCK_COLUMNS);
             int32_t sums[MT_BLOCK_COLUMNS] = {0};
-            for (uint32_t tap = 0; tap < rows * columns; ++tap) {
-                const uint32_t oy
-                    = mt_block_reader(pixel / width, top, tap / columns, stride_y, out_height, out_height);
-                const uint32_t ox = mt_block_reader(pixel % width, left, tap % columns, stride_x, out_width, out_width);
+            mt_block_pixel tap = {0, 0};
+            for (; tap.y < rows; tap = mt_block_next(tap, columns)) {
+                const uint32_t oy = mt_block_reader(pixel.y, top, tap.y, stride_y, out_height);
+                const uint32_t ox = mt_block_reader(pixel.x, left, tap.x, stride_x, out_width);
                 if (oy == out_height || ox == out_width) {
                     continue;
                 }
                 const uint32_t first = start * each;
                 const mt_int16 *from = dy + MT_BLOCK_HEAD + (size_t)(oy * out_width + ox) * outputs + first;
-                const int8_t *row = weight + (size_t)tap * outputs + first;
+                const int8_t *row = weight + (size_t)(tap.y * columns + tap.x) * outputs + first;
                 for (uint32_t c = 0; c < count * each; ++c) {
-                    sums[c / each] += mt_block_folded(from[c], scale[MT_BLOCK_HEAD + first + c], fold) * row[c];
+                    const int32_t g = mt_block_folded(from[c], scale[MT_BLOCK_HEAD + first + c], fold);
+                    sums[each == 1u ? c : c / each] += g * row[c];
                 }
             }
             for (uint32_t c = 0; c < count; ++c) {
@@ -274,8 +294,8 @@ static inline void mt_global_average_block_grad(const mt_int16 *MT_RESTRICT dy, 
 {
     dx[0] = dy[0];
     dx[1] = 0;
-    for (uint32_t i = 0; i < positions * channels; ++i) {
-        dx[MT_BLOCK_HEAD + i] = dy[MT_BLOCK_HEAD + i % channels];
+    for (uint32_t position = 0; position < positions; ++position) {
+        MT_COPY(dx + MT_BLOCK_HEAD + position * channels, dy + MT_BLOCK_HEAD, channels * sizeof *dx);
     }
     mt_block_divide(dx, positions * channels, positions);
 }
@@ -293,14 +313,15 @@ static inline void mt_average_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, 
         return;
     }
     mt_block_writer writer = mt_block_begin(dx);
+    mt_block_pixel pixel = {0, 0};
     uint32_t place = 0;
-    for (uint32_t pixel = 0; pixel < height * width; ++pixel) {
+    for (; pixel.y < height; pixel = mt_block_next(pixel, width)) {
         for (uint32_t c = 0; c < channels; ++c) {
             int32_t sum = 0;
-            for (uint32_t tap = 0; tap < rows * columns; ++tap) {
-                const uint32_t oy
-                    = mt_block_reader(pixel / width, top, tap / columns, stride_y, out_height, out_height);
-                const uint32_t ox = mt_block_reader(pixel % width, left, tap % columns, stride_x, out_width, out_width);
+            mt_block_pixel tap = {0, 0};
+            for (; tap.y < rows; tap = mt_block_next(tap, columns)) {
+                const uint32_t oy = mt_block_reader(pixel.y, top, tap.y, stride_y, out_height);
+                const uint32_t ox = mt_block_reader(pixel.x, left, tap.x, stride_x, out_width);
                 if (oy == out_height || ox == out_width) {
                     continue;
                 }
@@ -330,14 +351,16 @@ static inline void mt_max_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, cons
     if (dy[0] == MT_BLOCK_ZERO) {
         return;
     }
-    for (uint32_t position = 0; position < out_height * out_width; ++position) {
+    mt_block_pixel position = {0, 0};
+    for (; position.y < out_height; position = mt_block_next(position, out_width)) {
         for (uint32_t c = 0; c < channels; ++c) {
             int32_t largest = -129;
             uint32_t at = 0;
-            for (uint32_t tap = 0; tap < rows * columns; ++tap) {
+            mt_block_pixel tap = {0, 0};
+            for (; tap.y < rows; tap = mt_block_next(tap, columns)) {
                 /* outside the image the difference wraps around, or is beyond its size */
-                const uint32_t y = position / out_width * stride_y + tap / columns - top;
-                const uint32_t column = position % out_width * stride_x + tap % columns - left;
+                const uint32_t y = position.y * stride_y + tap.y - top;
+                const uint32_t column = position.x * stride_x + tap.x - left;
                 const uint32_t from = (y * width + column) * channels + c;
                 if (y < height && column < width && x[from] > largest) {
                     largest = x[from];
@@ -345,8 +368,9 @@ static inline void mt_max_pool2d_block_grad(const mt_int16 *MT_RESTRICT dy, cons
                 }
             }
             if (largest > low && largest < high) {
+                const uint32_t from = (position.y * out_width + position.x) * channels + c;
                 dx[MT_BLOCK_HEAD + at]
-                    = (int16_t)(dx[MT_BLOCK_HEAD + at] + (dy[MT_BLOCK_HEAD + position * channels + c] >> down));
+                    = (int16_t)(dx[MT_BLOCK_HEAD + at] + (dy[MT_BLOCK_HEAD + from] >> down));
             }
         }
     }

@@ -7,8 +7,8 @@
  * counts the steps, salt is another for each tensor.
  *
  * factors (2 + channels), a block, turns a product of gradient and input into such a move, learning rate and scales and
- * all. The velocity of momentum is in the unit of the move: v = m v + move, w -= v, with momentum m in 15 binary places;
- * 0 for none, `velocity` being NULL then. Channels whose gradient is zero are skipped where there is no momentum.
+ * all. The velocity of momentum is in the unit of the move: v = m v + move, w -= v, with momentum m in 15 binary
+ * places; 0 for none, `velocity` being NULL then. Channels whose gradient is zero are skipped without momentum.
  */
 #ifndef MT_KERNELS_BLOCK_UPDATE_H
 #define MT_KERNELS_BLOCK_UPDATE_H
@@ -336,21 +336,27 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t factor = factors[MT_BLOCK_HEAD + o];
         const mt_block_dither dither = mt_block_dither_of(seed);
+        /* the taps one by one, so that nothing is divided: row by row, `across` in the row */
+        uint32_t row = 0, across = 0;
         for (uint32_t tap = 0; tap < rows * columns; ++tap) {
             for (uint32_t c = 0; c < taken; c += MT_BLOCK_COLUMNS) {
                 const uint32_t count = mt_smaller(taken - c, MT_BLOCK_COLUMNS);
+                const mt_int16 *from_dy = dy + MT_BLOCK_HEAD + o;
                 int32_t sums[MT_BLOCK_COLUMNS] = {0};
-                for (uint32_t position = 0; position < out_height * out_width; ++position) {
-                    const int32_t g = dy[MT_BLOCK_HEAD + position * outputs + o] >> down;
+                for (uint32_t oy = 0; oy < out_height; ++oy) {
                     /* outside the image the difference wraps around, or is beyond its size */
-                    const uint32_t y = position / out_width * stride_y + tap / columns - top;
-                    const uint32_t column = position % out_width * stride_x + tap % columns - left;
-                    if (g == 0 || y >= height || column >= width) {
-                        continue;
-                    }
-                    const int8_t *from = x + (size_t)(y * width + column) * channels + start + c;
-                    for (uint32_t b = 0; b < count; ++b) {
-                        sums[b] += g * (from[b] - x_zero);
+                    const uint32_t y = oy * stride_y + row - top;
+                    for (uint32_t ox = 0; ox < out_width; ++ox) {
+                        const int32_t g = *from_dy >> down;
+                        const uint32_t column = ox * stride_x + across - left;
+                        from_dy += outputs;
+                        if (g == 0 || y >= height || column >= width) {
+                            continue;
+                        }
+                        const int8_t *from = x + (size_t)(y * width + column) * channels + start + c;
+                        for (uint32_t b = 0; b < count; ++b) {
+                            sums[b] += g * (from[b] - x_zero);
+                        }
                     }
                 }
                 for (uint32_t b = 0; b < count; ++b) {
@@ -363,6 +369,8 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                 w += count;
                 rest += count;
             }
+            across = across + 1 < columns ? across + 1 : 0;
+            row += across == 0;
         }
         seed += MT_GOLDEN;
     }
@@ -408,20 +416,23 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
     const uint32_t each = outputs / channels;
     const mt_block_scaling scaling = mt_block_scaling_of(dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES, 0);
     uint32_t seed = mt_dither_begin(noise, salt);
+    uint32_t row = 0, across = 0;
     for (uint32_t tap = 0; tap < rows * columns; ++tap) {
         for (uint32_t c = 0; c < outputs; c += MT_BLOCK_COLUMNS) {
             const uint32_t count = mt_smaller(outputs - c, MT_BLOCK_COLUMNS);
             int32_t sums[MT_BLOCK_COLUMNS] = {0};
-            for (uint32_t position = 0; position < out_height * out_width; ++position) {
-                const uint32_t y = position / out_width * stride_y + tap / columns - top;
-                const uint32_t column = position % out_width * stride_x + tap % columns - left;
-                if (y >= height || column >= width) {
-                    continue;
-                }
-                const mt_int16 *g = dy + MT_BLOCK_HEAD + position * outputs + c;
-                const int8_t *from = x + (size_t)(y * width + column) * channels;
-                for (uint32_t b = 0; b < count; ++b) {
-                    sums[b] += (g[b] >> down) * (from[(c + b) / each] - x_zero);
+            for (uint32_t oy = 0; oy < out_height; ++oy) {
+                const uint32_t y = oy * stride_y + row - top;
+                for (uint32_t ox = 0; y < height && ox < out_width; ++ox) {
+                    const uint32_t column = ox * stride_x + across - left;
+                    if (column >= width) {
+                        continue;
+                    }
+                    const mt_int16 *g = dy + MT_BLOCK_HEAD + (oy * out_width + ox) * outputs + c;
+                    const int8_t *from = x + (size_t)(y * width + column) * channels;
+                    for (uint32_t b = 0; b < count; ++b) {
+                        sums[b] += (g[b] >> down) * (from[each == 1u ? c + b : (c + b) / each] - x_zero);
+                    }
                 }
             }
             for (uint32_t b = 0; b < count; ++b) {
@@ -436,6 +447,8 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
             w += count;
             rest += count;
         }
+        across = across + 1 < columns ? across + 1 : 0;
+        row += across == 0;
     }
 }
 
