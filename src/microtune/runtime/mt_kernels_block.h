@@ -6,7 +6,7 @@
  * scale to a tensor: Wang et al., NITI: Training Integer Neural Networks Using Integer-only Arithmetic, 2020.)
  *
  * Sums are exact in 32 bits; a block keeps the 15 highest bits of the largest, rounded down. That is the same whether a
- * sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum arrives. Where
+ * sum is shifted at once or in parts: a block is written in one pass, and shifted again when a larger sum comes. Where
  * fewer than 11 bits are in use it is shifted up. A block of zeros has the exponent MT_BLOCK_ZERO, and what reads it
  * ends early.
  */
