@@ -200,6 +200,9 @@ def _update(random: Random, name: str) -> Case:
         given |= part
     else:
         image, taps, geometry = window(random)
+        if random.integers(0, 6) == 0:
+            # so many positions that their gradients lose digits before they are summed
+            image, taps, geometry = (15, 14), (2, 1), {"stride": (1, 1), "padding": ((1, 0), (0, 0))}
         given |= geometry
         positions = math.prod(window_output(image, taps, geometry))
         x = int8(random, *image, channels)

@@ -303,7 +303,7 @@ def test_moves_of_convolutions(layer: str, seed: int) -> None:
     new, left = OPS[op].reference([weight, rest, noise, dy, x, factors], given)
     moved = weight - (new + left / 256)
     down = max(0, math.ceil(math.log2(positions)) - 7)
-    lost = positions * 255 * math.ldexp(1.0, int(dy[0]) + down) * (down > 0) * per_channel / 256
+    lost = positions * 255 * math.ldexp(0.5, int(dy[0]) + down) * (down > 0) * per_channel / 256
     # the product of sum and factor is rounded down at its 15th place, then to 2^-24 of a grid step
     coarse = 1 / 256 + 2.0**-23 + math.ldexp(1.0, int(dy[0]) + int(factors[0]) + down + 15) / 256
     within = (np.abs(weight - moves) < 127) & (np.abs(moves) < 60)

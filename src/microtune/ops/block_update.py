@@ -149,7 +149,7 @@ def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     outputs, *kernel, _ = memory[0].shape
     taps = windows(_input(x, given), kernel, given, 0)
     down = down_for(math.prod(taps.shape[:2]))
-    g = mantissas(dy).reshape(*taps.shape[:2], outputs) >> down
+    g = (mantissas(dy).reshape(*taps.shape[:2], outputs) + (1 << down >> 1)) >> down
     seed = dither_seed(int(noise), given["salt"])
     for o in range(outputs):
         sums = np.einsum("yx,yxcij->ijc", g[..., o], taps).ravel()
@@ -170,7 +170,7 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
     *kernel, outputs = memory[0].shape
     taps = np.repeat(windows(_input(x, given), kernel, given, 0), outputs // x.shape[2], axis=2)
     down = down_for(math.prod(taps.shape[:2]))
-    g = mantissas(dy).reshape(*taps.shape[:2], outputs) >> down
+    g = (mantissas(dy).reshape(*taps.shape[:2], outputs) + (1 << down >> 1)) >> down
     sums = np.einsum("yxc,yxcij->ijc", g, taps).ravel()
     seed = dither_seed(int(noise), given["salt"])
     flat = [each.reshape(-1) for each in memory]

@@ -332,6 +332,8 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
         return;
     }
     const mt_block_scaling scaling = mt_block_scaling_of(dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES, 0);
+    /* rounded down, all positions would err to the same side */
+    const int32_t half = (int32_t)((1u << down) >> 1);
     uint32_t seed = mt_dither_begin(noise, salt);
     for (uint32_t o = 0; o < outputs; ++o) {
         const int32_t factor = factors[MT_BLOCK_HEAD + o];
@@ -347,7 +349,7 @@ static inline void mt_conv2d_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRI
                     /* outside the image the difference wraps around, or is beyond its size */
                     const uint32_t y = oy * stride_y + row - top;
                     for (uint32_t ox = 0; ox < out_width; ++ox) {
-                        const int32_t g = *from_dy >> down;
+                        const int32_t g = (*from_dy + half) >> down;
                         const uint32_t column = ox * stride_x + across - left;
                         from_dy += outputs;
                         if (g == 0 || y >= height || column >= width) {
@@ -415,6 +417,8 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
     }
     const uint32_t each = outputs / channels;
     const mt_block_scaling scaling = mt_block_scaling_of(dy[0] + factors[0] + (int32_t)down + 15 + MT_MOVE_PLACES, 0);
+    /* rounded down, all positions would err to the same side */
+    const int32_t half = (int32_t)((1u << down) >> 1);
     uint32_t seed = mt_dither_begin(noise, salt);
     uint32_t row = 0, across = 0;
     for (uint32_t tap = 0; tap < rows * columns; ++tap) {
@@ -431,7 +435,7 @@ static inline void mt_depthwise_block_step(int8_t *MT_RESTRICT w, int8_t *MT_RES
                     const mt_int16 *g = dy + MT_BLOCK_HEAD + (oy * out_width + ox) * outputs + c;
                     const int8_t *from = x + (size_t)(y * width + column) * channels;
                     for (uint32_t b = 0; b < count; ++b) {
-                        sums[b] += (g[b] >> down) * (from[each == 1u ? c + b : (c + b) / each] - x_zero);
+                        sums[b] += ((g[b] + half) >> down) * (from[each == 1u ? c + b : (c + b) / each] - x_zero);
                     }
                 }
             }

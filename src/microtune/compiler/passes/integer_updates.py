@@ -12,7 +12,7 @@ import numpy as np
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops import block_rules
-from microtune.ops.block_update import MOMENTUM_PLACES, STEPS
+from microtune.ops.block_update import MOMENTUM_PLACES, MOST_POSITIONS, STEPS
 from microtune.ops.blocks import HEAD, factors_of
 from microtune.tuning.optimizers import SGD, Gradient
 
@@ -52,6 +52,11 @@ def _step(graph: Graph, parameter: str, gradient: str, optimizer: SGD) -> _Step:
         kind, channels = "bias", tensor.size
         kinds = {"velocity": "int32"}
         given["positions"] = (graph.tensor(gradient).size - HEAD) // tensor.size
+        if given["positions"] > MOST_POSITIONS:
+            raise PlanError(
+                f"'{parameter}' learns from {given['positions']} positions, whose gradients 32 bits cannot sum; let layers "
+                f"of at most {MOST_POSITIONS} learn, or use precision='mixed'"
+            )
     else:
         kind, read = block_rules.LAYERS[layer.op], (gradient, x.name)
         channels = tensor.shape[-1] if kind == "depthwise_conv2d" else tensor.shape[0]
@@ -72,9 +77,9 @@ def attach_in_integers(
 ) -> tuple[Graph, tuple[str, ...]]:
     """``attach_updates`` where all gradients are blocks (``ops.block_update``).
 
-    The scalar input ``noise`` is added to the graph's. State: ``NAME.rest`` (int8, like the weight) of each int8 weight,
-    with momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias). A dense layer's weight and bias learn in one
-    node.
+    The scalar input ``noise`` is added to the graph's. State: ``NAME.rest`` (int8, like the weight) of each int8
+    weight, with momentum ``NAME.velocity`` (int16 of a weight, int32 of a bias). A dense layer's weight and bias learn
+    in one node.
     """
     if not isinstance(optimizer, SGD) or optimizer.clip or optimizer.decay >= 1:
         raise PlanError(
