@@ -1,7 +1,7 @@
 """What learning with integers only costs in accuracy: the examples with ``precision="int8"`` beside their own figures.
 
-Same people, same samples, same settings; docs/integers.md shows the figures. The speaker has six people only: there both
-are the means of several seeds.
+Same people, same samples, same settings; docs/integers.md shows the figures. The speaker has six people only: there
+both are the means of several seeds.
 """
 
 from __future__ import annotations

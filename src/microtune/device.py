@@ -308,8 +308,8 @@ class Device:
         storage, port = self._storage, self._port
         erases = 0 if storage is None or port is None else storage.erases(self._library, port, sequence)
         return Status(
-            self._c.read(found.learnt), self._c.read(found.sure), found.uses, found.samples, found.waiting, self._origin, erases,
-            STAGES[found.stage], found.profile, found.teaching, self._suspects(),
+            self._c.read(found.learnt), self._c.read(found.sure), found.uses, found.samples, found.waiting,
+            self._origin, erases, STAGES[found.stage], found.profile, found.teaching, self._suspects(),
         )  # fmt: skip
 
     def _suspects(self) -> dict[str, tuple[str, ...]]:

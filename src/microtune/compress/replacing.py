@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,6 @@ def _int8_head(graph: Graph, weight: np.ndarray, reach: float) -> Graph:
             ("shift", shift, None),
         )
     ]
-    given = build.layer_attributes(taken.quantization, q)
-    logits = builder.emit("dense_int8", (x, *constants), "head", "replace_head", quantization=q, **given)
+    given: dict[str, Any] = {"quantization": q, **build.layer_attributes(taken.quantization, q)}
+    logits = builder.emit("dense_int8", (x, *constants), "head", "replace_head", **given)
     return builder.finish(logits, "replace_head")
