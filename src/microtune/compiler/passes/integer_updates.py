@@ -54,8 +54,8 @@ def _step(graph: Graph, parameter: str, gradient: str, optimizer: SGD) -> _Step:
         given["positions"] = (graph.tensor(gradient).size - HEAD) // tensor.size
         if given["positions"] > MOST_POSITIONS:
             raise PlanError(
-                f"'{parameter}' learns from {given['positions']} positions, whose gradients 32 bits cannot sum; let layers "
-                f"of at most {MOST_POSITIONS} learn, or use precision='mixed'"
+                f"'{parameter}' learns from {given['positions']} positions, whose gradients 32 bits cannot sum; let "
+                f"layers of at most {MOST_POSITIONS} learn, or use precision='mixed'"
             )
     else:
         kind, read = block_rules.LAYERS[layer.op], (gradient, x.name)
