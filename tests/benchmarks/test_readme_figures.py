@@ -1,6 +1,7 @@
 """README and the pages of ``benchmarks/pages.py`` claim what was measured: their figures are those of results.json."""
 
 import json
+from pathlib import Path
 
 import pytest
 from benchmarks.change import CHANGING, PEOPLE, STAYING, WRONG, change_tables
@@ -8,19 +9,15 @@ from benchmarks.forgetting import JUDGED, LONGER, MEANS, MEMORIES, text
 from benchmarks.heads import HEADS as COMPARED
 from benchmarks.heads import PLACES, YES_OR_NO
 from benchmarks.heads_fixed import CORES, PER_PLACE, WITHIN
+from benchmarks.integer_accuracy import integers_tables
 from benchmarks.pages import (
     CHANGE,
-    FORGETTING,
-    HEADS,
     MEMORY,
-    POWER,
+    PAGES,
     SENSORS,
-    TARGETS,
     forgetting_tables,
     heads_tables,
-    power_tables,
     rewritten_page,
-    scheme_table,
     sensors_tables,
 )
 from benchmarks.readme import MEANS as KEEPS
@@ -45,10 +42,16 @@ def test_another_result_is_another_readme() -> None:
     assert section(results) != before
 
 
-def test_the_memory_page_shows_the_measured_figures() -> None:
-    page, results = MEMORY.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(MEMORY, page, results), "run make bench, or benchmarks.readme.rewrite"
-    assert scheme_table(results) in page
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_shows_the_measured_figures(path: Path) -> None:
+    page, results = path.read_text(), json.loads(FILE.read_text())
+    assert page == rewritten_page(path, page, results), "run make bench, or benchmarks.readme.rewrite"
+
+
+def test_integers_are_shown_at_each_count_in_order() -> None:
+    results = json.loads(FILE.read_text())
+    rows = [line.split(" | ")[:2] for line in integers_tables(results).splitlines() if "samples |" in line]
+    assert [int(count.split()[0]) for name, count in rows if name == "| wearer"] == [5, 10, 20, 50]
 
 
 def test_another_plan_is_another_page() -> None:
@@ -59,18 +62,15 @@ def test_another_plan_is_another_page() -> None:
 
 
 def test_the_stack_is_bounded_and_closely() -> None:
-    page, results = TARGETS.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(TARGETS, page, results), "run make bench, or benchmarks.readme.rewrite"
+    results = json.loads(FILE.read_text())
     assert len(results["stack"]) == 3
     for cores in results["stack"].values():
         assert set(cores) == {each.name for each in targets() if each.emulated}
         assert all(row["measured"] <= row["bound"] <= AT_MOST * row["measured"] for row in cores.values())
 
 
-def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
-    page, results = POWER.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(POWER, page, results), "run make bench, or benchmarks.readme.rewrite"
-    assert power_tables(results) in page
+def test_the_power_page_has_every_core() -> None:
+    results = json.loads(FILE.read_text())
     assert set(results["power"]) == {each.name for each in targets() if each.power is not None}
     for core, row in results["power"].items():
         assert 0 < row["slice"]["instructions"] < row["update"]["instructions"] / 4, core
@@ -78,8 +78,7 @@ def test_the_power_page_shows_the_measured_figures_of_every_core() -> None:
 
 
 def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
-    page, results = HEADS.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(HEADS, page, results), "run make bench, or benchmarks.readme.rewrite"
+    results = json.loads(FILE.read_text())
     found = results["heads"]
     assert set(found) == set(PLACES) and set(found["wearer"]) == set(COMPARED) and set(found["likes"]) == set(YES_OR_NO)
     assert {key.partition(": ")[2] for key in found["speaker"]} == set(COMPARED)
@@ -101,7 +100,6 @@ def test_the_page_of_the_heads_shows_the_measured_figures_of_each() -> None:
 
 def test_the_page_of_changes_shows_the_measured_figures() -> None:
     page, results = CHANGE.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(CHANGE, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results["change"]
     assert all(set(row) == set(STAYING) for order in found["false alarms"].values() for row in order.values())
     assert len(found["swaps"]) == len(WRONG) and all(set(row) == set(CHANGING) for row in found["swaps"].values())
@@ -119,7 +117,6 @@ def test_the_page_of_changes_shows_the_measured_figures() -> None:
 
 def test_the_page_of_sensors_shows_the_measured_figures() -> None:
     page, results = SENSORS.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(SENSORS, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results["sensors"]
     assert set(found["healthy"]) == set(WORLDS) and set(found["wearers"]) == set(map(str, FACTORY))
     assert set(found["recognised"]["hours"]) == {*APART, *CLOSE} and set(found["jumps"]) == set(map(str, JUMPS))
@@ -140,8 +137,7 @@ def test_the_page_of_sensors_shows_the_measured_figures() -> None:
 
 
 def test_the_page_of_forgetting_shows_the_measured_figures_of_each_means() -> None:
-    page, results = FORGETTING.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(FORGETTING, page, results), "run make bench, or benchmarks.readme.rewrite"
+    results = json.loads(FILE.read_text())
     speaker, wearer = results["forgetting"]["speaker"], results["forgetting"]["wearer"]
     assert set(speaker["once"]) == set(map(text, MEANS)) and set(wearer) == set(map(text, JUDGED))
     assert all(set(speaker[stream]) == set(map(text, MEMORIES)) for stream in LONGER)
