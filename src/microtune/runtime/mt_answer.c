@@ -1,7 +1,6 @@
 /* mt_answer.c: see mt_answer.h. */
 #include "mt_answer.h"
 
-
 /// The border: what is refused ///
 
 MT_COLD mt_status mt_answer_check(const mt_number *values, const mt_number *low, const mt_number *high, uint32_t size)
@@ -88,9 +87,10 @@ MT_COLD int mt_answer_is_right(const mt_learner *learner, const mt_number *answe
     if (model->task == MT_MULTICLASS) {
         return mt_answer_best_class(answer, model->outputs) == mt_number_whole(target[0]);
     }
+    const mt_number tolerance = learner->settings->tolerance;
     for (uint32_t i = 0; i < model->outputs; ++i) {
         if (model->task == MT_BINARY ? (answer[i] >= MT_NUMBER(0.5)) != (target[i] >= MT_NUMBER(0.5))
-                                     : !(mt_number_absolute(mt_number_subtract(answer[i], target[i])) <= learner->settings->tolerance)) {
+                                     : !(mt_number_absolute(mt_number_subtract(answer[i], target[i])) <= tolerance)) {
             return 0;
         }
     }

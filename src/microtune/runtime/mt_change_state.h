@@ -13,7 +13,8 @@ extern "C" {
 /* share of careless uses: first guess */
 #define MT_CHANGE_WRONG 0.1f
 
-/* saved, one for each class, or two for each yes/no output (2 i: no, 2 i + 1: yes): of the uses that used to mean this */
+/* saved, one for each class, or two for each yes/no output (2 i: no, 2 i + 1: yes): of the uses that used to mean
+ * this */
 typedef struct mt_change_class {
     float evidence;  /* that they mean something else now: log likelihood ratio, never below zero */
     uint16_t toward; /* what instead: the class, or no (0) or yes (1) */

@@ -18,8 +18,8 @@ MT_COLD uint32_t mt_gradient_change(const mt_learner *learner)
     mt_change_forget(&learner->change, &learner->samples, run, before);
     person->undo = before[0];
     person->since = before[1];
-    if (learner->importance != NULL) {
-        MT_ZERO(learner->importance, learner->model->floats * sizeof *learner->importance); /* it held on to what is over */
+    if (learner->importance != NULL) { /* it held on to what is over */
+        MT_ZERO(learner->importance, learner->model->floats * sizeof *learner->importance);
     }
     return run;
 }

@@ -78,5 +78,6 @@ MT_COLD int mt_judgement_is_better(const mt_learner *learner)
     /* the number of faults varies by about its root (Poisson) */
     const mt_number luck = mt_number_multiply(learner->settings->caution, mt_number_sqrt(work->base.faults));
     const mt_number gain = mt_number_add(least, luck);
-    return mt_number_add(work->candidate.faults, gain) <= work->base.faults && work->newest.faults <= work->present.faults;
+    return mt_number_add(work->candidate.faults, gain) <= work->base.faults &&
+           work->newest.faults <= work->present.faults;
 }

@@ -5,8 +5,8 @@
  * which the bias goes with. P is the packed lower triangle of inputs + 1 rows; its largest variance begins as 2^30, and
  * `unit` is what 1 stands for, in (output per step)^2. It only shrinks from there, but for what is added on purpose.
  *
- * P stays positive semidefinite, whatever comes. What is subtracted is gain gain' factor with a factor never above that of
- * exact arithmetic; what rounding adds to an element is bounded, and each diagonal element gets that bound n times,
+ * P stays positive semidefinite, whatever comes. What is subtracted is gain gain' factor with a factor never above that
+ * of exact arithmetic; what rounding adds to an element is bounded, and each diagonal element gets that bound n times,
  * which makes of any such error a semidefinite matrix (Gershgorin). It is like a little forgetting: 2 n 2^-30 of the
  * largest prior variance a sample.
  */
@@ -14,7 +14,6 @@
 #define MT_KERNELS_FIXED_COVARIANCE_H
 
 #include "mt_kernels_fixed_dense.h"
-#include "mt_scaled.h"
 
 /* independent weights whose variance begins as `weight`, and a bias with `bias`; `outputs` covariances in a row */
 static inline void mt_fixed_covariance_begin(int32_t *covariance, int32_t weight, int32_t bias, uint32_t inputs,

@@ -7,7 +7,7 @@
 #ifndef MT_KERNELS_FIXED_DENSE_H
 #define MT_KERNELS_FIXED_DENSE_H
 
-#include "mt_fixed.h"
+#include "mt_scaled.h"
 
 /* Cortex-M0 multiplies 32 bits to 32: products of 64 are put together from halves, which gives the same bits */
 #if defined(__ARM_ARCH_6M__)
@@ -18,14 +18,9 @@
 #define MT_FIXED_WEIGHT_PLACES 24
 #define MT_FIXED_WEIGHT_FINER 8
 
-static inline int32_t mt_fixed_saturated(int64_t x)
-{
-    return x > MT_FIXED_LARGEST ? MT_FIXED_LARGEST : (x < -MT_FIXED_LARGEST ? -MT_FIXED_LARGEST : (int32_t)x);
-}
-
 /*
- * The sum of w[0] phi[0], w[pitch] phi[1], w[2 pitch + more] phi[2] ...: each pitch is `more` larger than the one before;
- * phi = x - x_zero. Exact.
+ * The sum of w[0] phi[0], w[pitch] phi[1], w[2 pitch + more] phi[2] ...: each pitch is `more` larger than the one
+ * before; phi = x - x_zero. Exact.
  */
 static inline int64_t mt_fixed_sum(const int32_t *MT_RESTRICT w, uint32_t pitch, uint32_t more,
                                    const int8_t *MT_RESTRICT x, int32_t x_zero, uint32_t size)

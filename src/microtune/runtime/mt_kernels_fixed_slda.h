@@ -3,7 +3,6 @@
 #define MT_KERNELS_FIXED_SLDA_H
 
 #include "mt_kernels_fixed_dense.h"
-#include "mt_scaled.h"
 
 /* places of a mean, in steps of the input; those that a discriminant leaves out of it: 16 bits and a sign are left */
 #define MT_FIXED_MEAN_PLACES 22

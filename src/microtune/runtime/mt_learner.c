@@ -80,8 +80,9 @@ MT_COLD static int is_possible(const mt_learner *learner)
 {
     const mt_state *state = learner->state;
     const mt_model *model = learner->model;
-    return state->version == MT_STATE_VERSION && state->numbers == MT_NUMBER_KIND && state->profiles == model->profiles &&
-           state->contexts == model->contexts && state->last < mt_people_count(learner) &&
+    return state->version == MT_STATE_VERSION && state->numbers == MT_NUMBER_KIND &&
+           state->profiles == model->profiles && state->contexts == model->contexts &&
+           state->last < mt_people_count(learner) &&
            (state->profile < model->profiles || (state->profile == MT_RECOGNISE && model->recognise != NULL));
 }
 
@@ -139,7 +140,8 @@ MT_COLD mt_status mt_learner_init(mt_learner *learner)
 
 /// Predict ///
 
-MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, mt_number *output, mt_prediction *prediction)
+MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, mt_number *output,
+                                     mt_prediction *prediction)
 {
     const mt_model *model = learner->model;
     mt_state *state = learner->state;

@@ -66,7 +66,8 @@ typedef struct mt_model {
     /* loss of one output against its target */
     mt_number (*loss)(const mt_number *output, const mt_number *target);
     /* one optimiser step on one sample, in place; returns the loss before the step. NULL when the rule needs none */
-    mt_number (*step)(const mt_number *cut, const mt_number *target, void *parameters, mt_number *optimizer, mt_number *arena);
+    mt_number (*step)(const mt_number *cut, const mt_number *target, void *parameters, mt_number *optimizer,
+                      mt_number *arena);
     /* optimiser state before the first step; NULL when it is all zero */
     void (*begin)(mt_number *optimizer);
     /* points the learner to the parts of one person in one context, numbered profile * contexts + context */
@@ -100,16 +101,16 @@ typedef struct mt_settings {
     uint8_t sequential;/* 1: each new sample is learnt once, in order (closed-form heads); `folds` above 0
                         * then means: judged on samples predicted before they are learnt. 2: likewise, and what is
                         * learnt lies in the optimiser's state, from which the parameters are computed */
-    mt_number caution;     /* an update must beat the base by so many standard deviations of the base's faults, besides */
-    mt_number pull;        /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
-    mt_number rate;        /* learning rate of the first step; 0: the rule has none */
-    mt_number memory;      /* strength of the elastic weights learnt on the device, times the rate; 0: none */
-    mt_number recency;     /* half-life of a sample's share in training, in samples; 0: all count alike */
+    mt_number caution; /* an update must beat the base by so many standard deviations of the base's faults, besides */
+    mt_number pull;    /* after each step, p += pull (base - p): L2-SP, decoupled; 0 to 1 */
+    mt_number rate;    /* learning rate of the first step; 0: the rule has none */
+    mt_number memory;  /* strength of the elastic weights learnt on the device, times the rate; 0: none */
+    mt_number recency; /* half-life of a sample's share in training, in samples; 0: all count alike */
     mt_seconds disuse; /* half-life of what was learnt while nobody uses the device, in seconds; 0: it stays */
-    mt_number tolerance;   /* regression: an absolute error up to this counts as right */
-    mt_number threshold;   /* confidence below which the safe default is given and the person is asked */
+    mt_number tolerance; /* regression: an absolute error up to this counts as right */
+    mt_number threshold; /* confidence below which the safe default is given and the person is asked */
     const mt_number *fallback; /* the safe default (outputs: values or probabilities), or NULL: the base model's
-                            * prediction */
+                                * prediction */
 } mt_settings;
 
 /// What is counted (holds no raw data) ///
@@ -127,7 +128,7 @@ typedef struct mt_metrics {
     uint32_t recoveries;      /* starts that found no whole state */
     uint32_t suspect;         /* observations not learnt, as a sensor was not believed */
     uint32_t changes;         /* changes of habits found */
-    mt_number mean_error;         /* of the model's own answers to all observations: absolute error (mean over the
+    mt_number mean_error;     /* of the model's own answers to all observations: absolute error (mean over the
                                * outputs), or share of wrong answers */
 } mt_metrics;
 
@@ -166,8 +167,8 @@ typedef struct mt_person {
     uint32_t seen;            /* the port's clock at the last prediction; 0: never */
     uint16_t returned;        /* observations left of the first ones after a long absence */
     uint16_t reserved;
-    mt_number confidence;         /* running mean of the last predictions' confidence */
-    mt_number error;              /* regression: running mean square error of predictions made before learning; it
+    mt_number confidence;     /* running mean of the last predictions' confidence */
+    mt_number error;          /* regression: running mean square error of predictions made before learning; it
                                * starts at tolerance^2, and no error counts as more than 10 tolerances */
 } mt_person;
 
@@ -204,8 +205,8 @@ struct mt_learner {
     mt_person *person;
     void *parameters;         /* (parameters) in use */
     void *previous;           /* (parameters) before the last accepted update; NULL: learnt in place */
-    mt_number *optimizer;         /* (optimizer) */
-    mt_number *importance;        /* (floats) Fisher information of what was learnt here; NULL without */
+    mt_number *optimizer;     /* (optimizer) */
+    mt_number *importance;    /* (floats) Fisher information of what was learnt here; NULL without */
     mt_samples samples;       /* `words` NULL: the rule keeps its own */
     mt_change change;         /* `state` NULL: changes of habits are not looked for, or the rule does it */
     uint16_t set;
@@ -214,12 +215,12 @@ struct mt_learner {
     uint32_t *sequence;       /* number of the newest saved state */
     uint8_t *pending;         /* (4): [0] 1: a prediction waits for its observation; [1] its set; [2] flags of its
                                * sensors */
-    mt_number *pending_cut;       /* (cut) */
-    mt_number *pending_output;    /* (outputs): what was suggested, values or probabilities */
+    mt_number *pending_cut;   /* (cut) */
+    mt_number *pending_output;/* (outputs): what was suggested, values or probabilities */
     mt_work *work;
     void *candidate;          /* (parameters) the update under way; learnt in place: `parameters` */
     mt_number *candidate_optimizer; /* (optimizer); learnt in place: `optimizer` */
-    mt_number *output;            /* (outputs) */
+    mt_number *output;        /* (outputs) */
     mt_number *arena;
     mt_log_head *records;     /* where the metrics log ends; NULL without one */
 };
@@ -250,8 +251,8 @@ typedef enum mt_stage {
 
 /* getting to know you: of the person and context of the last prediction */
 typedef struct mt_report {
-    mt_number learnt;      /* 0 to 1: share of the last 32 uses answered right, uses not yet made count as wrong */
-    mt_number sure;        /* 0 to 1: running mean confidence */
+    mt_number learnt;  /* 0 to 1: share of the last 32 uses answered right, uses not yet made count as wrong */
+    mt_number sure;    /* 0 to 1: running mean confidence */
     uint32_t uses;     /* observations since the factory or the last reset */
     uint16_t samples;  /* kept */
     uint16_t waiting;  /* new samples not yet learnt */

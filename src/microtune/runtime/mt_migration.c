@@ -46,8 +46,8 @@ MT_COLD int mt_migration_take(const mt_old_state *old, void *payload, uint32_t b
 {
     mt_state *to = (mt_state *)payload;
     mt_state from;
-    if (mt_store_read(old, 0, &from, sizeof from) != 0 || from.version != MT_STATE_VERSION || from.numbers != to->numbers ||
-        !mt_number_all_finite(&from.metrics.mean_error, 1)) {
+    if (mt_store_read(old, 0, &from, sizeof from) != 0 || from.version != MT_STATE_VERSION ||
+        from.numbers != to->numbers || !mt_number_all_finite(&from.metrics.mean_error, 1)) {
         return -1;
     }
     if (learn_alike(&from, to)) {

@@ -32,7 +32,7 @@ static inline uint32_t mt_number_whole(mt_number x)
     return (uint32_t)x;
 }
 
-/* Neither NaN nor infinite, all of `values` (size)? Adding one to a full exponent, theirs, carries into the sign bit. */
+/* Neither NaN nor infinite, all of `values` (size)? Adding one to a full exponent, theirs, carries into the sign. */
 static inline int mt_number_all_finite(const mt_number *values, uint32_t size)
 {
     uint32_t carried = 0;

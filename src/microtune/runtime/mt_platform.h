@@ -45,8 +45,8 @@ typedef int16_t mt_int16;
 #define MT_INLINE static inline
 #endif
 
-/* Whether floats are numbers in registers of their own, without vectors: Arm cores with a floating-point unit. Sums side
- * by side pay there; in calls of a library they are only longer, and vectors have their own way. */
+/* Whether floats are numbers in registers of their own, without vectors: Arm cores with a floating-point unit. Sums
+ * side by side pay there; in calls of a library they are only longer, and vectors have their own way. */
 #if defined(__arm__) && defined(__ARM_FP) && !defined(__ARM_NEON)
 #define MT_SCALAR_FLOATS 1
 #else

@@ -15,6 +15,12 @@ typedef struct {
     int32_t exponent;
 } mt_scaled;
 
+/* what an mt_fixed holds of a whole number of its steps */
+static inline int32_t mt_fixed_saturated(int64_t x)
+{
+    return x > MT_FIXED_LARGEST ? MT_FIXED_LARGEST : (x < -MT_FIXED_LARGEST ? -MT_FIXED_LARGEST : (int32_t)x);
+}
+
 /* value * 2^exponent */
 static inline mt_scaled mt_scaled_of(int64_t value, int32_t exponent)
 {
@@ -92,7 +98,7 @@ static inline int32_t mt_scaled_times(mt_scaled a, int32_t x)
     } else if (places < 0) {
         found = product < 0 ? INT64_MIN : INT64_MAX; /* 2^30 and more, doubled */
     }
-    return found > MT_FIXED_LARGEST ? MT_FIXED_LARGEST : (found < -MT_FIXED_LARGEST ? -MT_FIXED_LARGEST : (int32_t)found);
+    return mt_fixed_saturated(found);
 }
 
 #endif
