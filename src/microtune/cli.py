@@ -91,7 +91,10 @@ Learn = Annotated[
         "(PART: a fraction of the input channels, or channels as 8:16)."
     ),
 ]
-Precision = Annotated[str, typer.Option(help="What learns of an int8 model: float32, or mixed (stays int8 in RAM).")]
+Precision = Annotated[
+    str,
+    typer.Option(help="What learns of an int8 model: float32, mixed (stays int8 in RAM), or int8 (integers only)."),
+]
 Picture = Annotated[Path | None, typer.Option(help="Write memory over time as an SVG picture.")]
 LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or cross_entropy.")]
 OptimizerName = Annotated[

@@ -111,6 +111,11 @@ def open_package(directory: str | os.PathLike[str] | Package) -> Package:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
     except FileNotFoundError:
+        if (path / "network.json").exists():
+            raise BuildError(
+                f"{path} holds a network that only predicts, of microtune compile; a package that learns is wanted, of "
+                "microtune build"
+            ) from None
         raise BuildError(
             f"{path} is not a package directory: it has no manifest.json. Make one with microtune.build"
         ) from None

@@ -189,13 +189,16 @@ BAD = {
     "no budget": ("plan MODEL --ram 0", "above 0"),
     "name": ("build MODEL -o 1lamp", "cannot name a device"),
     "C keyword": ("build MODEL -o for", "cannot name a device"),
+    "a word of the generated C": ("build MODEL -o base", "means something else in the generated C"),
+    "integers of a float model": ("plan MODEL --precision int8", "--calibration FILE.npz"),
     "somebody's folder": ("build MODEL -o occupied", "is not a microtune package"),
     "unknown target": ("build MODEL -o lamp --target z80", "Known targets: host"),
     "unknown stage": ("build MODEL -o lamp --show magic", "Known: graph, backward"),
     "a file in the way": ("build MODEL -o notes.txt/lamp", "notes.txt"),
     "no package": ("emulate nowhere", "no manifest.json"),
     "a folder, no package": ("emulate occupied", "no manifest.json"),
-    "no emulated core": ("emulate PACKAGE --target host", "no Cortex-M or RISC-V"),
+    "a network, no package": ("emulate net", "only predicts"),
+    "no emulated core": ("emulate PACKAGE --target host", "emulated are cortex-m0, "),
     "a core for its vendor's tools": ("emulate PACKAGE --target esp32-s3", "neither compiled for nor emulated here"),
     "unreadable energy": ("emulate PACKAGE --energy little", "such as '150pJ'"),
     "unreadable clock": ("emulate PACKAGE --clock 64", "such as '64MHz'"),
@@ -213,6 +216,8 @@ def test_bad_input_gives_a_sentence(
     Path("damaged.onnx").write_bytes(model.read_bytes()[:99])
     Path("occupied").mkdir()
     Path("occupied/precious").touch()
+    Path("net").mkdir()
+    Path("net/network.json").touch()
     before = sorted(tmp_path.rglob("*"))
     line, answer = BAD[case]
     result = run(*line.replace("MODEL", str(model)).replace("PACKAGE", str(package)).split())

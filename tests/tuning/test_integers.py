@@ -184,3 +184,14 @@ def test_what_cannot_be_is_refused_with_a_sentence() -> None:
     square = replace(stored, nodes=(first, replace(first, name="again", outputs=(last.output,)), *stored.nodes[2:]))
     with pytest.raises(PlanError, match="shared by 2 layers"):
         select(square, mt.Full(), "int8")
+    with pytest.raises(PlanError, match="softmax may only be the end, with loss='cross_entropy'"):
+        select(float_output(net()), mt.Full(), "int8")
+    asked = {
+        "NAME_select_profile": mt.Learner(profiles=2, recognise=True),
+        "leave contexts out": mt.Learner(contexts=(mt.Context(0, (0.0,)),)),
+        "leave sensors out": mt.Learner(sensors=True),
+    }
+    x = np.zeros((64, 5), np.float32)
+    for advice, learner in asked.items():
+        with pytest.raises(PlanError, match=advice):
+            mt.plan(net(), loss="cross_entropy", learner=learner, precision="int8", calibration=x)

@@ -22,6 +22,7 @@ LEAST_TOLERANCE = 1 / 16
 """Smallest tolerance of a fixed-point regression: its square, 1 / 256, still has 8 binary places."""
 MOST_SENSORS = 64
 """Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
+AS_NUMBERS = "looks at the inputs as numbers, and this model takes them as int8"
 
 
 def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int, Context], ...]:
@@ -50,7 +51,7 @@ def check_integers(
     if taken.dtype != "int8":
         raise PlanError(
             f"precision='int8' takes a model that computes in int8, and '{graph.name}' takes {taken.dtype}: "
-            "quantise it first, mt.quantize(graph, calibration=x)"
+            "quantise it first, mt.quantize(graph, calibration=x), or --calibration FILE.npz"
         )
     if isinstance(optimizer, Bayes | Adam | RMSProp):
         raise PlanError(
@@ -82,7 +83,8 @@ def check_learner(
     """Raise PlanError for settings that contradict the optimiser, the task or the input that is taken."""
     if taken.dtype != "float32" and (learner.contexts or learner.recognise):
         what = "contexts" if learner.contexts else "recognise"
-        raise PlanError(f"Learner({what}=...) looks at the inputs as numbers, and this model takes them as int8")
+        by_hand = "" if learner.contexts else " and choose profiles by NAME_select_profile"
+        raise PlanError(f"Learner({what}=...) {AS_NUMBERS}: leave {what} out{by_hand}, or use a model in float32")
     if precision != "int8" and programs.rounds and (learner.pull or learner.ewc or learner.ewc_memory):
         what = "pull" if learner.pull else "ewc" if learner.ewc else "ewc_memory"
         raise PlanError(
@@ -128,7 +130,7 @@ def sensors_of(
         raise PlanError(f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x), "
             "or --calibration FILE.npz")
     if taken.dtype != "float32":
-        raise PlanError(f"Learner(sensors={chosen}) looks at the inputs as numbers, and this model takes them as int8")
+        raise PlanError(f"Learner(sensors={chosen}) {AS_NUMBERS}: leave sensors out, or use a model in float32")
     settings = chosen if isinstance(chosen, Sensors) else None
     return sensor_models(calibration.x.reshape(len(calibration.x), -1), inputs, settings)
 

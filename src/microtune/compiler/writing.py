@@ -45,7 +45,12 @@ def identifier(name: str) -> str:
 
 def check_name(name: str) -> str:
     """A device name is part of every C name, so it must be a C identifier."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name) or name in C_WORDS or name.startswith("mt_"):
+    if name in C_WORDS or name.startswith("mt_"):
+        raise BuildError(
+            f"'{name}' cannot name a device: it means something else in the generated C. Use another directory name, "
+            "such as build/toaster"
+        )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", name):
         raise BuildError(
             f"'{name}' cannot name a device: its C functions are called NAME_predict and so on. "
             "Use a directory name of letters, digits and underscores that starts with a letter, such as build/toaster"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from microtune.errors import EmulationError, ToolchainError
 from microtune.package import Package, open_package
 from microtune.targets.arithmetic import floating_point_in
-from microtune.targets.catalogue import Target, target
+from microtune.targets.catalogue import Target, target, targets
 from microtune.targets.image import read_image
 from microtune.targets.measure import Cost, cost, random_uses
 from microtune.targets.painting import Stack, stacks
@@ -127,7 +127,8 @@ def report(
             "C of the package. For figures of a like core name another, such as cortex-m4"
         )
     if not chosen.image:
-        raise ToolchainError(f"target {chosen.name} is no Cortex-M or RISC-V core; those are emulated.")
+        known = ", ".join(each.name for each in targets() if each.image)
+        raise ToolchainError(f"target {chosen.name} is not emulated here; emulated are {known}, and boards with these")
     qemu = qemu or (available() and not chosen.emulated)
     if qemu:
         board_of(chosen)

@@ -28,7 +28,12 @@ def without_floats(graph: Graph, trained: Sequence[str]) -> Graph:
     graph = _fixed_output(_int8_input(graph))
     for node in graph.nodes:
         kinds = {graph.tensor(name).dtype for name in (*node.inputs, *node.outputs)}
-        if "float32" in kinds or node.op in FLOATS_WITHIN:
+        if node.op in FLOATS_WITHIN:
+            raise PlanError(
+                f"precision='int8': node '{node.name}' ({node.op}) of '{graph.name}' needs exponentials in float32; a "
+                f"softmax may only be the end, with loss='cross_entropy', which takes it in; or {INSTEAD}"
+            )
+        if "float32" in kinds:
             raise PlanError(
                 f"precision='int8': node '{node.name}' ({node.op}) of '{graph.name}' computes in float32; quantise all "
                 f"of the model, or {INSTEAD}"
