@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from microtune.curves import curve
 from microtune.errors import MicrotuneError
 from microtune.inspection.image import Log, Record
 
@@ -71,24 +72,6 @@ def _panels(records: Sequence[Record]) -> tuple[Panel, ...]:
     )
 
 
-def _line(points: Sequence[tuple[float, float | None]], colour: str) -> str:
-    """A curve, broken where nothing is known; a point between two such is a dot."""
-    pieces: list[list[tuple[float, float]]] = [[]]
-    for x, y in points:
-        if y is None:
-            pieces.append([])
-        else:
-            pieces[-1].append((x, y))
-    drawn = []
-    for piece in pieces:
-        if len(piece) == 1:
-            drawn.append(f'<circle cx="{piece[0][0]:.1f}" cy="{piece[0][1]:.1f}" r="2" fill="{colour}"/>')
-        elif piece:
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in piece)
-            drawn.append(f'<polyline class="line" stroke="{colour}" points="{path}"/>')
-    return "".join(drawn)
-
-
 def _events(records: Sequence[Record], x: Callable[[float], float], bottom: float) -> list[str]:
     """Upright lines; their names stand where there is room."""
     drawn, last = [], -1000.0
@@ -126,7 +109,8 @@ def log_picture(log: Log | None, title: str) -> str:
         drawn.append(f'<text x="{LEFT + WIDTH + 14}" y="{floor - HEIGHT + 10}">{escape(panel.title)}</text>')
         for index, (name, colour, values) in enumerate(panel.lines):
             heights = [None if value is None else floor - HEIGHT * min(value / panel.top, 1.0) for value in values]
-            drawn.append(_line([(x(each.uses), y) for each, y in zip(records, heights, strict=True)], colour))
+            points = [(x(each.uses), y) for each, y in zip(records, heights, strict=True)]
+            drawn.append(curve(points, colour, 2))
             at, begin = floor - HEIGHT + 30 + 18 * index, LEFT + WIDTH + 14
             drawn.append(f'<line class="line" stroke="{colour}" x1="{begin}" x2="{begin + 18}" y1="{at}" y2="{at}"/>')
             drawn.append(f'<text x="{begin + 24}" y="{at + 4}">{escape(name)}</text>')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
+from microtune.curves import curve
 from microtune.simulation.many import Summary, Week
 
 WIDTH, HEIGHT = 720, 280  # of the chart, in pixels, without its margins
@@ -48,7 +49,10 @@ def picture(summary: Summary) -> str:
         drawn.append(f'<text x="{x(week):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{week}</text>')
     drawn.append(f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 36}" text-anchor="middle">week</text>')
     for row, (name, label, colour, value) in enumerate(LINES):
-        drawn.append(f'<g class="{name}">{_line(summary, value, colour, x, y)}</g>')
+        # broken in weeks at which nobody was at home
+        shares = [(x(week.week), value(week)) for week in summary.weeks]
+        points = [(across, None if share is None else y(share)) for across, share in shares]
+        drawn.append(f'<g class="{name}">{curve(points, colour, 2.5)}</g>')
         at = TOP + 14 + 20 * row
         begin = LEFT + WIDTH + 14
         drawn.append(f'<line class="line" stroke="{colour}" x1="{begin}" x2="{begin + 18}" y1="{at}" y2="{at}"/>')
@@ -60,28 +64,3 @@ def picture(summary: Summary) -> str:
         f"<style>{STYLE}</style>\n"
         f'<rect width="{width}" height="{height}"/>\n{content}\n</svg>\n'
     )
-
-
-def _line(
-    summary: Summary,
-    value: Callable[[Week], float | None],
-    colour: str,
-    x: Callable[[int], float],
-    y: Callable[[float], float],
-) -> str:
-    """One curve, broken in weeks at which nobody was at home; a week between two such is a dot."""
-    pieces: list[list[tuple[float, float]]] = [[]]
-    for week in summary.weeks:
-        share = value(week)
-        if share is None:
-            pieces.append([])
-        else:
-            pieces[-1].append((x(week.week), y(share)))
-    drawn = []
-    for piece in pieces:
-        if len(piece) == 1:
-            drawn.append(f'<circle cx="{piece[0][0]:.1f}" cy="{piece[0][1]:.1f}" r="2.5" fill="{colour}"/>')
-        elif piece:
-            points = " ".join(f"{across:.1f},{down:.1f}" for across, down in piece)
-            drawn.append(f'<polyline class="line" stroke="{colour}" points="{points}"/>')
-    return "".join(drawn)
