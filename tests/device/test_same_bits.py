@@ -81,9 +81,12 @@ def a_year(package: mt.Package, machine: Machine) -> tuple[bytes, bytes, bytes]:
     call("init", port)
     for day in range(DAYS):
         values = r.normal(size=3).astype("<f4")
-        wish = float(values[0] > 0) + float(values[1] > 0) if classes > 1 else float(np.tanh(values[0]))
+        # numbers lie beyond what the base ever says, so that whatever is learnt beats it: the build's identity seeds
+        # the order of the samples, and with any order each person must come to know something
+        number = np.tanh(values[0]) + (3.0 if day > 180 else 2.0)
+        wish = float(values[0] > 0) + float(values[1] > 0) if classes > 1 else float(number)
         machine.write(x, stored(values))
-        machine.write(y, written(np.float32([wish + (day > 180 and classes == 1)])).tobytes())
+        machine.write(y, written(np.float32([wish])).tobytes())
         call("predict", x, output, result)
         answers.append(machine.read(output, 4 * classes) + machine.read(result, 4))
         call("observe", y)
@@ -122,8 +125,8 @@ def test_a_year_gives_the_same_bits_everywhere(kind: str, tmp_path: Path) -> Non
     layout, fresh = package.manifest["layout"], mt.Device(package).state()
     learnt, people = next(field for field in layout["fields"] if field["name"] == "parameters"), layout["people"]
     starts = [learnt["offset"] + person * people["bytes"] for person in range(people["count"])]
-    changed = [found["host"][0][start:][: learnt["bytes"]] != fresh[start:][: learnt["bytes"]] for start in starts]
-    assert 2 * sum(changed) > len(changed)  # an update of a person who is seldom there may have been rolled back
+    for start in starts:
+        assert found["host"][0][start:][: learnt["bytes"]] != fresh[start:][: learnt["bytes"]]
     for name in found:
         for what, have, want in zip(("state", "storage", "answers"), found[name], found["host"], strict=True):
             assert have == want, f"{what} on {name} differs from the host's"
