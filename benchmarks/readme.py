@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.pages import anchor, rewrite_pages
@@ -64,7 +65,7 @@ harmed: served worse than without learning, by more than a point (mean of seeds 
 | PyTorch eager | | | {xt} |
 | scikit-learn `partial_fit` | | | {xs} |
 
-"""
+{chip}"""
 
 SPEAKER = """\
 **The speaker** (`examples/speaker`): on MLPerf Tiny's int8 keyword net, frozen, a head learns the spoken digits of
@@ -205,6 +206,23 @@ def _networks(results: dict[str, Any]) -> str:
     )
 
 
+def _chip(results: dict[str, Any]) -> str:
+    """What others take of the chip, as far as it was measured."""
+    said = []
+    if "dense" in results:
+        nets = results["dense"]["tables"]["cortex-m4"]
+        first, second = (nets[net]["AIfES"]["step"] / nets[net]["microtune"]["step"] for net in ("4-16-1", "64-128-10"))
+        said.append(f"AIfES takes **{first:.0f} times** the instructions of this step, {second:.0f} times for 64-128-10")
+    if "integers" in results:
+        fewer = results["integers"]["steps"]["cortex-m0"]["4-16-1"]["times_fewer"]
+        said.append(f"on Cortex-M0 soft float takes **{fewer} times** those of integers ([how](docs/integers.md))")
+    if "cmsis-nn" in results:
+        ratios = [row["ratio"] for row in results["cmsis-nn"].values()]
+        said.append(f"the published networks take {min(ratios):.2f} to {max(ratios):.2f} times those of CMSIS-NN")
+    text = f"Side by side, with flash and RAM, in [docs/chip.md](docs/chip.md): {'; '.join(said)}."
+    return fill(text, 120, break_on_hyphens=False, break_long_words=False) + "\n\n" if said else ""
+
+
 def section(results: dict[str, Any]) -> str:
     """The text of the section for these results."""
     wearer, step, ratios = results["wearer"], results["step on cortex-m4"], results["step on the host"]["ratios"]
@@ -217,6 +235,7 @@ def section(results: dict[str, Any]) -> str:
         speaker=_speaker(results),
         camera=_camera(results),
         networks=_networks(results),
+        chip=_chip(results),
         si=f"{step['instructions']:,}",
         sr=step["ram"],
         xp=f"{ratios['plain C loop']:.1f}",
