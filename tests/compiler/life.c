@@ -8,6 +8,7 @@
  *     TASK                     0 regression, 1 binary, 2 multiclass
  *     RECOGNISES, SENSES, LOGS 0 or 1
  *     SAVED, STORAGE_BYTES     of a state, and of the storage for them
+ *     WHOLE(saved)             whether what learnt, in the bytes of a state, lies in its limits
  *
  * LIFE returns 0, or the line of what did not hold; *updates counts the updates that were finished.
  */
@@ -18,7 +19,7 @@
 #include <string.h>
 
 #include "memory_port.h"
-#include "mt_math.h"
+#include "mt_number.h"
 
 #define LOG_BYTES 1024u
 
@@ -32,9 +33,66 @@ static uint32_t life_draw(uint32_t below)
     return (life_generator >> 8) % below;
 }
 
+#if MT_NUMBER_KIND == 0
+typedef float life_input;
+
+static int life_is_finite(float x)
+{
+    return mt_is_finite(x);
+}
+
 static float life_value(void)
 {
     return (float)life_draw(4096) / 2048.0f - 1.0f;
+}
+
+static float life_wild(void)
+{
+    return life_draw(2) ? 1e30f * 1e30f : 900.0f;
+}
+
+static float life_target(int wild)
+{
+    (void)wild;
+    return -1e38f * 1e30f;
+}
+#else
+typedef int8_t life_input; /* of which all are sane */
+
+static int life_is_finite(mt_number x)
+{
+    (void)x;
+    return 1;
+}
+
+static int8_t life_value(void)
+{
+    return (int8_t)((int32_t)life_draw(256) - 128);
+}
+
+static int8_t life_wild(void)
+{
+    return life_draw(2) ? 127 : -128;
+}
+
+/* the least of all numbers, or one at an end of them */
+static mt_number life_target(int wild)
+{
+    return wild ? (life_draw(2) ? MT_FIXED_LARGEST : -MT_FIXED_LARGEST) : INT32_MIN;
+}
+#endif
+
+/* biases that learn as integers */
+static inline int life_is_bias(const uint8_t *bytes, uint32_t size)
+{
+    for (uint32_t i = 0; i < size; ++i) {
+        int32_t bias;
+        memcpy(&bias, bytes + 4u * i, sizeof bias);
+        if (bias < -1073741824 || bias > 1073741823) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 static uint32_t life_now(void *context)
@@ -78,7 +136,8 @@ static int LIFE(uint32_t seed, uint32_t *updates)
 {
     static DEVICE device;
     static uint8_t storage[STORAGE_BYTES + LOGS * LOG_BYTES];
-    float input[INPUTS], output[OUTPUTS], target[TARGETS], loss;
+    life_input input[INPUTS];
+    mt_number output[OUTPUTS], target[TARGETS], loss;
     mt_prediction prediction;
     mt_update update;
     mt_report report;
@@ -109,24 +168,24 @@ static int LIFE(uint32_t seed, uint32_t *updates)
     for (uint32_t step = 0; step < 240; ++step) {
         wild = life_draw(12) == 0;
         for (uint32_t i = 0; i < INPUTS; ++i) {
-            input[i] = wild && life_draw(2) ? (life_draw(2) ? 1e30f * 1e30f : 900.0f) : life_value();
+            input[i] = wild && life_draw(2) ? life_wild() : life_value();
         }
         for (uint32_t i = 0; i < TARGETS; ++i) {
-            target[i] = TASK == 2 ? (float)(((input[0] > 0.0f) + (input[1 % INPUTS] > 0.0f)) % OUTPUTS)
-                      : TASK == 1 ? (float)(input[i % INPUTS] > 0.0f)
-                                  : input[0] + 0.5f;
-            target[i] = life_draw(16) == 0 ? -1e38f * 1e30f : target[i];
+            target[i] = TASK == 2 ? mt_number_of((uint32_t)((input[0] > 0) + (input[1 % INPUTS] > 0)) % OUTPUTS)
+                      : TASK == 1 ? mt_number_of((uint32_t)(input[i % INPUTS] > 0))
+                                  : (mt_number)input[0] + MT_NUMBER(0.5);
+            target[i] = life_draw(16) == 0 ? life_target(TASK == 0 && wild) : target[i];
         }
         const mt_status predicted = CALL(predict)(&device, input, output, &prediction);
         MUST(predicted == MT_OK || predicted == MT_INPUT_NOT_FINITE || predicted == MT_INPUT_OUT_OF_RANGE);
         if (predicted == MT_OK) {
-            float sum = 0.0f;
+            mt_number sum = MT_NUMBER(0);
             for (uint32_t i = 0; i < OUTPUTS; ++i) {
-                MUST(mt_is_finite(output[i]) && (TASK == 0 || (output[i] >= 0.0f && output[i] <= 1.0f)));
+                MUST(life_is_finite(output[i]) && (TASK == 0 || (output[i] >= MT_NUMBER(0) && output[i] <= MT_NUMBER(1))));
                 sum += output[i];
             }
-            MUST(TASK != 2 || (sum > 0.999f && sum < 1.001f));
-            MUST(prediction.confidence >= 0.0f && prediction.confidence <= 1.0f);
+            MUST(TASK != 2 || (sum > MT_NUMBER(0.999) && sum < MT_NUMBER(1.001)));
+            MUST(prediction.confidence >= MT_NUMBER(0) && prediction.confidence <= MT_NUMBER(1));
             MUST(prediction.profile < PROFILES && prediction.best < OUTPUTS);
         }
         const mt_status observed = CALL(observe)(&device, target);
@@ -137,7 +196,8 @@ static int LIFE(uint32_t seed, uint32_t *updates)
         MUST(idled == MT_OK || (idled == MT_STORAGE_FAILED && life_is_broken));
         life_is_broken = 0;
         if (step % 16 != 15) {
-            MUST(mt_is_finite(update.loss_before) && mt_is_finite(update.loss_after) && update.accepted <= update.ran);
+            MUST(life_is_finite(update.loss_before) && life_is_finite(update.loss_after) && update.accepted <= update.ran);
+            MUST(update.loss_before >= MT_NUMBER(0) && update.loss_after >= MT_NUMBER(0));
             *updates += update.ran;
         }
         life_seconds += life_draw(20) == 0 ? life_draw(90) * 86400u : life_draw(40000);
@@ -152,7 +212,7 @@ static int LIFE(uint32_t seed, uint32_t *updates)
         case 5:
         case 6: {
             const mt_status status = CALL(step)(&device, input, target, &loss);
-            MUST(status != MT_OK || mt_is_finite(loss) || wild);
+            MUST(status != MT_OK || (life_is_finite(loss) && loss >= MT_NUMBER(0)) || wild);
             break;
         }
         case 7: MUST(CALL(save)(&device) == MT_OK && CALL(init)(&device, &port) == MT_OK); break;
@@ -179,9 +239,11 @@ static int LIFE(uint32_t seed, uint32_t *updates)
         default: break;
         }
         MUST(CALL(status)(&device, &report) == MT_OK && CALL(metrics)(&device, &metrics) == MT_OK);
-        MUST(report.learnt >= 0.0f && report.learnt <= 1.0f && report.sure >= 0.0f && report.sure <= 1.0f);
+        MUST(report.learnt >= MT_NUMBER(0) && report.learnt <= MT_NUMBER(1));
+        MUST(report.sure >= MT_NUMBER(0) && report.sure <= MT_NUMBER(1));
         MUST(report.stage <= MT_ACQUAINTED && report.profile < PROFILES && report.suspect <= SENSES * INPUTS);
-        MUST(mt_is_finite(metrics.mean_error) && metrics.suspect <= metrics.observations);
+        MUST(life_is_finite(metrics.mean_error) && metrics.mean_error >= MT_NUMBER(0) && metrics.suspect <= metrics.observations);
+        MUST(WHOLE(((uint8_t *)&device + sizeof(void *))));
 #if SENSES
         MUST(CALL(sensor)(&device, step % INPUTS) < 8 && CALL(sensor)(&device, INPUTS) == 0);
 #endif

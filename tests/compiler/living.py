@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from microtune.compiler.layout import lay_out
+from microtune.compiler.layout import Layout, lay_out
 from microtune.compiler.planned import Plan, target_size
 from microtune.compiler.sources import write_sources
 from microtune.toolchain import compile_program
@@ -19,17 +19,31 @@ TASKS = {"MT_REGRESSION": 0, "MT_BINARY": 1, "MT_MULTICLASS": 2}
 def _described(name: str, plan: Plan) -> str:
     """What life.c must know of a device."""
     output = plan.programs.head.graph.tensor(plan.programs.head.graph.outputs[-1]).size
-    saved = lay_out(plan).saved
+    layout = lay_out(plan)
+    saved = layout.saved
     known = {
         "DEVICE": name, "CALL(verb)": f"{name}_##verb", "LIFE": f"life_{name}", "INPUTS": len(plan.inputs),
         "OUTPUTS": output, "TARGETS": target_size(plan), "TASK": TASKS[plan.loss.task],
         "PROFILES": plan.learner.profiles, "CONTEXTS": plan.learner.parts, "SENSES": int(bool(plan.sensors)),
         "RECOGNISES": int(plan.learner.recognise), "LOGS": int(plan.learner.log > 0),
         "SAVED": f"{saved}u", "STORAGE_BYTES": f"(2u * MT_STORE_SLOT({saved}u, 256u))",
+        "WHOLE(saved)": _whole(plan, layout),
     }  # fmt: skip
     defined = "".join(f"#define {key} {value}\n" for key, value in known.items())
     undone = "".join(f"#undef {key.partition('(')[0]}\n" for key in known)
     return f'#include "{name}.c"\n{defined}#include "life.c"\n{undone}'
+
+
+def _whole(plan: Plan, layout: Layout) -> str:
+    """That biases which learn as integers stay within 2^30, of everybody."""
+    first = layout.field("parameters").offset
+    checks = [
+        f"life_is_bias((saved) + {first + person * layout.person + each.offset}u, {each.tensor.size}u)"
+        for person in range(layout.sets)
+        for each in layout.parameters
+        if plan.programs.rounds and each.tensor.dtype == "int32"
+    ]
+    return " && ".join(checks) or "((void)(saved), 1)"
 
 
 def live(plans: Mapping[str, Plan], folder: Path, lives: int = 3) -> dict[str, int]:

@@ -231,13 +231,25 @@ VERBS_OF_LEARNER = (
 
 def _structure(plan: Plan, layout: Layout) -> int:
     """CRC-32 of what learns, by names, shapes and types, of the contexts it is kept apart by, and of the frozen
-    weights that it was learnt for."""
+    weights that it was learnt for. In integers also of their scales, but not of learning rates, constants there too."""
     learns = {tensor.name for tensor in (*plan.programs.trained, *plan.programs.constants)}
+    step = plan.programs.step
+    if plan.fixed and step is not None:
+        learns |= {name for node in step.graph.nodes if node.updates for name in node.inputs}
     frozen = base_bytes([each for each in layout.base if each.tensor.name not in learns])
     contexts = [(place, context.edges) for place, context in plan.contexts]
     apart = repr(contexts) if contexts else ""
     learnt = repr([(each.name, each.shape, each.dtype) for each in plan.programs.trained])
-    return zlib.crc32((learnt + apart).encode() + frozen)
+    return zlib.crc32((learnt + apart + _scales(plan)).encode() + frozen)
+
+
+def _scales(plan: Plan) -> str:
+    """What one step means of the integers that learn and of those they are multiplied with."""
+    if not plan.fixed:
+        return ""
+    tensors = (*plan.programs.trained, *plan.programs.cut, plan.graph.tensor(plan.graph.inputs[0]))
+    kept = [each.quantization for each in tensors if each.quantization is not None]
+    return repr([(each.scale.tolist(), each.zero_point.tolist()) for each in kept])
 
 
 def _people_note(plan: Plan) -> str:

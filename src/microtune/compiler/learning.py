@@ -20,6 +20,8 @@ from microtune.tuning.sensors import LEAST_SAMPLES, SensorModel, Sensors, sensor
 
 LEAST_TOLERANCE = 1 / 16
 """Smallest tolerance of a fixed-point regression: its square, 1 / 256, still has 8 binary places."""
+LARGEST_NUMBER = 32767
+"""Of fixed-point numbers, in 32 bits with 16 binary places."""
 MOST_SENSORS = 64
 """Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
 AS_NUMBERS = "looks at the inputs as numbers, and this model takes them as int8"
@@ -69,6 +71,16 @@ def check_integers(
             f"Learner(pull={learner.pull}) moves weights behind the back of {type(optimizer).__name__}, whose prior "
             f"holds them to the base anyway: leave pull out{instead}"
         )
+    given = {"Learner(tolerance": learner.tolerance, "Learner(recency": learner.recency}
+    given |= {f"{type(optimizer).__name__}(lr": optimizer.lr} if isinstance(optimizer, SGD) else {}
+    given |= {} if loss.delta is None else {"Huber(delta": loss.delta}
+    given |= {f"Learner(fallback[{index}]": value for index, value in enumerate(learner.fallback or ())}
+    for name, value in given.items():
+        if abs(value) > LARGEST_NUMBER:
+            raise PlanError(
+                f"{name}={value:g}): with precision='int8' numbers reach from -{LARGEST_NUMBER} to {LARGEST_NUMBER}; "
+                f"use one of these{instead}"
+            )
     if loss.task == "MT_REGRESSION" and learner.tolerance < LEAST_TOLERANCE:
         raise PlanError(
             f"Learner(tolerance={learner.tolerance}): numbers have 16 binary places with precision='int8'; use "

@@ -21,7 +21,7 @@ typedef uint32_t mt_seconds; /* a long time */
 #define MT_NUMBER_LARGE MT_FIXED_LARGEST
 /* above zero, and below any tolerance squared */
 #define MT_NUMBER_TINY 1
-/* what a running mean looks back on at most: of more, a single value would be rounded away */
+/* what a running mean looks back on at most, 2^10: of more, a single value would be rounded away */
 #define MT_NUMBER_MEMORY 1024u
 
 static inline mt_number mt_number_of(uint32_t whole)
@@ -63,17 +63,22 @@ static inline mt_number mt_number_divide(mt_number a, mt_number b)
     return mt_fixed_divide(a, b);
 }
 
-/* x / count */
+/* x / count, of at least one */
 static inline mt_number mt_number_share(mt_number x, uint32_t count)
 {
     return count <= (uint32_t)MT_FIXED_LARGEST ? x / (int32_t)count : 0;
 }
 
-/* a running mean that has looked at `count` values, this one included, or at the last 1024 of them */
+/* a running mean that has looked at `count` values, this one included, or at about the last 1024 of them */
 static inline mt_number mt_number_mean(mt_number mean, mt_number value, uint32_t count)
 {
-    const int32_t over = (int32_t)(count < MT_NUMBER_MEMORY ? count : MT_NUMBER_MEMORY), half = over / 2;
     const mt_number apart = mt_fixed_subtract(value, mean);
+    if (count >= MT_NUMBER_MEMORY) {
+        /* rounded up as often as 1024ths are there: to nearest, what is below 512 steps would never move the mean */
+        const mt_number dither = (mt_number)(count * 0x9E3779B9u >> 22);
+        return mt_fixed_add(mean, mt_fixed_add(apart, dither) >> 10);
+    }
+    const int32_t over = (int32_t)count, half = over / 2;
     return mt_fixed_add(mean, mt_fixed_add(apart, apart < 0 ? -half : half) / over);
 }
 
