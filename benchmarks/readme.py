@@ -211,8 +211,9 @@ def _chip(results: dict[str, Any]) -> str:
     said = []
     if "dense" in results:
         nets = results["dense"]["tables"]["cortex-m4"]
-        first, second = (nets[net]["AIfES"]["step"] / nets[net]["microtune"]["step"] for net in ("4-16-1", "64-128-10"))
-        said.append(f"AIfES takes **{first:.0f} times** the instructions of this step, {second:.0f} times for 64-128-10")
+        times = [nets[net]["AIfES"]["step"] / nets[net]["microtune"]["step"] for net in ("4-16-1", "64-128-10")]
+        aifes = "AIfES takes **{:.0f} times** the instructions of this step, {:.0f} times for 64-128-10"
+        said.append(aifes.format(*times))
     if "integers" in results:
         fewer = results["integers"]["steps"]["cortex-m0"]["4-16-1"]["times_fewer"]
         said.append(f"on Cortex-M0 soft float takes **{fewer} times** those of integers ([how](docs/integers.md))")
