@@ -24,6 +24,8 @@ from microtune.compiler.writing import (
     rows,
     scale_of,
     shape_of,
+    stands_for,
+    steps_of,
     uses,
 )
 from microtune.ir import Tensor
@@ -154,6 +156,8 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "input_count": input_tensor.size,
         "input_type": C_TYPES[input_tensor.dtype],
         "input_scale": scale_of(input_tensor),
+        "steps_of_input": steps_of(scale_of(input_tensor)),
+        "stands_for": stands_for,
         "input_shape": shape_of(input_tensor),
         "lists_inputs": lists_inputs(plan),
         "learns": 0 if programs.hidden else len(layout.parameters),

@@ -25,6 +25,7 @@ from microtune.compiler.writing import (
     rows,
     scale_of,
     shape_of,
+    stands_for,
     uses,
 )
 from microtune.errors import BuildError, PlanError
@@ -80,6 +81,7 @@ def emit_network(
         "c_types": C_TYPES,
         "shape": shape_of,
         "scale": scale_of,
+        "stands_for": stands_for,
         "rows": rows,
         "uses": uses,
     }

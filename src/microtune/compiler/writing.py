@@ -202,6 +202,16 @@ def scale_of(tensor: Tensor) -> tuple[float, int] | None:
     return float(tensor.quantization.scale), int(tensor.quantization.zero_point)
 
 
+def stands_for(scale: tuple[float, int]) -> str:
+    """What a byte of this scale and zero point stands for."""
+    return f"{scale[0]} * (byte {'+' if scale[1] < 0 else '-'} {abs(scale[1])})"
+
+
+def steps_of(scale: tuple[float, int] | None) -> float | None:
+    """How many steps of a byte make one, where numbers with 16 binary places hold as many."""
+    return 1 / scale[0] if scale is not None and 1 / scale[0] < 32767 else None
+
+
 def rows(each: Slice) -> list[str]:
     """The values of a constant in C, some to a line."""
     values = np.asarray(each.tensor.data).ravel()
