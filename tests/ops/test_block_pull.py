@@ -12,7 +12,7 @@ from microtune.compiler.sources import runtime_directory
 from microtune.toolchain import compile_library
 
 SOURCE = """
-#include "mt_kernels_block_update.h"
+#include "mt_kernels_block_move.h"
 void pull8(int8_t *w, int8_t *rest, const int8_t *base, uint32_t size, int32_t share, uint32_t *random);
 void pull32(int32_t *b, const int32_t *base, uint32_t size, int32_t share, uint32_t *random);
 void pull8(int8_t *w, int8_t *rest, const int8_t *base, uint32_t size, int32_t share, uint32_t *random)

@@ -14,7 +14,7 @@ import numpy as np
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.block_gradients import block_output
-from microtune.ops.blocks import DIGITS, HEAD, ZERO, block_size, mantissas, write
+from microtune.ops.blocks import DIGITS, HEAD, ZERO, block_size, divided, mantissas, write
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.window import window_output, window_sizes, windows
 
@@ -160,15 +160,7 @@ def _global_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, .
 
 def _global(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     dy, positions = inputs[0], given["positions"]
-    spread = np.concatenate([dy[:HEAD], np.tile(dy[HEAD:], positions)])
-    power = positions.bit_length() - 1
-    if dy[0] == ZERO:
-        return (spread,)
-    spread[0] -= power
-    if positions != 1 << power:
-        factor = ((1 << (power + DIGITS)) + positions // 2) // positions
-        spread[HEAD:] = (mantissas(spread) * factor) >> DIGITS
-    return (spread,)
+    return (divided(np.concatenate([dy[:HEAD], np.tile(dy[HEAD:], positions)]), positions),)
 
 
 def _global_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:

@@ -16,7 +16,15 @@ from microtune.ops.blocks import HEAD, divided, write
 from microtune.ops.fixed_point import rescale_once, saturate
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_layers import MOST_TERMS, check_types
-from microtune.ops.scaled import FIXED_ONE, LARGEST, fixed_exp, fixed_sigmoid, saturated
+from microtune.ops.scaled import (
+    FIXED_ONE,
+    LARGEST,
+    fixed_exp,
+    fixed_log,
+    fixed_multiply,
+    fixed_sigmoid,
+    saturated,
+)
 
 LAYER_HEADER, LOSS_HEADER = "mt_kernels_block_layers.h", "mt_kernels_fixed_loss.h"
 MOST_CLASSES = 32767
@@ -100,27 +108,6 @@ fixed_from_int8 = Op(
 # Losses
 
 
-def _multiply(a: int, b: int) -> int:
-    """``mt_fixed_multiply``."""
-    product = (abs(a) * abs(b) + 0x8000) >> 16
-    return saturated(product if (a < 0) == (b < 0) else -product)
-
-
-def _log(x: int) -> int:
-    """``mt_fixed_log``."""
-    x = max(x, 1)
-    n = x.bit_length() - 17
-    m = x << (32 - x.bit_length())
-    f = (m >> 7) - 16777216
-    if f >= 5592405:
-        f, n = (m >> 8) - 16777216, n + 1
-    s = (f + 64) >> 7
-    h = 5482
-    for each in (-6223, 6507, -8159, 10923, -16384):
-        h = ((h * s + 65536) >> 17) + each
-    return (n * 11629080 + f + ((((s * s + 32768) >> 16) * h + 256) >> 9) + 128) >> 8
-
-
 def _mean(losses: Sequence[int]) -> int:
     total = 0
     for each in losses:
@@ -134,7 +121,7 @@ Losses = tuple[Sequence[int], Sequence[int], int]
 
 def _squared_error(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
     errors = [saturated(a - b) for a, b in zip(y, t, strict=True)]
-    return [_multiply(each, each) for each in errors], errors, -15
+    return [fixed_multiply(each, each) for each in errors], errors, -15
 
 
 def _huber(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
@@ -142,7 +129,7 @@ def _huber(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
     clipped = [max(-delta, min(delta, each)) for each in errors]
     halves = [each // 2 if each >= 0 else -(-each // 2) for each in clipped]
     losses = [
-        _multiply(kept, saturated(error - half)) for error, kept, half in zip(errors, clipped, halves, strict=True)
+        fixed_multiply(kept, saturated(error - half)) for error, kept, half in zip(errors, clipped, halves, strict=True)
     ]
     return losses, clipped, -16
 
@@ -150,8 +137,8 @@ def _huber(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
 def _binary_cross_entropy(y: Sequence[int], t: Sequence[int], delta: int) -> Losses:
     losses = []
     for logit, target in zip(y, t, strict=True):
-        linear = saturated(max(logit, 0) - _multiply(logit, target))
-        losses.append(saturated(linear + _log(FIXED_ONE + fixed_exp(-min(abs(logit), LARGEST)))))
+        linear = saturated(max(logit, 0) - fixed_multiply(logit, target))
+        losses.append(saturated(linear + fixed_log(FIXED_ONE + fixed_exp(-min(abs(logit), LARGEST)))))
     gradient = [saturated(fixed_sigmoid(a) - b) for a, b in zip(y, t, strict=True)]
     return losses, gradient, -16
 
@@ -180,7 +167,7 @@ def _cross_entropy(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.
     half = (sum(powers) + 1) >> 1
     p = np.array([((e << 15) + (half >> 1)) // half for e in powers], np.int64)
     p[label] -= FIXED_ONE
-    loss = saturated(_log(sum(powers)) + saturated(largest - y[label]))
+    loss = saturated(fixed_log(sum(powers)) + saturated(largest - y[label]))
     return np.array(loss, np.int32), write(p, -16)
 
 

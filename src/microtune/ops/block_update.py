@@ -9,7 +9,7 @@ velocity in steps for each weight.
 
 Inputs of a weight's update: weight, rest, [velocity,] noise, dL/dy, x, factors; of a bias's: bias, [velocity,] noise,
 dL/dy, factors; of a dense layer's both: weight, rest, [velocity,] bias, [velocity,] noise, dL/dy, x, factors, the
-bias's factors. ``mt_kernels_block_update.h`` gives the same bits.
+bias's factors. ``mt_kernels_block_move.h`` gives the same bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from microtune.ops.blocks import HEAD, ZERO, block_size, mantissas
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.window import window_output, window_sizes, windows
 
-HEADER = "mt_kernels_block_update.h"
+HEADER, WINDOW_HEADER = "mt_kernels_block_update.h", "mt_kernels_block_update_conv.h"
 STEPS = 256
 """Steps of a weight from one grid point to the next."""
 MOST_BIAS, MOST_VELOCITY = 2**30 - 1, 2**29 - 1
@@ -255,7 +255,7 @@ def _weight(layer: str, rule: str) -> Op:
         shape=_weight_shape(layer, kinds),
         reference=lambda inputs, given: reference(inputs, len(kinds) - 1, given),
         kernel=_weight_kernel(layer, kinds),
-        header=HEADER,
+        header=WINDOW_HEADER if "conv2d" in layer else HEADER,
         dtypes=lambda inputs, _: kinds,
         multiply_adds=lambda inputs, outputs: (
             inputs[0].size * (block_size(inputs[len(kinds) + 1]) // _outputs(inputs[0].shape, layer))

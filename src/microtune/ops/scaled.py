@@ -1,4 +1,4 @@
-"""The scalars of fixed-point heads in whole numbers, bit for bit as ``mt_scaled.h`` and ``mt_fixed.h`` have them."""
+"""Scalars of fixed-point heads and losses in whole numbers, with the bits of ``mt_fixed.h`` and ``mt_scaled.h``."""
 
 from __future__ import annotations
 
@@ -74,6 +74,12 @@ def scaled_of(real: float) -> Scaled:
 ONE = Scaled(1 << 30, -30)
 
 
+def fixed_multiply(a: int, b: int) -> int:
+    """``mt_fixed_multiply``: rounded to nearest, half away from zero."""
+    product = (abs(a) * abs(b) + 0x8000) >> 16
+    return saturated(product if (a < 0) == (b < 0) else -product)
+
+
 def fixed_sqrt(x: int) -> int:
     """``mt_fixed_sqrt``: of two equally near numbers there are none."""
     if x <= 0:
@@ -98,6 +104,21 @@ def fixed_exp(x: int) -> int:
     if n >= 8:
         return min(LARGEST, e << (n - 8))
     return ((e >> (7 - n)) + 1) >> 1
+
+
+def fixed_log(x: int) -> int:
+    """``mt_fixed_log``."""
+    x = max(x, 1)
+    n = x.bit_length() - 17
+    m = x << (32 - x.bit_length())
+    f = (m >> 7) - 16777216
+    if f >= 5592405:
+        f, n = (m >> 8) - 16777216, n + 1
+    s = (f + 64) >> 7
+    h = 5482
+    for each in (-6223, 6507, -8159, 10923, -16384):
+        h = ((h * s + 65536) >> 17) + each
+    return (n * 11629080 + f + ((((s * s + 32768) >> 16) * h + 256) >> 9) + 128) >> 8
 
 
 def fixed_sigmoid(x: int) -> int:
