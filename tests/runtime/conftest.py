@@ -1,12 +1,15 @@
-"""What is built once per session: the little devices, the sensors."""
+"""What is built once per session: the little devices, the sensors, the Bayesian head."""
 
 import ctypes
 from collections.abc import Iterator
 
 import pytest
 
+from microtune.targets.machine import HostMachine, Machine
 from microtune.toolchain import compile_library
 
+from .bayes_probe import RUNTIME
+from .bayes_probe import SOURCES as BAYES
 from .little_device import HERE, INCLUDE, SOURCES, Little
 from .sensors_probe import Probe
 
@@ -27,3 +30,9 @@ def sensors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     probe = Probe(tmp_path_factory.mktemp("sensors"))
     yield probe
     probe.close()
+
+
+@pytest.fixture(scope="session")
+def bayes_host(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """mt_bayes.c and its parts in this process."""
+    return HostMachine(compile_library(BAYES, [RUNTIME], tmp_path_factory.mktemp("bayes") / "bayes.so", strict=True))
