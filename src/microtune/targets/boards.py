@@ -1,8 +1,10 @@
 """Common boards: which core, how much memory, what clock. A board can be named wherever a target can.
 
 Memory is what one program has in one piece: further blocks of RAM elsewhere in the address space are in ``note``, and
-not counted. Current is that of the chip as its data sheet gives it, where it does; otherwise estimates use that of
-another chip with the same core, and say so.
+not counted. Memory and clock are those of the chips' data sheets (Nordic's product specifications; ST DS8626,
+DS11532, DS12110 and DS10198; Raspberry Pi's RP2040; Espressif's), flash outside the chip that of the board's maker.
+Current is that of the chip as its data sheet gives it, where it does; otherwise estimates use that of another chip
+with the same core, and say so.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ BOARDS = (
           note="and 64 KB that only the core reaches"),
     Board("nucleo-f767zi", "ST Nucleo-F767ZI", "STM32F767ZI", "cortex-m7", 2 * _MB, 512 * _KB, 216),
     Board("nucleo-h743zi", "ST Nucleo-H743ZI", "STM32H743ZI", "cortex-m7", 2 * _MB, 512 * _KB, 480,
-          note="and 512 KB in other blocks"),
+          note="and 544 KB in other blocks, 192 of them close to the core"),
     Board("nucleo-l476rg", "ST Nucleo-L476RG", "STM32L476RG", "cortex-m4", 1 * _MB, 96 * _KB, 80,
           note="and 32 KB with parity"),
     Board("esp32-c3", "Espressif ESP32-C3-DevKitM-1", "ESP32-C3", "riscv32", 4 * _MB, 400 * _KB, 160, ESP32_C3),

@@ -31,7 +31,7 @@ Uses = Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
 
 
 @dataclass(frozen=True)
-class Board:
+class EmulatedBoard:
     """A board of qemu: where its flash and RAM are, and how many bytes."""
 
     machine: str
@@ -41,12 +41,12 @@ class Board:
 
 _KB, _MB = 1024, 1024 * 1024
 BOARDS = {
-    "cortex-m0": Board("microbit", (0x00000000, 256 * _KB), (0x20000000, 16 * _KB)),
-    "cortex-m3": Board("mps2-an385", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
-    "cortex-m4": Board("mps2-an386", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
-    "cortex-m7": Board("mps2-an500", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
-    "cortex-m33": Board("mps2-an505", (0x10000000, 4 * _MB), (0x38000000, 4 * _MB)),
-    "cortex-m55": Board("mps3-an547", (0x10000000, 512 * _KB), (0x30000000, 512 * _KB)),
+    "cortex-m0": EmulatedBoard("microbit", (0x00000000, 256 * _KB), (0x20000000, 16 * _KB)),
+    "cortex-m3": EmulatedBoard("mps2-an385", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
+    "cortex-m4": EmulatedBoard("mps2-an386", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
+    "cortex-m7": EmulatedBoard("mps2-an500", (0x00000000, 4 * _MB), (0x20000000, 4 * _MB)),
+    "cortex-m33": EmulatedBoard("mps2-an505", (0x10000000, 4 * _MB), (0x38000000, 4 * _MB)),
+    "cortex-m55": EmulatedBoard("mps3-an547", (0x10000000, 512 * _KB), (0x30000000, 512 * _KB)),
 }
 
 _SCRIPT = """MEMORY
@@ -85,7 +85,7 @@ def available() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
-def board_of(where: str | Target) -> Board:
+def board_of(where: str | Target) -> EmulatedBoard:
     """The board of qemu with this core; ``EmulationError`` where there is no qemu or none."""
     chosen = target(where)
     if not available():
@@ -158,7 +158,7 @@ def _kept(package: Package, uses: Uses) -> int:
     return max(1, min(len(uses), MOST_USES, MOST_BYTES // (4 * package.input_size + 4)))
 
 
-def _firmware(package: Package, chosen: Target, board: Board, uses: Uses, folder: Path) -> Path:
+def _firmware(package: Package, chosen: Target, board: EmulatedBoard, uses: Uses, folder: Path) -> Path:
     inputs, targets = (_words(package, uses, index) for index in (0, 1))
     sizes = {
         "USES": len(uses),
@@ -202,7 +202,7 @@ def _rows(table: np.ndarray) -> str:
     return "".join(f"    {{{', '.join(f'{word:#x}u' for word in row)}}},\n" for row in table.tolist())
 
 
-def _run(board: Board, image: Path) -> dict[str, int]:
+def _run(board: EmulatedBoard, image: Path) -> dict[str, int]:
     """Boot it; the lines it printed, NAME and a hexadecimal number each."""
     command = [
         PROGRAM, "-M", board.machine, "-kernel", str(image), "-nographic", "-monitor", "none", "-serial", "none",
