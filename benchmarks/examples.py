@@ -46,6 +46,8 @@ WEARER: tuple[Limit, ...] = (
 )
 HEAD, FEW = "Head(1)", "half of the last layer, biases"
 """Schemes of ``examples/speaker/run.py``: the one to compare with, and the one of a hundred times fewer parameters."""
+COMPARED = 4
+"""Orders of the samples over which these two are compared: a single one is 0.8 points off their mean difference."""
 SPEAKER: tuple[Limit, ...] = (
     ("accuracy after 20 samples, %", lambda d: d["accuracy"]["20"], ">=", 80),
     ("accuracy after 50 samples, %", lambda d: d["accuracy"]["50"], ">=", 85),
@@ -130,7 +132,7 @@ def _speaker(scratch: Path) -> bool:
         return True
     heard = example.hear(takes, path, scratch / "speaker")
     found = example.summary(example.run(heard, takes, scratch / "speaker"))
-    compared = example.compare(heard, takes, scratch / "speaker", names=(HEAD, FEW))
+    compared = example.compare(heard, takes, scratch / "speaker", names=(HEAD, FEW), orders=COMPARED)
     found["schemes"] = compared
     found["sorted"] = example.remember(heard, takes, scratch / "speaker")
     found["fewer"] = round(example.parameters_in_all(heard, takes) / compared[FEW]["parameters"], 1)
