@@ -186,6 +186,9 @@ def test_what_cannot_be_is_refused_with_a_sentence() -> None:
         select(square, mt.Full(), "int8")
     with pytest.raises(PlanError, match="softmax may only be the end, with loss='cross_entropy'"):
         select(float_output(net()), mt.Full(), "int8")
+    for precision, advice in (("int8", "a model that is not quantised"), ("float32", "use a float model, or RLS")):
+        with pytest.raises(PlanError, match=advice):
+            mt.plan(net(), optimizer=mt.Bayes(), precision=precision)
     asked = {
         "NAME_select_profile": mt.Learner(profiles=2, recognise=True),
         "leave contexts out": mt.Learner(contexts=(mt.Context(0, (0.0,)),)),

@@ -56,9 +56,10 @@ def check_integers(
             "quantise it first, mt.quantize(graph, calibration=x), or --calibration FILE.npz"
         )
     if isinstance(optimizer, Bayes | Adam | RMSProp):
+        floats = ", and a model that is not quantised" if isinstance(optimizer, Bayes) else ""
         raise PlanError(
             f"precision='int8' learns by SGD (with momentum) or by a closed-form head, not by "
-            f"{type(optimizer).__name__}: its divisions and roots need floats. Use SGD{instead}"
+            f"{type(optimizer).__name__}: its divisions and roots need floats. Use SGD{instead}{floats}"
         )
     for name in ("ewc", "ewc_memory"):
         if getattr(learner, name):

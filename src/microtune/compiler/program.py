@@ -230,16 +230,16 @@ def compile_programs(
 
 def residual_programs(graph: Graph, loss: Loss) -> Programs:
     """The programs of a frozen base with a residual head beside it: all of the network runs from the input."""
+    if graph.tensor(graph.inputs[0]).dtype != "float32":
+        raise PlanError(
+            "Bayes() learns on the raw inputs too, and this model takes them as int8: use a float model, or RLS()"
+        )
     last = next((node for node in reversed(graph.nodes) if node.op == "dense"), None)
     output = graph.tensor(graph.outputs[0])
     if loss.operator != "mse" or output.size != 1 or last is None or last.output != output.name:
         raise PlanError(
             "Bayes() learns beside the last dense layer of a net with one output, on squared error: use it with "
             "loss='mse' and such a model"
-        )
-    if graph.tensor(graph.inputs[0]).dtype != "float32":
-        raise PlanError(
-            "Bayes() learns on the raw inputs too, and this model takes them as int8: use a float model, or RLS()"
         )
     hidden = last.inputs[0]
     if hidden in graph.inputs:
