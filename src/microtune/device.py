@@ -17,7 +17,6 @@ import numpy.typing as npt
 from microtune.errors import BuildError, DeviceError
 from microtune.interface import (
     DAY,
-    LARGEST_FIXED,
     LAST,
     MESSAGES,
     ORIGINS,
@@ -34,6 +33,7 @@ from microtune.interface import (
     load_library,
     quantized,
 )
+from microtune.ops.scaled import LARGEST_WHOLE
 from microtune.package import Package, open_package
 from microtune.storage import LOG, Storage, port_of
 
@@ -133,7 +133,7 @@ class Device:
     def _target(self, y: npt.ArrayLike) -> np.ndarray:
         """A target as float32. What fixed-point numbers cannot hold is refused here, as the C refuses NaN."""
         target = self._vector(y, self._targets, "the target")
-        if self.package.fixed and not (np.abs(target) <= LARGEST_FIXED).all():
+        if self.package.fixed and not (np.abs(target) <= LARGEST_WHOLE).all():
             raise self._error(STATUS.index("MT_TARGET_INVALID"), self._wrong_target(target))
         return target
 

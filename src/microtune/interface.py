@@ -41,8 +41,6 @@ SENSOR_FLAGS = {1: "range", 2: "stuck", 4: "drift"}
 LAST = 30  # offset of `last` in mt_state of runtime/mt_learner.h
 SENSOR_WORDS = 3  # of mt_sensor in runtime/mt_sensors.h; its flags are the last byte
 DAY = 86400
-LARGEST_FIXED = 32767.0
-"""Of ``mt_fixed`` of ``runtime/mt_fixed.h``."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import microtune as mt
 from microtune.cli import app
 from microtune.export import FORMATS, MARK
-from microtune.export.example import readings
+from microtune.export.example import example_context, readings
 
 from .conftest import Exported
 
@@ -41,6 +41,13 @@ def test_an_export_replaces_an_export_and_nothing_else(exports: dict[str, Export
     with pytest.raises(mt.BuildError, match="exists and is not an export"):
         mt.export(package, "make", tmp_path / "file")
     assert not list(tmp_path.glob("**/.blinds-*"))
+
+
+def test_the_buttons_step_stays_within_fixed_point_numbers(exports: dict[str, Exported]) -> None:
+    package = exports["meter"].package
+    for tolerance, step in ((0.25, "MT_NUMBER(0.5)"), (32767.0, "MT_NUMBER(32767)")):
+        learner = {**package.manifest["learner"], "tolerance": tolerance}
+        assert example_context(changed(package, learner=learner))["step"] == step
 
 
 def test_an_export_that_fails_leaves_the_old_one(exports: dict[str, Exported], tmp_path: Path) -> None:

@@ -60,9 +60,11 @@ def _step(plan: Plan, writer: Writer, places: Mapping[str, str]) -> list[Stateme
     # the inputs of a step: the cut, the target, the optimiser's scalars, its state
     target, *rest = program.graph.inputs[len(plan.programs.cut) :]
     state = {tensor.name for tensor in plan.programs.state}
-    roles: tuple[str, ...] = ("rate", "noise") if plan.optimizer.decay else ("noise",)
-    if not plan.fixed:
-        roles = () if isinstance(plan.optimizer, ClosedForm) else (*RULES[plan.optimizer.rule][1], "noise")
+    roles: tuple[str, ...] = ()
+    if plan.fixed:  # whose rate is in the constants, but for what decays of it
+        roles = ("rate", "noise") if plan.optimizer.decay else ("noise",)
+    elif not isinstance(plan.optimizer, ClosedForm):
+        roles = (*RULES[plan.optimizer.rule][1], "noise")
     written = {"rate": "rate" if plan.optimizer.decay else literal(plan.optimizer.lr)}
     scalars = [name for name in rest if name not in state]
     given = {name: written.get(role, role) for name, role in zip(scalars, roles, strict=False)}

@@ -11,6 +11,7 @@ from microtune.compiler.fisher import fisher
 from microtune.compiler.program import Programs
 from microtune.errors import PlanError
 from microtune.ir import Graph, Tensor
+from microtune.ops.scaled import LARGEST_WHOLE
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.heads import ClosedForm
 from microtune.tuning.learner import Context, Input, Learner
@@ -20,8 +21,6 @@ from microtune.tuning.sensors import LEAST_SAMPLES, SensorModel, Sensors, sensor
 
 LEAST_TOLERANCE = 1 / 16
 """Smallest tolerance of a fixed-point regression: its square, 1 / 256, still has 8 binary places."""
-LARGEST_NUMBER = 32767
-"""Of fixed-point numbers, in 32 bits with 16 binary places."""
 MOST_SENSORS = 64
 """Inputs up to which each is looked at as a sensor of its own, unless asked for; those of a camera are not."""
 AS_NUMBERS = "looks at the inputs as numbers, and this model takes them as int8"
@@ -77,9 +76,9 @@ def check_integers(
     given |= {} if loss.delta is None else {"Huber(delta": loss.delta}
     given |= {f"Learner(fallback[{index}]": value for index, value in enumerate(learner.fallback or ())}
     for name, value in given.items():
-        if abs(value) > LARGEST_NUMBER:
+        if abs(value) > LARGEST_WHOLE:
             raise PlanError(
-                f"{name}={value:g}): with precision='int8' numbers reach from -{LARGEST_NUMBER} to {LARGEST_NUMBER}; "
+                f"{name}={value:g}): with precision='int8' numbers reach from -{LARGEST_WHOLE} to {LARGEST_WHOLE}; "
                 f"use one of these{instead}"
             )
     if loss.task == "MT_REGRESSION" and learner.tolerance < LEAST_TOLERANCE:

@@ -19,6 +19,7 @@ from microtune.errors import BuildError
 from microtune.ir import Node, Tensor
 from microtune.ops import OPS
 from microtune.ops.op import KernelCall
+from microtune.ops.scaled import LARGEST_WHOLE
 
 C_WORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long
@@ -73,7 +74,7 @@ def literal(value: float) -> str:
 
 def number_literal(value: float) -> str:
     """A fixed-point constant in C, of 16 binary places."""
-    if not -32768 < value < 32768:
+    if abs(value) > LARGEST_WHOLE:
         raise BuildError(f"{value} cannot be written as a fixed-point number: they reach from -32767 to 32767")
     return f"MT_NUMBER({value:.9g})"
 

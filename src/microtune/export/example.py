@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from microtune.compiler.writing import literal
+from microtune.compiler.writing import literal, number_literal
+from microtune.ops.scaled import LARGEST_WHOLE
 from microtune.package import MOST_SAID, Package
 
 LISTED = 32
@@ -21,11 +22,6 @@ class Reading:
 
     value: str
     comment: str
-
-
-def number(value: float, integer: bool) -> str:
-    """A constant of the type of outputs and targets."""
-    return f"MT_NUMBER({value:.9g})" if integer else literal(value)
 
 
 def readings(package: Package) -> list[Reading]:
@@ -95,9 +91,11 @@ def storage_bytes(package: Package, sector: int) -> int:
 def example_context(package: Package) -> dict[str, Any]:
     """Everything templates know of a package."""
     manifest = package.manifest
-    integer = manifest["precision"] == "int8"
+    integer = package.fixed
+    number = number_literal if integer else literal
     given = manifest["input"]["dtype"]
-    tolerance = float(manifest["learner"]["tolerance"])
+    # an override is outside the tolerance
+    override = 2 * float(manifest["learner"]["tolerance"])
     return {
         "name": package.name,
         "upper": package.name.upper(),
@@ -112,11 +110,10 @@ def example_context(package: Package) -> dict[str, Any]:
         "outputs": manifest["outputs"],
         "targets": manifest["targets"],
         "task": manifest["task"],
-        # an override is outside the tolerance: twice that
-        "step": number(2 * tolerance, integer),
-        "half": number(0.5, integer),
-        "one": number(1.0, integer),
-        "zero": number(0.0, integer),
+        "step": number(min(override, LARGEST_WHOLE) if integer else override),
+        "half": number(0.5),
+        "one": number(1.0),
+        "zero": number(0.0),
         "log": bool(manifest["learner"]["log"]),
         "profiles": manifest["learner"]["profiles"],
         "ram": 4 + manifest["layout"]["bytes"],  # with the pointer to the port

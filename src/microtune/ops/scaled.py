@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 FIXED_ONE = 1 << 16
 LARGEST = (1 << 31) - 1
+LARGEST_WHOLE = 32767
+"""The largest whole number that ``mt_fixed`` stands for; its negative is the least."""
 
 
 def saturated(x: int) -> int:

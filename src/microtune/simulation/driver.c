@@ -19,9 +19,9 @@ typedef struct mt_driven {
     mt_status (*observe)(void *device, const mt_number *target);
     mt_status (*idle)(void *device, mt_update *update);
     uint32_t task;        /* mt_task */
-    uint32_t outputs;     /* floats of one output; of values and yes/no questions, 1 */
+    uint32_t outputs;     /* numbers of one output; of values and yes/no questions, 1 */
     uint32_t input_bytes; /* of one input */
-    mt_number *output;        /* (outputs) scratch */
+    mt_number *output;    /* (outputs) scratch */
 } mt_driven;
 
 typedef struct mt_uses {
@@ -29,11 +29,12 @@ typedef struct mt_uses {
     uint32_t feedback;
     const uint8_t *inputs;         /* (count, input_bytes) */
     const uint32_t *seconds;       /* (count): what the clock shows; NULL: the device has none */
-    const mt_number *sets;             /* (count): what the person does unless the suggestion is left alone */
-    const mt_number *lowest, *highest; /* (count): suggestions left alone; NULL when the feedback does not ask */
+    const mt_number *sets;         /* (count): what the person does unless the suggestion is left alone */
+    const mt_number *lowest;       /* (count): and `highest`: suggestions left alone; NULL: the feedback does not ask */
+    const mt_number *highest;
     /* written here */
-    mt_number *answers;                /* (count): the value suggested, the class, or 0 or 1 */
-    mt_number *confidences;            /* (count) */
+    mt_number *answers;            /* (count): the value suggested, the class, or 0 or 1 */
+    mt_number *confidences;        /* (count) */
     uint8_t *events;               /* (count): bits of the above */
 } mt_uses;
 
@@ -58,7 +59,8 @@ static mt_number answer_of(const mt_driven *driven)
 }
 
 /* 1 and the label in *target; 0: the device is told nothing */
-static int answer_to(const mt_driven *driven, const mt_uses *uses, uint32_t i, mt_number answer, int left, mt_number *target)
+static int answer_to(const mt_driven *driven, const mt_uses *uses, uint32_t i, mt_number answer, int left,
+                     mt_number *target)
 {
     *target = left ? answer : uses->sets[i];
     if (uses->feedback == YES_NO && !left) {
