@@ -139,7 +139,7 @@ def test_readings_of_bytes(exports: dict[str, Exported]) -> None:
     described = {"shape": [3], "dtype": "int8", "scale": 0.5, "zero_point": -8, "place": None}
     assert [each.comment[:4] for each in readings(exports["meter"].package)] == ["a, V", "b: 0"]
     bread, slices, room = readings(changed(package, input=described, sensors=[]))
-    assert bread.value == "between(-28, 112)" and bread.comment == "bread, °C: 0.5 * (byte - -8)"
+    assert bread.value == "between(-28, 112)" and bread.comment == "bread, °C: 0.5 * (byte + 8)"
     assert slices.value == "between(-6, 0)" and room.value == "between(-128, 127)"
 
 

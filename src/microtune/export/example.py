@@ -78,7 +78,8 @@ def _comment(described: dict[str, Any], quantized: dict[str, Any]) -> str:
     unit = " ".join(str(described["unit"]).split()).replace("*/", "* /").replace("\\", "/")
     text = f"{name}, {unit}" if unit else name
     if quantized["dtype"] == "int8":
-        text += f": {quantized['scale']:.6g} * (byte - {quantized['zero_point']})"
+        zero = quantized["zero_point"]
+        text += f": {quantized['scale']:.6g} * (byte {'+' if zero < 0 else '-'} {abs(zero)})"
     return text
 
 
@@ -102,6 +103,7 @@ def example_context(package: Package) -> dict[str, Any]:
         "made": f"microtune {manifest['microtune']}",
         "integer": integer,
         "number": "mt_number" if integer else "float",
+        "makes_bytes": f"{package.name}_byte(" in (package.directory / f"{package.name}.h").read_text(),
         "input_type": "int8_t" if given == "int8" else "float",
         "place": manifest["input"]["place"] is not None,
         "input_count": package.input_size,
