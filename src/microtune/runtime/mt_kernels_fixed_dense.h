@@ -9,11 +9,6 @@
 
 #include "mt_scaled.h"
 
-/* Cortex-M0 multiplies 32 bits to 32: products of 64 are put together from halves, which gives the same bits */
-#if defined(__ARM_ARCH_6M__)
-#define MT_SHORT_PRODUCTS
-#endif
-
 /* binary places of a weight, and those of a weight that an output has not */
 #define MT_FIXED_WEIGHT_PLACES 24
 #define MT_FIXED_WEIGHT_FINER 8

@@ -10,15 +10,6 @@
 
 #include "mt_kernels.h"
 
-/* one copy in flash, whatever calls it; and the opposite, for what depends on constants */
-#if defined(__GNUC__)
-#define MT_NOT_INLINE __attribute__((noinline, unused))
-#define MT_ALWAYS_INLINE __attribute__((always_inline))
-#else
-#define MT_NOT_INLINE
-#define MT_ALWAYS_INLINE
-#endif
-
 /* Cortex-M4, M7 and M33 multiply pairs of 16 bits; sums of integers are the same in any order. Cores with vectors
  * (Cortex-M55) could as well, but the plain loops become vectors there. */
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
@@ -142,8 +133,7 @@ static inline int32_t mt_saturate_int32(int64_t x)
     return (int32_t)(x < INT32_MIN ? INT32_MIN : (x > INT32_MAX ? INT32_MAX : x));
 }
 
-/* A product of 64 bits in two words. Cortex-M0, M0+ and M23 multiply 32 bits and keep 32 of the product: there it is
- * four products of 16 bits, half of what a call of the compiler's library takes. */
+/* A product of 64 bits in two words. */
 typedef struct {
     int32_t upper;
     uint32_t lower;
@@ -153,7 +143,7 @@ typedef struct {
 static inline mt_words mt_long_product(int32_t a, int32_t b)
 {
     mt_words words;
-#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#if defined(MT_SHORT_PRODUCTS)
     const int32_t a_upper = a >> 16, b_upper = b >> 16;
     const uint32_t a_lower = (uint32_t)a & 0xFFFFu, b_lower = (uint32_t)b & 0xFFFFu;
     const int32_t mixed = a_upper * (int32_t)b_lower + (int32_t)((a_lower * b_lower) >> 16);
@@ -175,7 +165,7 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
     if (shift > 0) {
         x = mt_saturate_int32((int64_t)x * ((int64_t)1 << shift));
     }
-#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#if defined(MT_SHORT_PRODUCTS)
     const mt_words words = mt_long_product(x, multiplier);
     const uint32_t lower = words.lower + 0x40000000u;
     const uint32_t upper = (uint32_t)words.upper + (uint32_t)(lower < 0x40000000u);
@@ -196,7 +186,7 @@ static inline int32_t mt_rescale(int32_t x, int32_t multiplier, int32_t shift)
 static inline int32_t mt_rescale_once(int32_t x, int32_t multiplier, int32_t shift)
 {
     const int32_t places = 31 - shift;
-#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#if defined(MT_SHORT_PRODUCTS)
     mt_words words = mt_long_product(x, multiplier);
     if (places > 32) {
         return (words.upper + ((int32_t)1 << (places - 33))) >> (places - 32);
@@ -218,7 +208,7 @@ static inline int32_t mt_saturating_sum(int32_t a, int32_t b)
 {
 #if defined(MT_INT8_PAIRS)
     return __qadd(a, b);
-#elif defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#elif defined(MT_SHORT_PRODUCTS)
     int32_t sum;
     return __builtin_add_overflow(a, b, &sum) ? (a < 0 ? INT32_MIN : INT32_MAX) : sum;
 #else
@@ -275,7 +265,7 @@ static inline int8_t mt_int8_scaled(int32_t x, mt_int8_factor factor, int32_t y_
 }
 
 /* the same for a factor that shifts to the left or not at all: few layers have one */
-static MT_NOT_INLINE int32_t mt_int8_scaled_up(int32_t x, int32_t multiplier, int32_t shift, int32_t y_zero)
+static MT_APART int32_t mt_int8_scaled_up(int32_t x, int32_t multiplier, int32_t shift, int32_t y_zero)
 {
     return mt_clamp_int32(__qadd(mt_rescale(x, multiplier, shift), y_zero), INT8_MIN, INT8_MAX);
 }

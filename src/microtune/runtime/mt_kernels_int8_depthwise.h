@@ -134,7 +134,7 @@ static inline void mt_int8_tap3x4(
 
 /* Channels first .. first + 3, one input channel for each: their weights are widened once. `kept` as below, but for
  * four channels. */
-static MT_NOT_INLINE void mt_int8_depthwise4(const mt_int8_convolution *layer, uint32_t first, int8_t *kept)
+static MT_APART void mt_int8_depthwise4(const mt_int8_convolution *layer, uint32_t first, int8_t *kept)
 {
     const uint32_t channels = layer->channels, columns = layer->columns, width = layer->width, top = layer->top;
     const int16x2_t minus_zero = mt_int8_minus(layer->x_zero);
@@ -219,8 +219,7 @@ static MT_NOT_INLINE void mt_int8_depthwise4(const mt_int8_convolution *layer, u
 #endif
 
 /* y keeps the size of x and may be x; kept (top + 1, width, at most 16 channels) */
-MT_ALWAYS_INLINE
-static inline void mt_depthwise_conv2d_int8_rows(const int8_t *x, const int8_t *weight, const int32_t *bias,
+MT_INLINE void mt_depthwise_conv2d_int8_rows(const int8_t *x, const int8_t *weight, const int32_t *bias,
     const int32_t *multiplier, const int8_t *shift, int8_t *y, int8_t *kept, uint32_t height, uint32_t width,
     uint32_t y_height, uint32_t y_width, uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
     uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low,
@@ -245,8 +244,7 @@ static inline void mt_depthwise_conv2d_int8_rows(const int8_t *x, const int8_t *
 }
 
 /* y beside x */
-MT_ALWAYS_INLINE
-static inline void mt_depthwise_conv2d_int8(const int8_t *x, const int8_t *weight, const int32_t *bias,
+MT_INLINE void mt_depthwise_conv2d_int8(const int8_t *x, const int8_t *weight, const int32_t *bias,
     const int32_t *multiplier, const int8_t *shift, int8_t *y, uint32_t height, uint32_t width, uint32_t y_height,
     uint32_t y_width, uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x, uint32_t top, uint32_t left,
     uint32_t channels, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low, int32_t high)
@@ -256,8 +254,7 @@ static inline void mt_depthwise_conv2d_int8(const int8_t *x, const int8_t *weigh
 }
 
 /* y has another shape than x but as many bytes, and may be x, which is copied first */
-MT_ALWAYS_INLINE
-static inline void mt_depthwise_conv2d_int8_copied(const int8_t *x, const int8_t *weight, const int32_t *bias,
+MT_INLINE void mt_depthwise_conv2d_int8_copied(const int8_t *x, const int8_t *weight, const int32_t *bias,
     const int32_t *multiplier, const int8_t *shift, int8_t *y, int8_t *copy, uint32_t height, uint32_t width,
     uint32_t y_height, uint32_t y_width, uint32_t rows, uint32_t columns, uint32_t stride_y, uint32_t stride_x,
     uint32_t top, uint32_t left, uint32_t channels, uint32_t outputs, int32_t x_zero, int32_t y_zero, int32_t low,

@@ -18,9 +18,9 @@
 /* Cortex-M0 and M3 read at a pointer plus a register, so one index serves all rows; by itself such a loop has registers
  * for that. The compiler, left alone, moves a pointer for each row. */
 #define MT_INT8_BY_INDEX
-#define MT_INT8_SHARED static MT_NOT_INLINE
+#define MT_INT8_SHARED static MT_APART
 #elif defined(__riscv)
-#define MT_INT8_SHARED static MT_NOT_INLINE
+#define MT_INT8_SHARED static MT_APART
 #else
 #define MT_INT8_SHARED static inline
 #endif
@@ -200,7 +200,7 @@ static inline int8_t mt_int8_scaled_once(int32_t x, int32_t multiplier, int32_t 
 }
 
 /* one function for all dense layers; `channels` are the inputs */
-static MT_NOT_INLINE void mt_int8_dense(const mt_int8_convolution *layer)
+static MT_APART void mt_int8_dense(const mt_int8_convolution *layer)
 {
     const uint32_t inputs = layer->channels, outputs = layer->outputs;
     const int32_t *bias = layer->bias, *multiplier = layer->multiplier;

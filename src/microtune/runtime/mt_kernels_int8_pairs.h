@@ -108,7 +108,7 @@ static inline void mt_int8_widen(mt_int8_lane *to, const int8_t *x, uint32_t cou
 
 /* Terms start .. end - 1 of the window of output (oy, ox). Lines of the window that are whole words go straight to
  * their place; others are put beside each other first, since pairs are of four. */
-static MT_NOT_INLINE void mt_int8_gather(const mt_int8_convolution *layer, uint32_t oy, uint32_t ox, uint32_t start,
+static MT_APART void mt_int8_gather(const mt_int8_convolution *layer, uint32_t oy, uint32_t ox, uint32_t start,
     uint32_t end, mt_int8_lane *to)
 {
     const int16x2_t minus_zero = mt_int8_minus(layer->x_zero);
@@ -165,7 +165,7 @@ static inline int32_t mt_int8_lane_products(const mt_int8_lane *lane, mt_pairs w
 
 /* `count` outputs of three or four pixels that lie beside each other in y, from terms start .. end - 1 of their
  * windows; before the last piece what is summed so far is kept */
-static MT_NOT_INLINE void mt_int8_four_pixels(const mt_int8_convolution *layer, const mt_int8_lane *lanes,
+static MT_APART void mt_int8_four_pixels(const mt_int8_convolution *layer, const mt_int8_lane *lanes,
     uint32_t pixels, uint32_t first, uint32_t count, uint32_t start, uint32_t end, mt_int8_lane *kept, int8_t *y)
 {
     const uint32_t outputs = layer->outputs, terms = layer->rows * layer->columns * layer->channels;
@@ -262,7 +262,7 @@ static inline void mt_int8_one_pixel(const mt_int8_convolution *layer, const mt_
     }
 }
 
-static MT_NOT_INLINE void mt_int8_convolve(const mt_int8_convolution *layer)
+static MT_APART void mt_int8_convolve(const mt_int8_convolution *layer)
 {
     const uint32_t terms = layer->rows * layer->columns * layer->channels, outputs = layer->outputs;
     const int in_pieces = terms > MT_INT8_WHOLE;

@@ -53,9 +53,15 @@ typedef int16_t mt_int16;
 #define MT_SCALAR_FLOATS 0
 #endif
 
-/* One copy, called from many places. */
+/* Cortex-M0, M0+ and M23 multiply 32 bits and keep 32 of the product: longer ones are put together from 16-bit halves,
+ * in half of what a call of the compiler's library takes. */
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#define MT_SHORT_PRODUCTS
+#endif
+
+/* One copy in flash, whatever calls it. */
 #if defined(__GNUC__)
-#define MT_APART __attribute__((noinline))
+#define MT_APART __attribute__((noinline, unused))
 #else
 #define MT_APART
 #endif
