@@ -32,7 +32,7 @@ from microtune.toolchain import compile_image, compile_library, compile_wasm
 from microtune.tuning.losses import Loss
 
 PORT = Path(mt.__file__).parent / "targets"
-CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m33", "riscv32")  # cortex-m7 runs cortex-m4's instructions
+CORES = ("cortex-m0", "cortex-m4", "cortex-m33", "riscv32")  # a year on cortex-m3 and -m7: test_same_bits.py
 COMPILERS = tuple(each for each in ("gcc -O3", "clang -O0") if shutil.which(each.partition(" ")[0]))
 
 
@@ -99,7 +99,7 @@ def head_plan(kind: str, **given: Any) -> mt.Plan:
 @pytest.mark.slow
 def test_whole_lives_are_clean_under_the_sanitizers(tmp_path: Path) -> None:
     """Any bytes as inputs, both ends, targets at the ends of all numbers, steps far too large, rotten storage."""
-    plans = {f"net{seed}": random_plan(seed) for seed in range(11)}
+    plans = {f"net{seed}": random_plan(seed) for seed in range(9)}
     plans |= {f"{kind}{folds}": head_plan(kind, folds=folds) for kind, folds in zip(HEADS, (0, 2, 0, 2), strict=True)}
     updates = live(plans, tmp_path, lives=8)
     assert all(updates.values()), updates
@@ -182,8 +182,10 @@ def test_the_same_bits_on_all_machines_by_all_compilers_without_floats(tmp_path:
     plans, written = everywhere_plans(), set[Path]()
     for name, plan in plans.items():
         written.update(write_sources(plan, name, tmp_path))
-    sources, include = [*sorted(written), PORT / "memory_port.c"], [tmp_path, PORT]
-    sources = [each for each in sources if each.suffix == ".c"]
+    together = tmp_path / "together.c"  # compiled at once, they cost a third
+    together.write_text("".join(f'#include "{name}.c"\n' for name in plans))
+    runtime = sorted(each for each in written if each.suffix == ".c" and each.stem not in plans)
+    sources, include = [*runtime, together, PORT / "memory_port.c"], [tmp_path, PORT]
     verbs = ("init", "predict", "observe", "idle", "step", "select_profile", "forget_last", "save")
     keep = [f"{name}_{verb}" for name in plans for verb in verbs if (name, verb) != ("image", "select_profile")]
     keep.append("mt_memory_port_create")
