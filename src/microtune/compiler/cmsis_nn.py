@@ -52,10 +52,12 @@ class CmsisNN:
 
     @property
     def include(self) -> list[Path]:
+        """Where its headers are, and those that it looks for elsewhere."""
         return [_ROOM, self.path / "Include"]
 
     @property
     def sources(self) -> list[Path]:
+        """All but those that compute in floating point."""
         found = [file for room in ROOMS for file in (self.path / "Source" / room).glob("*.c")]
         return sorted(file for file in found if not _FLOATING_POINT.search(file.stem))
 

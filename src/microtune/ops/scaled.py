@@ -41,6 +41,7 @@ class Scaled:
         return scaled((self.mantissa << 32) // other.mantissa, self.exponent - other.exponent - 32)
 
     def root(self) -> Scaled:
+        """``mt_scaled_root``: to 23 places, of a number not below 0."""
         odd = self.exponent & 1
         return scaled(fixed_sqrt(self.mantissa >> odd), (self.exponent + odd) // 2 - 8)
 

@@ -15,7 +15,6 @@
 typedef int32_t mt_fixed;
 
 #define MT_FIXED_ONE 65536
-#define MT_FIXED_HALF 32768
 #define MT_FIXED_LARGEST 2147483647
 
 /// Magnitudes ///

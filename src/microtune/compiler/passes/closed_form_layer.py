@@ -60,8 +60,10 @@ def needed(sampled: Sampled | None, wanted: str, why: str) -> Sampled:
 
 
 def map_needs(sampled: Sampled | None) -> Sampled:
+    """The factory's inputs, for MAP."""
     return needed(sampled, "x", "MAP() begins with the factory's samples as its prior")
 
 
 def slda_needs(sampled: Sampled | None) -> Sampled:
+    """The factory's inputs and classes, for SLDA."""
     return needed(sampled, "(x, y)", "SLDA() begins with the factory's mean of each class")
