@@ -73,7 +73,7 @@ def rig(
 ) -> Rig:
     format, _, make = RIGS[request.param]
     found: Rig = make(exports["toaster"][format], tmp_path_factory.mktemp("rig"))
-    found.new = found.keep()  # type: ignore[attr-defined]
+    found.new = found.keep()
     return found
 
 
@@ -89,7 +89,7 @@ def test_every_driver_is_tested() -> None:
 
 
 def test_states_survive_power_cuts_at_every_step(rig: Rig) -> None:
-    start(rig, rig.new)  # type: ignore[attr-defined]
+    start(rig, rig.new)
     assert load(rig) == (MT_OK, None)
     for payload in PAYLOADS[:4]:
         assert save(rig, payload) == MT_OK
@@ -120,7 +120,7 @@ def test_states_survive_power_cuts_at_every_step(rig: Rig) -> None:
 
 
 def test_calls_out_of_bounds_are_refused(rig: Rig) -> None:
-    start(rig, rig.new)  # type: ignore[attr-defined]
+    start(rig, rig.new)
     size, sector = rig.call("probe_size"), rig.call("probe_sector")
     assert size and sector and size % sector == 0 and size >= 2 * sector
     before, data = rig.keep(), bytes(64)
@@ -141,7 +141,7 @@ def test_calls_out_of_bounds_are_refused(rig: Rig) -> None:
 
 def test_what_was_erased_is_gone(rig: Rig) -> None:
     """Also from the chip's cache."""
-    start(rig, rig.new)  # type: ignore[attr-defined]
+    start(rig, rig.new)
     sector, room = rig.call("probe_sector"), ctypes.create_string_buffer(64)
     assert sector
     for payload in PAYLOADS[:2]:
@@ -153,7 +153,7 @@ def test_what_was_erased_is_gone(rig: Rig) -> None:
 
 
 def test_flash_that_refuses_is_reported(rig: Rig) -> None:
-    start(rig, rig.new)  # type: ignore[attr-defined]
+    start(rig, rig.new)
     assert save(rig, PAYLOADS[0]) == MT_OK
     rig.protect(True)
     assert save(rig, PAYLOADS[1]) == MT_STORAGE_FAILED
@@ -167,7 +167,7 @@ def test_flash_that_refuses_is_reported(rig: Rig) -> None:
 
 def test_the_log_has_its_sectors(rig: Rig) -> None:
     """Two, behind at least two slots; two sectors in all leave it none."""
-    start(rig, rig.new)  # type: ignore[attr-defined]
+    start(rig, rig.new)
     size, sector, log = (rig.call(f"probe_{each}") for each in ("size", "sector", "log"))
     assert size and sector and log == (2 * sector if size >= 4 * sector else 0)
 
