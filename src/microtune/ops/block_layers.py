@@ -232,57 +232,38 @@ def _maximum_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     return KernelCall("mt_max_pool2d_block_grad", (*node.inputs, node.output, *limits, *_pool_sizes(node), down))
 
 
+def _dense_op(name: str, summary: str) -> Op:
+    return Op(
+        name=name,
+        summary=f"dL/dx of dense_int8{summary}",
+        shape=_dense_shape,
+        reference=_dense,
+        kernel=_dense_kernel,
+        header=HEADER,
+        multiply_adds=lambda inputs, outputs: inputs[1].size,
+        dtypes=block_output,
+    )
+
+
+def _conv2d_op(name: str, summary: str) -> Op:
+    return Op(
+        name=name,
+        summary=f"dL/dx of conv2d_int8{summary}",
+        shape=_window_shape,
+        reference=_conv2d,
+        kernel=_window_kernel(f"mt_{name}"),
+        header=HEADER,
+        multiply_adds=lambda inputs, outputs: inputs[1].size * (block_size(inputs[0]) // inputs[1].shape[0]),
+        dtypes=block_output,
+    )
+
+
 OPS = (
-    Op(
-        name="dense_int8_block_grad",
-        summary="dL/dx of dense_int8, from a block and the weight's scales",
-        shape=_dense_shape,
-        reference=_dense,
-        kernel=_dense_kernel,
-        header=HEADER,
-        multiply_adds=lambda inputs, outputs: inputs[1].size,
-        dtypes=block_output,
-    ),
-    Op(
-        name="dense_int8_inside_block_grad",
-        summary="dL/dx of dense_int8 where x, a fourth input, lies strictly between low and high, else 0",
-        shape=_dense_shape,
-        reference=_dense,
-        kernel=_dense_kernel,
-        header=HEADER,
-        multiply_adds=lambda inputs, outputs: inputs[1].size,
-        dtypes=block_output,
-    ),
-    Op(
-        name="dense_int8_learnt_block_grad",
-        summary="dL/dx of dense_int8 with learnt inputs start.. of the weight",
-        shape=_dense_shape,
-        reference=_dense,
-        kernel=_dense_kernel,
-        header=HEADER,
-        multiply_adds=lambda inputs, outputs: inputs[1].size,
-        dtypes=block_output,
-    ),
-    Op(
-        name="conv2d_int8_learnt_block_grad",
-        summary="dL/dx of conv2d_int8 with learnt input channels start.. of the weight",
-        shape=_window_shape,
-        reference=_conv2d,
-        kernel=_window_kernel("mt_conv2d_int8_learnt_block_grad"),
-        header=HEADER,
-        multiply_adds=lambda inputs, outputs: inputs[1].size * (block_size(inputs[0]) // inputs[1].shape[0]),
-        dtypes=block_output,
-    ),
-    Op(
-        name="conv2d_int8_block_grad",
-        summary="dL/dx of conv2d_int8, from a block and the weight's scales",
-        shape=_window_shape,
-        reference=_conv2d,
-        kernel=_window_kernel("mt_conv2d_int8_block_grad"),
-        header=HEADER,
-        multiply_adds=lambda inputs, outputs: inputs[1].size * (block_size(inputs[0]) // inputs[1].shape[0]),
-        dtypes=block_output,
-    ),
+    _dense_op("dense_int8_block_grad", ", from a block and the weight's scales"),
+    _dense_op("dense_int8_inside_block_grad", " where x, a fourth input, lies strictly between low and high, else 0"),
+    _dense_op("dense_int8_learnt_block_grad", " with learnt inputs start.. of the weight"),
+    _conv2d_op("conv2d_int8_learnt_block_grad", " with learnt input channels start.. of the weight"),
+    _conv2d_op("conv2d_int8_block_grad", ", from a block and the weight's scales"),
     Op(
         name="depthwise_conv2d_int8_block_grad",
         summary="dL/dx of depthwise_conv2d_int8, from a block and the weight's scales",
