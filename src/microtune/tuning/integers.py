@@ -12,7 +12,7 @@ from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops.block_update import MOST_BIAS
 from microtune.ops.fixed_point import quantize_multipliers
-from microtune.ops.scaled import FIXED_ONE
+from microtune.ops.scaled import FIXED_ONE, LARGEST_WHOLE
 
 INSTEAD = "use precision='mixed', which computes gradients in float32"
 FLOATS_WITHIN = ("softmax_int8",)
@@ -70,6 +70,12 @@ def _fixed_output(graph: Graph) -> Graph:
     if last is None or last.op != "dequantize":
         return graph
     stored = graph.tensor(last.inputs[0])
+    zero = int(last.attributes["zero_point"])
+    if float(last.attributes["scale"]) * max(127 - zero, 128 + zero) > LARGEST_WHOLE:
+        raise PlanError(
+            f"the outputs of '{graph.name}' go beyond {LARGEST_WHOLE}, the most that precision='int8' can represent: scale "
+            f"them down (kilometres for metres), or {INSTEAD}"
+        )
     before = graph.producer(stored.name)
     output = replace(graph.tensor(last.output), dtype="int32")
     whole = before is not None and (before.attributes.get("low"), before.attributes.get("high")) == (-128, 127)
