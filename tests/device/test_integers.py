@@ -440,7 +440,7 @@ def test_what_fixed_point_cannot_hold_is_refused_by_the_plan() -> None:
             learning(**given)
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     grams = MLPRegressor(hidden_layer_sizes=[3], max_iter=300, random_state=0, solver="lbfgs").fit(x, 1e5 * x[:, 0])
-    with pytest.raises(PlanError, match="outputs .* beyond 32767.*scale them down"):
+    with pytest.raises(PlanError, match=r"outputs .* beyond 32767.*scale them down"):
         mt.plan(mt.quantize(mt.load(grams), calibration=x), mt.Full(), "mse", mt.SGD(), precision="int8")
     with pytest.raises(PlanError, match="delta"):
         mt.plan(base_net(), mt.Full(), mt.Huber(1e5), mt.SGD(), precision="int8")

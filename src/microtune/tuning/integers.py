@@ -73,8 +73,8 @@ def _fixed_output(graph: Graph) -> Graph:
     zero = int(last.attributes["zero_point"])
     if float(last.attributes["scale"]) * max(127 - zero, 128 + zero) > LARGEST_WHOLE:
         raise PlanError(
-            f"the outputs of '{graph.name}' go beyond {LARGEST_WHOLE}, the most that precision='int8' can represent: scale "
-            f"them down (kilometres for metres), or {INSTEAD}"
+            f"the outputs of '{graph.name}' go beyond {LARGEST_WHOLE}, the most that precision='int8' can represent: "
+            f"scale them down (kilometres for metres), or {INSTEAD}"
         )
     before = graph.producer(stored.name)
     output = replace(graph.tensor(last.output), dtype="int32")
