@@ -142,7 +142,7 @@ def net() -> Graph:
 
 def test_the_last_dense_layer_keeps_its_sums() -> None:
     graph = float_output(without_final(net(), loss_of("cross_entropy")))
-    found = select(graph, mt.Full(), "int8").graph
+    found = select(graph, mt.Bias(), "int8").graph  # the weights are as they were
     assert [node.op for node in found.nodes] == ["dense_int8", "dense_int8_logits"]
     x = np.random.default_rng(1).integers(-128, 128, (50, 5)).astype(np.int8)
     real = evaluate(graph, {graph.inputs[0]: x})[graph.outputs[0]]
@@ -198,3 +198,21 @@ def test_what_cannot_be_is_refused_with_a_sentence() -> None:
     for advice, learner in asked.items():
         with pytest.raises(PlanError, match=advice):
             mt.plan(net(), loss="cross_entropy", learner=learner, precision="int8", calibration=x)
+
+
+def test_weights_that_learn_have_room_to_grow() -> None:
+    """The largest weight of a channel is stored as 127, where it could only shrink: what learns counts in steps twice
+    as large, and computes the same to half of such a step of each weight."""
+    digits = load_digits()
+    net = MLPClassifier((8,), max_iter=5, random_state=0).fit(digits.data, digits.target)
+    graph = without_final(mt.quantize(mt.load(net), calibration=digits.data[:200]), loss_of("cross_entropy"))
+    selected = select(graph, mt.Head(1), "int8").graph
+    layer = next(node for node in graph.nodes if node.name == "output")
+    before, after = (each.tensor(layer.inputs[1]) for each in (graph, selected))
+    assert before.data is not None and after.data is not None and before.quantization and after.quantization
+    assert (np.abs(before.data).max(axis=1) == 127).all() and np.abs(after.data).max() <= 64
+    np.testing.assert_array_equal(after.quantization.scale, 2 * before.quantization.scale)
+    moved = after.data * after.quantization.scale[:, None] - before.data * before.quantization.scale[:, None]
+    assert np.abs(moved).max() <= 0.5001 * after.quantization.scale.max()
+    frozen = next(node for node in graph.nodes if node.name == "hidden1").inputs[1]
+    np.testing.assert_array_equal(graph.tensor(frozen).data, selected.tensor(frozen).data)

@@ -11,10 +11,13 @@ import numpy as np
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops.block_update import MOST_BIAS
-from microtune.ops.fixed_point import quantize_multipliers
+from microtune.ops.fixed_point import quantize_multipliers, round_half_away
 from microtune.ops.scaled import FIXED_ONE, LARGEST_WHOLE
 
 INSTEAD = "use precision='mixed', which computes gradients in float32"
+LAYERS = ("dense_int8", "dense_int8_logits", "conv2d_int8", "depthwise_conv2d_int8")
+ROOM = 63
+"""Largest weight, stored, of a channel that has room to grow to twice as much."""
 FLOATS_WITHIN = ("softmax_int8",)
 """Operators whose tensors are int8 and whose arithmetic is not."""
 
@@ -51,7 +54,34 @@ def without_floats(graph: Graph, trained: Sequence[str]) -> Graph:
         data = tensor.data
         if tensor.dtype == "int32" and data is not None and np.max(np.abs(data.astype(np.int64))) > MOST_BIAS:
             raise PlanError(f"precision='int8': bias '{name}' is beyond 2^30, the most that learns; {INSTEAD}")
+    for node in graph.nodes:
+        if node.op in LAYERS and len(node.inputs) == 5 and node.inputs[1] in trained:
+            graph = _with_room(graph, node)
     return graph
+
+
+def _with_room(graph: Graph, layer: Node) -> Graph:
+    """The graph in which weights of this layer can grow to twice the largest of their channel: where that is stored as
+    127 already, a step counts twice and there are half as many."""
+    _, weight, bias, _, shift = (graph.tensor(name) for name in layer.inputs)
+    q, steps, offsets, places = weight.quantization, weight.data, bias.data, shift.data
+    if q is None or bias.quantization is None or steps is None or offsets is None or places is None:
+        return graph
+    axis = q.axis or 0
+    others = tuple(each for each in range(len(weight.shape)) if each != axis)
+    twice = np.abs(steps.astype(np.int16)).max(axis=others) > ROOM
+    wide = np.where(twice, 2, 1).reshape([-1 if each == axis else 1 for each in range(len(weight.shape))])
+    scale = np.asarray(q.scale * np.where(twice, 2, 1), np.float32)
+    found = (
+        replace(weight, data=round_half_away(steps / wide).astype(np.int8), quantization=replace(q, scale=scale)),
+        replace(
+            bias,
+            data=round_half_away(offsets / np.where(twice, 2, 1)).astype(np.int32),
+            quantization=replace(bias.quantization, scale=np.asarray(bias.quantization.scale * np.where(twice, 2, 1))),
+        ),
+        replace(shift, data=(places + twice).astype(np.int8)),
+    )
+    return replace(graph, tensors={**graph.tensors, **{each.name: each for each in found}})
 
 
 def _int8_input(graph: Graph) -> Graph:
