@@ -108,7 +108,7 @@ def _statements() -> str:
 def _pointer_types(function: str, count: int) -> list[str]:
     """The types of a kernel's pointers, from its declaration."""
     text = "".join((runtime_directory() / header).read_text() for header in HEADERS)
-    found = re.search(rf"static inline void {function}\(([^)]*)\)", text)
+    found = re.search(rf"(?:inline|MT_INLINE) void {function}\(([^)]*)\)", text)
     assert found is not None
     pointers = [each for each in found[1].split(",") if "*" in each]
     assert len(pointers) == count
