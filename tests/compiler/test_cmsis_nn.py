@@ -166,6 +166,8 @@ def test_softmax_is_as_near_as_its_input(tmp_path: Path) -> None:
     ours = mt.compile_inference(graph, tmp_path / "ours").run(x)
     theirs = mt.compile_inference(graph, tmp_path / "theirs", cmsis_nn=LIBRARY).run(x)
     last = next(node for node in graph.nodes if node.op == "softmax_int8")
-    scale = graph.tensor(last.inputs[0]).quantization.scale  # type: ignore[union-attr]
+    logits = graph.tensor(last.inputs[0]).quantization
+    assert logits is not None
+    scale = logits.scale
     # where each logit may be a step s away, a probability p moves by 2 p (1 - p) s at most; and both round
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 256 * scale / 2 + 2

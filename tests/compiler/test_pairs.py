@@ -75,6 +75,7 @@ def pairs(row: Row) -> set[Pair]:
 
 def all_pairs() -> set[Pair]:
     return {
+        # of two, which the type of sorted does not tell
         tuple(sorted(((a, x), (b, y))))  # type: ignore[misc]
         for a, b in itertools.combinations(SETTINGS, 2)
         for x in SETTINGS[a]

@@ -54,7 +54,7 @@ def test_a_refused_budget_offers_fewer_people_and_a_smaller_past(net: Any) -> No
 
 def test_a_model_that_was_not_loaded_is_refused() -> None:
     with pytest.raises(PlanError, match=r"a object cannot be planned as it is: mt.plan\(mt.load\(model\), ...\)"):
-        mt.plan(object())  # type: ignore[arg-type]
+        mt.plan(object())  # type: ignore[arg-type]  # the mistake that is tested
 
 
 def test_a_hopeless_budget_says_so(net: Any) -> None:

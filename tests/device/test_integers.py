@@ -303,6 +303,7 @@ def test_power_fails_at_every_write_of_a_save(build: Callable[..., mt.Package], 
             device.predict(x)
             device.observe(person(x))
         assert device._storage is not None
+        # a file that fails stands in for one that does not
         whole, device._storage._file = device._storage._file, Failing(device._storage._file, writes)  # type: ignore
         try:
             device.save()

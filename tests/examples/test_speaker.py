@@ -201,10 +201,10 @@ def test_a_hundredth_of_the_parameters_does_nearly_as_well_as_a_head(
 ) -> None:
     few, head = "half of the last layer, biases", "Head(1)"
     takes = speaker.data.load(speaker.data.DEFAULT_PATH)
-    found = speaker.compare(heard, takes, tmp_path, names=(head, few))
+    found = speaker.compare(heard, takes, tmp_path, names=(head, few), orders=4)
     assert speaker.parameters_in_all(heard, takes) >= 100 * found[few]["parameters"]
-    # make bench holds the mean of four orders to a point; one of them was 0.8 points off it (standard deviation)
-    assert found[few]["own"] >= found[head]["own"] - 1.0 - 2 * 0.8
+    # the mean of four orders, as in make bench: a single one scatters by 0.8 points (standard deviation)
+    assert found[few]["own"] >= found[head]["own"] - 1.0
 
 
 @needs_data

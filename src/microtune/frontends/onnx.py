@@ -170,6 +170,7 @@ def _convert(call: Call, op: str) -> Value:
     if op in CONSTANT_RULES and given and all(isinstance(value, Constant) for value in given):
         arrays = [value.array if isinstance(value, Constant) else None for value in call.inputs]
         try:
+            # an optional input that is left out is None; a rule that needs it raises, which is told below
             return Constant(call.output, np.asarray(CONSTANT_RULES[op](arrays, call.attributes)))  # type: ignore[arg-type]
         except Exception as error:
             raise ModelError(f"{call.where}: cannot be computed from its constants ({error})") from error

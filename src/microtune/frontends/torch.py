@@ -76,8 +76,10 @@ def _export(module: Any, x: Any) -> Any:
 
     if importlib.util.find_spec("onnxscript") is not None:
         program = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
+        # the stub allows None, which is returned only where dynamo is False
         return program.model_proto  # type: ignore[union-attr]
     stream = io.BytesIO()  # the older exporter needs no further package
+    # the stub wants a path; this exporter writes to a stream too
     torch.onnx.export(module, (x,), stream, dynamo=False, verbose=False)  # type: ignore[arg-type]
     return onnx.load_from_string(stream.getvalue())
 
