@@ -15,6 +15,7 @@ from microtune.compiler.program import _with_loss, compile_programs, training_st
 from microtune.errors import PlanError
 from microtune.ir import Graph, verify
 from microtune.ops.evaluate import evaluate
+from microtune.tuning.integers import _with_room
 from microtune.tuning.losses import loss_of
 from microtune.tuning.schemes import Scheme
 from microtune.tuning.selection import Selection, float_output, select
@@ -216,3 +217,13 @@ def test_weights_that_learn_have_room_to_grow() -> None:
     assert np.abs(moved).max() <= 0.5001 * after.quantization.scale.max()
     frozen = next(node for node in graph.nodes if node.name == "hidden1").inputs[1]
     np.testing.assert_array_equal(graph.tensor(frozen).data, selected.tensor(frozen).data)
+
+
+def test_constants_that_another_layer_reads_stay_as_they_are() -> None:
+    graph = float_output(without_final(net(), loss_of("cross_entropy")))
+    first = graph.nodes[0]
+    beside = replace(first, name="beside", outputs=("beside",))
+    other = replace(graph.tensor(first.output), name="beside")
+    shared = replace(graph, outputs=(*graph.outputs, "beside")).with_nodes([*graph.nodes, beside], [other])
+    assert _with_room(graph, first) is not graph
+    assert _with_room(shared, first) is shared

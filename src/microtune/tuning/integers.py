@@ -16,6 +16,7 @@ from microtune.ops.scaled import FIXED_ONE, LARGEST_WHOLE
 
 INSTEAD = "use precision='mixed', which computes gradients in float32"
 LAYERS = ("dense_int8", "dense_int8_logits", "conv2d_int8", "depthwise_conv2d_int8")
+MOST_PLACES = 30  # a shift to the left, of mt_rescale
 ROOM = 63
 """Largest weight, stored, of a channel that has room to grow to twice as much."""
 FLOATS_WITHIN = ("softmax_int8",)
@@ -66,6 +67,9 @@ def _with_room(graph: Graph, layer: Node) -> Graph:
     _, weight, bias, _, shift = (graph.tensor(name) for name in layer.inputs)
     q, steps, offsets, places = weight.quantization, weight.data, bias.data, shift.data
     if q is None or bias.quantization is None or steps is None or offsets is None or places is None:
+        return graph
+    # constants that another layer reads too stay as they are, and so do factors at the end of their range
+    if any(len(graph.consumers(each.name)) > 1 for each in (bias, shift)) or places.max() >= MOST_PLACES:
         return graph
     axis = q.axis or 0
     others = tuple(each for each in range(len(weight.shape)) if each != axis)
