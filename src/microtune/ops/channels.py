@@ -42,6 +42,16 @@ def _affine_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     return found
 
 
+def _scale_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    x, gamma = node.inputs
+    found: dict[str, str] = {}
+    if tape.wants(x):
+        found[x] = tape.emit("channel_scale", (dy, gamma), f"{x}.grad")
+    if tape.wants(gamma):
+        found[gamma] = tape.emit("channel_dot", (dy, x), f"{gamma}.grad")
+    return found
+
+
 def _rows(indices: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(np.nan_to_num(indices), 0, len(table) - 1).astype(int))
 
@@ -81,7 +91,8 @@ OPS = (
     ),
     Op(
         "channel_scale", "gamma x, for each channel", _affine_shape,
-        lambda inputs, _: (inputs[1] * inputs[0],), _kernel("mt_channel_scale"), HEADER, in_place=(0,),
+        lambda inputs, _: (inputs[1] * inputs[0],), _kernel("mt_channel_scale"), HEADER,
+        _scale_gradient, in_place=(0,),
     ),
     Op(
         "channel_dot", "sum of a b over all but the last axis",

@@ -197,7 +197,7 @@ def _in_float(graph: Graph, scheme: Scheme, wanted: Mapping[str, Change]) -> Sel
         trained |= dict.fromkeys(
             name
             for node in graph.nodes
-            if node.op in ("channel_affine", "embedding")
+            if node.op in ("channel_affine", "channel_scale", "embedding")
             for name in node.inputs
             if graph.tensor(name).is_constant and graph.tensor(name).dtype == "float32"
         )
