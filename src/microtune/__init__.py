@@ -17,6 +17,7 @@ from microtune.errors import (
     ModelError,
     PlanError,
     ToolchainError,
+    TrainingError,
 )
 from microtune.export import export
 from microtune.frontends.load import load
@@ -76,6 +77,7 @@ __all__ = [
     "Sparse",
     "Status",
     "ToolchainError",
+    "TrainingError",
     "Update",
     "__version__",
     "build",

@@ -29,6 +29,10 @@ class EmulationError(MicrotuneError):
     """An emulated core stopped where it should not have."""
 
 
+class TrainingError(MicrotuneError):
+    """A net cannot be trained on the desk: data that do not fit it, settings that cannot be, a loss not finite."""
+
+
 class DeviceError(MicrotuneError):
     """The device refused a call; its state is unchanged. ``status`` is the C status name, such as MT_NO_PREDICTION."""
 
