@@ -1,5 +1,4 @@
-"""The figures of the reference devices: what the toaster, the wearer, the speaker and the camera reach, and what they
-cost."""
+"""The figures of the reference devices: what each of them reaches, and what it costs."""
 
 from __future__ import annotations
 
@@ -8,13 +7,14 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import microtune as mt
 from benchmarks.results import record
 from microtune import gallery
-from microtune.simulation import simulate
+from microtune.simulation import Summary, simulate
 
 Limit = tuple[str, Callable[[dict[str, Any]], float], str, float]
 
@@ -61,6 +61,16 @@ CAMERA: tuple[Limit, ...] = (
     ("trained parameters, times fewer", lambda d: d["schemes"]["Sparse"]["times_fewer"], ">=", 100),
     ("points below Head", lambda d: _reached(d, "Head") - _reached(d, "Sparse"), "<=", 1),
     ("RAM with stack, bytes", lambda d: max(each["ram"] for each in d["schemes"].values()), "<=", 262_143),
+)
+
+HEART: tuple[Limit, ...] = (
+    ("illnesses noticed within 3 mornings", lambda d: d["own"]["detected_within_3"], ">=", 0.85),
+    ("mornings of false alarm a year", lambda d: d["own"]["false_alarms_per_year"], "<=", 4),
+)
+THERMOSTAT: tuple[Limit, ...] = (
+    ("temperature, week 8", lambda d: d["temperature"]["consistent"]["week 8"], ">=", 0.75),
+    ("occupancy, week 8", lambda d: d["occupancy"]["consistent"]["week 8"], ">=", 0.95),
+    ("devices harmed, at most", lambda d: max(each["harmed"] for q in d.values() for each in q.values()), "<=", 0.1),
 )
 
 
@@ -135,6 +145,8 @@ def _speaker(scratch: Path) -> bool:
     compared = example.compare(heard, takes, scratch / "speaker", names=(HEAD, FEW), orders=COMPARED)
     found["schemes"] = compared
     found["sorted"] = example.remember(heard, takes, scratch / "speaker")
+    package = mt.open_package(scratch / "speaker" / takes.people[0] / "float32" / "speaker")
+    found["core"] = example.on_core(package, heard, takes, example.data.stream(takes, 0, example.SEED, 0))
     found["fewer"] = round(example.parameters_in_all(heard, takes) / compared[FEW]["parameters"], 1)
     record("speaker", found)
     return _hold(f"the speaker: {found['people']} people new to the base network", found, SPEAKER)
@@ -148,6 +160,8 @@ def _camera(scratch: Path) -> bool:
     pictures = example.data.digits()
     graph = example.network(example.DIRECTORY, len(pictures.classes))
     found = example.run(pictures, graph, example.CHOICES, example.IMAGES, scratch / "camera")
+    full = mt.plan(graph, mt.Full(), "cross_entropy", mt.SGD(0.01), example.LEARNER, precision="mixed")
+    found["full"] = {"ram": full.memory.ram, "arena": full.memory.arena}
     del found["life"]
     for each in found["schemes"].values():
         del each["package"]
@@ -155,7 +169,26 @@ def _camera(scratch: Path) -> bool:
     return _hold(f"the camera: {found['images']} pictures of digits, one step each", found, CAMERA)
 
 
+def _heart(scratch: Path) -> bool:
+    found = {name: asdict(figures) for name, figures in gallery.load_example("heart").run(scratch / "heart").items()}
+    record("heart", found)
+    return _hold("the heart: 60 simulated people, half a year each", found, HEART)
+
+
+def _thermostat(scratch: Path) -> bool:
+    summaries = gallery.load_example("thermostat").run(scratch / "thermostat")
+    found = {question: {name: _weeks(each) for name, each in people.items()} for question, people in summaries.items()}
+    record("thermostat", found)
+    return _hold("the thermostat: 40 simulated households, eight weeks each", found, THERMOSTAT)
+
+
+def _weeks(summary: Summary) -> dict[str, float]:
+    """Shares of suggestions accepted, and of devices harmed."""
+    first, last = (summary.weeks[index].accepted or 0.0 for index in (0, 7))
+    return {"base": summary.base, "week 1": first, "week 8": last, "harmed": summary.harmed}
+
+
 def run_examples() -> bool:
     """All of them whole, as their own commands run them; False when a figure is missed."""
     with tempfile.TemporaryDirectory() as scratch:
-        return all([each(Path(scratch)) for each in (_toaster, _wearer, _speaker, _camera)])
+        return all([each(Path(scratch)) for each in (_toaster, _wearer, _speaker, _camera, _heart, _thermostat)])

@@ -1,4 +1,4 @@
-"""Tables of pages in docs, written between marks from ``results.json``."""
+"""Tables of pages in docs and examples, written between marks from ``results.json``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bayes import SECTION as BAYES_SECTION
+from benchmarks.bayes import bayes_table
 from benchmarks.change import change_tables
 from benchmarks.chip import chip_tables
 from benchmarks.cmsis_nn import SECTION as CMSIS_NN_SECTION
 from benchmarks.cmsis_nn import cmsis_nn_table
+from benchmarks.example_pages import camera_table, heart_table, speaker_tables, thermostat_table
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from benchmarks.integer_accuracy import SECTION as ACCURACY
 from benchmarks.integer_accuracy import integers_tables
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS, EXAMPLES = Path(__file__).parent.parent / "docs", Path(__file__).parent.parent / "examples"
 MEMORY, POWER, HEADS = DOCS / "memory.md", DOCS / "power.md", DOCS / "heads.md"
 FORGETTING = DOCS / "forgetting.md"
 CHANGE, SENSORS, CHIP = DOCS / "change.md", DOCS / "sensors.md", DOCS / "chip.md"
@@ -337,6 +340,11 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     CHIP: (("dense",), chip_tables),
     INTEGERS: (("integers", ACCURACY), integers_tables),
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
+    DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
+    EXAMPLES / "heart" / "README.md": (("heart",), heart_table),
+    EXAMPLES / "thermostat" / "README.md": (("thermostat",), thermostat_table),
+    EXAMPLES / "camera" / "README.md": (("camera",), camera_table),
+    EXAMPLES / "speaker" / "README.md": (("speaker",), speaker_tables),
 }
 """Of each page: the sections of results.json it needs, and what writes its tables."""
 

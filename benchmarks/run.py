@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from benchmarks.aifes import run_aifes
+from benchmarks.bayes import run_bayes
 from benchmarks.change import run_change
 from benchmarks.cmsis_nn import run_cmsis_nn
 from benchmarks.cores import measure_step, step_ram, table
@@ -76,6 +77,7 @@ def main() -> int:
     held.append(run_cmsis_nn())
     held.append(run_devices())
     held.append(run_examples())
+    run_bayes()
     held.append(run_integer_accuracy())
     held.append(run_heads())
     held.append(run_fixed_heads())

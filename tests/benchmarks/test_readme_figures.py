@@ -42,7 +42,7 @@ def test_another_result_is_another_readme() -> None:
     assert section(results) != before
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_page_shows_the_measured_figures(path: Path) -> None:
     page, results = path.read_text(), json.loads(FILE.read_text())
     assert page == rewritten_page(path, page, results), "run make bench, or benchmarks.readme.rewrite"
