@@ -26,6 +26,7 @@ from microtune.network import Network
 from microtune.package import Package, open_package
 from microtune.search import Frontier, search
 from microtune.search.auto import Auto, plan
+from microtune.training.bridge import to_torch
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
@@ -92,4 +93,5 @@ __all__ = [
     "quantize",
     "replace_head",
     "search",
+    "to_torch",
 ]
