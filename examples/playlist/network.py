@@ -3,8 +3,8 @@
     term  = [mood * song, history * likeness, skip * skips]         10 + 4 + 4 = 18 terms
     logit = (1 + time . slot) * scoring . term                      how likely it is that the song is played to its end
 
-What is multiplied by a parameter comes in from outside and is frozen: ten features of the song, four numbers of what was
-heard before, four of what was skipped, and the time of day as six slots that sum up to 1. There is no bias: the
+What is multiplied by a parameter comes in from outside and is frozen: ten features of the song, four numbers of what
+was heard before, four of what was skipped, and the time of day as six slots that sum up to 1. There is no bias: the
 logit of a song that says nothing is 0, a chance of one half.
 """
 
@@ -26,7 +26,7 @@ SIZES: Mapping[str, int] = {
 """{what learns: its parameters}, 42 in all."""
 TERMS = ("mood", "history", "skip")
 LEARN = mt.Sparse(dict.fromkeys(SIZES, 1.0))
-"""Learns the 42 of the int8 form, whose layers have biases of their own; in the float form ``mt.Full()`` is the same."""
+"""What learns of the int8 form, whose layers have biases of their own; of the float form ``mt.Full()``."""
 
 
 def ones() -> dict[str, np.ndarray]:

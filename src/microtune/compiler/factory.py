@@ -136,8 +136,12 @@ def inverse(matrix: Floats) -> Floats:
 def prior_covariance(samples: Samples, worth: float, ridge: float) -> NDArray[np.float32]:
     """What ``worth`` samples like the factory's leave open of the weights of one output, the bias last: the inverse of
     their Gram matrix, each sample at the most curvature of a logistic output, 1/4. (H + 1, H + 1)."""
-    features = np.column_stack([samples.features, np.ones(len(samples.features))])
-    gram = second_moments(features)
+    return left_open(np.column_stack([samples.features, np.ones(len(samples.features))]), worth, ridge)
+
+
+def left_open(rows: Floats, worth: float, ridge: float) -> NDArray[np.float32]:
+    """The same of parameters to which the gradient of the output is a row (n, H): (H, H)."""
+    gram = second_moments(rows)
     gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
     return inverse(gram * (worth / 4)).astype(np.float32)
 

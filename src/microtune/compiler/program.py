@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from microtune.compiler.factory import Calibration, samples_at
+from microtune.compiler.factory import Calibration, samples_at, values_at
 from microtune.compiler.passes.autodiff import dependents, differentiate
 from microtune.compiler.passes.closed_form import attach_closed_form
 from microtune.compiler.passes.cut import choose_cut, crossing
+from microtune.compiler.passes.detector import attach_detector, parts
 from microtune.compiler.passes.fuse_rows import fuse_rows
+from microtune.compiler.passes.kalman import attach_kalman, filters_all
 from microtune.compiler.passes.memory import Arena, plan_arena
 from microtune.compiler.passes.recompute import recompute
 from microtune.compiler.passes.updates import attach_updates
@@ -25,7 +27,7 @@ from microtune.ops.block_output import MOST_CLASSES
 from microtune.ops.op import KernelCall
 from microtune.ops.quantized_functions import recognised
 from microtune.ops.scaled import FIXED_ONE
-from microtune.tuning.heads import ClosedForm
+from microtune.tuning.heads import ClosedForm, Logistic
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import Gradient
 
@@ -208,8 +210,14 @@ def compile_programs(
     begin: tuple[KernelCall, ...] = ()
     constants: tuple[Tensor, ...] = ()
     if isinstance(optimizer, ClosedForm):
-        samples = None if calibration is None else partial(samples_at, graph, calibration)
-        closed = attach_closed_form(*_with_loss(head, loss), tuple(trained), optimizer, samples)
+        attached, node = _with_loss(head, loss)
+        learns = tuple(trained)
+        if isinstance(optimizer, Logistic) and filters_all(attached, node, learns):
+            values = None if calibration is None else partial(values_at, graph, x=calibration.x)
+            closed = attach_kalman(attached, node, learns, optimizer, values)
+        else:
+            samples = None if calibration is None else partial(samples_at, graph, calibration)
+            closed = attach_closed_form(attached, node, learns, optimizer, samples)
         step, state, begin, constants = closed.graph, closed.state, closed.begin, closed.constants
     else:
         step, state = training_step(head, trained, loss, optimizer)
@@ -256,4 +264,22 @@ def residual_programs(graph: Graph, loss: Loss) -> Programs:
         cut=(graph.tensor(graph.inputs[0]),),
         trained=(),
         state=(),
+    )
+
+
+def detector_programs(graph: Graph, loss: Loss) -> Programs:
+    """The programs of a net with an anomaly detector behind it: all but the detector is frozen, its guard too."""
+    backbone, head = parts(graph)
+    closed = attach_detector(*_with_loss(head, loss))
+    training = placed(closed.graph, "attaching the detector")
+    return Programs(
+        backbone=placed(
+            _unlearnt_removed(backbone), "splitting off the backbone", own_inputs(backbone), training.arena.bytes
+        ),
+        head=placed(head, "splitting off the head", enough=training.arena.bytes),
+        step=training,
+        hidden=None,
+        cut=tuple(graph.tensor(name) for name in head.inputs),
+        trained=tuple(graph.tensor(name) for name in head.nodes[-1].inputs[2:]),
+        state=tuple(closed.graph.tensor(name) for name in closed.state),
     )

@@ -13,8 +13,11 @@ from microtune.ops import (
     convolution,
     dense,
     elementwise,
+    kalman,
     layout,
     loss,
+    mahalanobis,
+    packed,
     piecewise,
     pooling,
     quantized_elementwise,
@@ -23,6 +26,7 @@ from microtune.ops import (
     quantized_learnt,
     quantized_pooling,
     quantized_update,
+    trees,
     update,
 )
 from microtune.ops.op import KernelCall, Op
@@ -39,10 +43,13 @@ FAMILIES = (
     update,
     closed_form,
     closed_form_fixed,
+    kalman,
+    mahalanobis,
     quantized_layers,
     quantized_elementwise,
     quantized_pooling,
     bottleneck,
+    packed,
     cmsis_nn,
     quantized_gradients,
     quantized_learnt,
@@ -51,6 +58,7 @@ FAMILIES = (
     block_gradients,
     block_layers,
     block_update,
+    trees,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 

@@ -43,7 +43,7 @@ def _gain(covariance: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
     return gain, float(gain @ phi)
 
 
-def _moderation(variance: float) -> float:
+def moderation(variance: float) -> float:
     return float(1.0 / np.sqrt(1.0 + np.pi / 8 * variance))
 
 
@@ -73,7 +73,7 @@ def _map(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
     weight, bias, rows, x, y, target = inputs
     covariance = unpacked(rows)
     gain, variance = _gain(covariance, x)
-    p = np.exp((y - y.max()) * _moderation(variance))
+    p = np.exp((y - y.max()) * moderation(variance))
     p = p / p.sum()
     curvature = max(LEAST_CURVATURE, float((p * (1 - p)).max()))
     error = -p
@@ -95,7 +95,7 @@ def _logistic(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
         covariance = unpacked(each)
         np.fill_diagonal(covariance, np.minimum(covariance.diagonal() + given["walk"] * most, most))
         gain, variance = _gain(covariance, x)
-        p = 1 / (1 + np.exp(-y[output] * _moderation(variance)))
+        p = 1 / (1 + np.exp(-y[output] * moderation(variance)))
         spread = 1 + p * (1 - p) * variance
         step = (target[output] - p) / spread * gain
         moved[output] += step[:-1]

@@ -81,13 +81,6 @@ static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
 }
 #endif
 
-/* before a loop that fills the registers as it is */
-#if defined(__clang__)
-#define MT_NOT_UNROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define MT_NOT_UNROLLED
-#endif
-
 /* the compiler forgets what it knows of a variable */
 #if defined(__GNUC__)
 #define MT_OPAQUE(variable) __asm__("" : "+r"(variable))

@@ -80,6 +80,13 @@ typedef int16_t mt_int16;
 #define MT_UNROLL
 #endif
 
+/* before a loop that fills the registers as it is */
+#if defined(__clang__)
+#define MT_NOT_UNROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define MT_NOT_UNROLLED
+#endif
+
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
 

@@ -1,0 +1,133 @@
+/*
+ * mt_kernels_kalman.h: an extended Kalman filter on one logit, over all that learns.
+ *
+ * phi is the gradient of the logit to each of `size` parameters. Their covariance P is the packed lower triangle of
+ * `size` rows. Two rows are read at once, and each sum runs in the order of its elements: the bits are the same
+ * everywhere, and an element of P costs seven instructions on a core with a floating-point unit, five more to learn.
+ */
+#ifndef MT_KERNELS_KALMAN_H
+#define MT_KERNELS_KALMAN_H
+
+#include "mt_kernels_covariance.h"
+
+/* independent parameters of these prior variances (size) */
+static inline void mt_kalman_begin(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior, uint32_t size)
+{
+    for (uint32_t row = 0; row < size; ++row) {
+        for (uint32_t column = 0; column < row; ++column) {
+            *covariance++ = 0.0f;
+        }
+        *covariance++ = prior[row];
+    }
+}
+
+MT_INLINE float mt_not_below_zero(float variance)
+{
+    return variance > 0.0f ? variance : 0.0f;
+}
+
+/* what is liked changes: a variance grows by a share of its prior, and never above it */
+MT_INLINE float mt_kalman_walk(float variance, float prior, float walk)
+{
+    const float more = variance + walk * prior;
+    return more < prior ? more : prior;
+}
+
+/* column i of two rows of P, of which phi has the elements a and b: the sums of the rows, and what stands above the
+ * diagonal */
+MT_INLINE void mt_kalman_column(const float *MT_RESTRICT row, const float *MT_RESTRICT next,
+                                const float *MT_RESTRICT phi, float *MT_RESTRICT gain, uint32_t i, float a, float b,
+                                float *MT_RESTRICT sum, float *MT_RESTRICT next_sum)
+{
+    const float p = row[i], q = next[i], x = phi[i];
+    *sum += p * x;
+    *next_sum += q * x;
+    gain[i] += p * a + q * b;
+}
+
+/* variances walk; then gain (size) = P phi; returns phi' P phi, the variance of the logit */
+static inline float mt_kalman_gain(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior,
+                                   const float *MT_RESTRICT phi, float *MT_RESTRICT gain, float walk, uint32_t size)
+{
+    uint32_t r = 0;
+    for (; r + 2 <= size; r += 2) {
+        float *const row = covariance, *const next = covariance + r + 1;
+        const float a = phi[r], b = phi[r + 1];
+        float sum = 0.0f, next_sum = 0.0f;
+        MT_NOT_UNROLLED
+        for (uint32_t i = 0; i < r; i += 2) {
+            mt_kalman_column(row, next, phi, gain, i, a, b, &sum, &next_sum);
+            mt_kalman_column(row, next, phi, gain, i + 1, a, b, &sum, &next_sum);
+        }
+        row[r] = mt_kalman_walk(row[r], prior[r], walk);
+        next[r + 1] = mt_kalman_walk(next[r + 1], prior[r + 1], walk);
+        gain[r] = sum + (row[r] * a + next[r] * b);
+        gain[r + 1] = next_sum + (next[r] * a + next[r + 1] * b);
+        covariance = next + r + 2;
+    }
+    if (r < size) {
+        const float a = phi[r];
+        covariance[r] = mt_kalman_walk(covariance[r], prior[r], walk);
+        gain[r] = mt_dot(covariance, phi, r) + covariance[r] * a;
+        mt_add_scaled(gain, a, covariance, r);
+    }
+    return mt_dot(gain, phi, size);
+}
+
+/* P -= factor gain gain'; a variance is never below zero, which only rounding can say */
+static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *MT_RESTRICT gain, float factor,
+                                   uint32_t size)
+{
+    uint32_t r = 0;
+    for (; r + 2 <= size; r += 2) {
+        float *const row = covariance, *const next = covariance + r + 1;
+        const float a = factor * gain[r], b = factor * gain[r + 1];
+        MT_NOT_UNROLLED
+        for (uint32_t i = 0; i < r; i += 2) {
+            row[i] -= a * gain[i];
+            next[i] -= b * gain[i];
+            row[i + 1] -= a * gain[i + 1];
+            next[i + 1] -= b * gain[i + 1];
+        }
+        row[r] = mt_not_below_zero(row[r] - a * gain[r]);
+        next[r] -= b * gain[r];
+        next[r + 1] = mt_not_below_zero(next[r + 1] - b * gain[r + 1]);
+        covariance = next + r + 2;
+    }
+    if (r < size) {
+        mt_add_scaled(covariance, -(factor * gain[r]), gain, r);
+        covariance[r] = mt_not_below_zero(covariance[r] - factor * gain[r] * gain[r]);
+    }
+}
+
+/*
+ * covariance packed, prior (size) variances, phi (size), y (1) the logit, target (1) in 0..1; move (size) is what each
+ * parameter moves by. walk is the share of its prior that a variance grows by.
+ */
+static inline void mt_kalman(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior,
+                             const float *MT_RESTRICT phi, const float *MT_RESTRICT y,
+                             const float *MT_RESTRICT target, float *MT_RESTRICT move, float walk, uint32_t size)
+{
+    const float variance = mt_kalman_gain(covariance, prior, phi, move, walk, size);
+    float step = 0.0f;
+    if (mt_covariance_sound(variance)) {
+        const float p = mt_sigmoid(y[0] * mt_moderation(variance));
+        const float curvature = p * (1.0f - p), spread = 1.0f + curvature * variance;
+        mt_kalman_learn(covariance, move, curvature / spread, size);
+        step = (target[0] - p) / spread;
+    }
+    MT_ONE_BY_ONE
+    for (uint32_t i = 0; i < size; ++i) {
+        /* of a gain that is not sound nothing is taken */
+        move[i] = step != 0.0f ? step * move[i] : 0.0f;
+    }
+}
+
+/* parameter (size) += move */
+static inline void mt_kalman_move(float *MT_RESTRICT parameter, const float *MT_RESTRICT move, uint32_t start,
+                                  uint32_t size)
+{
+    mt_add_scaled(parameter, 1.0f, move + start, size);
+}
+
+#endif
