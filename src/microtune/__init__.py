@@ -29,7 +29,7 @@ from microtune.search.auto import Auto, plan
 from microtune.training.bridge import to_torch
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
-from microtune.tuning.heads import MAP, RLS, SLDA, Logistic
+from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic
 from microtune.tuning.learner import Context, Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
@@ -60,6 +60,7 @@ __all__ = [
     "Huber",
     "Input",
     "Learner",
+    "Leaves",
     "LoRA",
     "Logistic",
     "Memory",

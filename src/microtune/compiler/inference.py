@@ -14,6 +14,7 @@ from microtune import toolchain
 from microtune.compiler.cmsis_nn import CmsisNN, by_library, compiled_with, find, has_vectors
 from microtune.compiler.layout import in_row
 from microtune.compiler.package import describe_tensor
+from microtune.compiler.passes.fuse_trees import fuse_trees
 from microtune.compiler.program import Program, own_inputs, placed
 from microtune.compiler.sources import copy_runtime
 from microtune.compiler.writing import (
@@ -47,6 +48,7 @@ def _program(graph: Graph, library: CmsisNN | None = None, vectors: bool = False
         )
     if library is not None:
         graph = verify(by_library(graph, library, vectors), "choosing functions of CMSIS-NN")
+    graph = verify(fuse_trees(graph), "fusing trees")
     return placed(graph, "compiling for prediction", own_inputs(graph))
 
 

@@ -17,6 +17,7 @@ from microtune.compiler.passes.cut import choose_cut, crossing
 from microtune.compiler.passes.detector import attach_detector, parts
 from microtune.compiler.passes.fuse_rows import fuse_rows
 from microtune.compiler.passes.kalman import attach_kalman, filters_all
+from microtune.compiler.passes.leaves import attach_leaves
 from microtune.compiler.passes.memory import Arena, plan_arena
 from microtune.compiler.passes.recompute import recompute
 from microtune.compiler.passes.updates import attach_updates
@@ -27,7 +28,7 @@ from microtune.ops.block_output import MOST_CLASSES
 from microtune.ops.op import KernelCall
 from microtune.ops.quantized_functions import recognised
 from microtune.ops.scaled import FIXED_ONE
-from microtune.tuning.heads import ClosedForm, Logistic
+from microtune.tuning.heads import ClosedForm, Leaves, Logistic
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import Gradient
 
@@ -212,7 +213,9 @@ def compile_programs(
     if isinstance(optimizer, ClosedForm):
         attached, node = _with_loss(head, loss)
         learns = tuple(trained)
-        if isinstance(optimizer, Logistic) and filters_all(attached, node, learns):
+        if isinstance(optimizer, Leaves):
+            closed = attach_leaves(attached, node, learns, optimizer)
+        elif isinstance(optimizer, Logistic) and filters_all(attached, node, learns):
             values = None if calibration is None else partial(values_at, graph, x=calibration.x)
             closed = attach_kalman(attached, node, learns, optimizer, values)
         else:

@@ -1,4 +1,4 @@
-"""Read fitted scikit-learn estimators: perceptrons and linear models, with scalers before them."""
+"""Read fitted scikit-learn estimators: perceptrons, linear models and trees, with scalers before them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from microtune.errors import ModelError
 from microtune.frontends.builder import Builder
+from microtune.frontends.sklearn_trees import TREES, trees
 from microtune.ir import Graph, Tensor
 
 _ACTIVATIONS = {"identity": None, "relu": "relu", "logistic": "sigmoid", "tanh": "tanh", "softmax": "softmax"}
@@ -98,7 +99,7 @@ MODELS: Mapping[str, Converter] = {
 
 def _not_supported(estimator: object) -> ModelError:
     return ModelError(
-        f"scikit-learn {_where(estimator)}: not supported. Supported: {', '.join(MODELS)}, "
+        f"scikit-learn {_where(estimator)}: not supported. Supported: {', '.join([*MODELS, *TREES])}, "
         f"and a Pipeline of {' or '.join(SCALERS)} and one of them"
     )
 
@@ -129,7 +130,7 @@ def from_sklearn(estimator: Any, name: str | None = None) -> Graph:
     if not stages:
         raise ModelError("the Pipeline has no steps")
     *scalers, model = stages
-    for stage, table in (*((scaler, SCALERS) for scaler in scalers), (model, MODELS)):
+    for stage, table in (*((scaler, SCALERS) for scaler in scalers), (model, {**MODELS, **TREES})):
         if not _is_own(stage) or _where(stage) not in table:
             raise _not_supported(stage)
         try:
@@ -138,6 +139,8 @@ def from_sklearn(estimator: Any, name: str | None = None) -> Graph:
             raise ModelError(f"{_where(stage)} is not fitted; call its fit(x, y) first") from error
     builder = Builder(name or _where(model))
     value = builder.input("x", (int(stages[0].n_features_in_),))
+    if _where(model) in TREES:
+        return builder.finish(trees(builder, value, model, scalers), _where(model))
     for scaler in scalers:
         value = SCALERS[_where(scaler)](builder, value, scaler)
     return builder.finish(MODELS[_where(model)](builder, value, model), _where(model))

@@ -15,6 +15,7 @@ from microtune.ops import (
     elementwise,
     kalman,
     layout,
+    leaves,
     loss,
     mahalanobis,
     packed,
@@ -59,6 +60,7 @@ FAMILIES = (
     block_layers,
     block_update,
     trees,
+    leaves,
 )
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 

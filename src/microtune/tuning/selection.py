@@ -16,6 +16,7 @@ from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
 from microtune.tuning.integers import without_floats
 from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
+from microtune.tuning.leaves import choose_leaves, trees_of
 from microtune.tuning.schemes import Full, LoRA, Scheme
 from microtune.tuning.splitting import split_outputs
 
@@ -288,6 +289,8 @@ def select(graph: Graph, scheme: Scheme, precision: str = "float32") -> Selectio
     its input and output too (see ``integers``): the output is then int32, of 16 binary places.
     """
     graph = float_output(graph)
+    if trees_of(graph):
+        return Selection(*choose_leaves(graph, scheme))
     graph, wanted = _split(graph, changes(graph, scheme))
     graph = _untied(graph, wanted)
     integers = {node.name for node in layers_of(graph) if node.op in INT8}
