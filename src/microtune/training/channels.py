@@ -1,44 +1,25 @@
-"""Structured pruning: whole channels go, and every tensor tied to them shrinks.
-
-What is tied to what is found by torch-pruning (Fang et al. 2023, "DepGraph"), and each set of tied channels is first
-tried: a copy with random weights must answer the same without a channel as with the weights that read it at zero.
-"""
+"""Structured pruning: whole channels go, and every tensor tied to them shrinks."""
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
 from microtune.errors import TrainingError
 from microtune.training.fit import loss_function
-from microtune.training.modules import answer, device_of, in_mode, seeded
+from microtune.training.modules import answer, device_of, in_mode
 from microtune.training.pruning import Share, shares_of
 from microtune.training.samples import Samples
+from microtune.training.tied import LAYERS, Tied, following, root_of, tied_channels, width_of
 from microtune.tuning.losses import Loss
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 JUDGED_BY = 512
 """Samples that say which channels matter, at most."""
-EXACT = 1e-4
-"""Two answers are the same when they differ by less than this share of the largest."""
-
-
-@dataclass(frozen=True)
-class Tied:
-    """Channels that go together: the layers that give them (the first is the root) and how many there were."""
-
-    layers: tuple[str, ...]
-    channels: int
 
 
 class Channels:
@@ -63,32 +44,25 @@ class Channels:
         module = self._module
         learns = {name: each.requires_grad for name, each in module.named_parameters()}
         layers = dict(module.named_modules())
-        with in_mode(module, False), _following(module, self._samples.x[:2]) as graph, self._gradients():
+        with in_mode(module, False), following(module, self._samples.x[:2]) as graph:
+            worth = _worth(module, self._judged_by, loss_function(self._loss))
             for tied, share in self._wanted:
-                group = graph.get_pruning_group(*_root(layers[tied.layers[0]]), list(range(_width(layers, tied))))
-                keep = kept(tied.channels, part * share, self._multiple)
-                if (surplus := _width(layers, tied) - keep) > 0:
-                    importance = torch_pruning.importance.GroupTaylorImportance(normalizer=None)(group)
-                    worst = torch.argsort(importance, stable=True)[:surplus].tolist()
-                    graph.get_pruning_group(*_root(layers[tied.layers[0]]), worst).prune()
+                width = width_of(layers, tied)
+                if (surplus := width - kept(tied.channels, part * share, self._multiple)) <= 0:
+                    continue
+                root = root_of(layers[tied.layers[0]])
+                cost = _cost(graph.get_pruning_group(*root, list(range(width))), graph, worth, width)
+                least = torch.argsort(cost, stable=True)[:surplus].tolist()
+                group = graph.get_pruning_group(*root, least)
+                for layer, places, _ in _reading(group, graph, worth):
+                    stays = torch.ones(worth[layer].shape[1], dtype=torch.bool)
+                    stays[places] = False
+                    worth[layer] = worth[layer][:, stays]
+                group.prune()
         for name, each in module.named_parameters():
             each.requires_grad_(learns[name])
             each.grad = None
         return f"{count(module):,} of {self._before:,} parameters are left"
-
-    def finish(self) -> None:
-        """Nothing to do: what was cut is gone."""
-
-    @contextmanager
-    def _gradients(self) -> Iterator[None]:
-        """Gradients of the loss in the module, which say what a channel is worth (Molchanov et al. 2019)."""
-        measure, device = loss_function(self._loss), device_of(self._module)
-        x = torch.from_numpy(self._judged_by.x).to(device)
-        y = torch.from_numpy(self._judged_by.y).to(device)
-        for rows in torch.arange(len(x)).split(64):
-            found = measure(answer(self._module, x[rows]), y[rows]) * len(rows) / len(x)
-            found.backward()  # type: ignore[no-untyped-call]
-        yield
 
 
 def count(module: nn.Module) -> int:
@@ -102,116 +76,56 @@ def kept(channels: int, share: float, multiple: int) -> int:
     return min(math.ceil(left / multiple) * multiple, channels)
 
 
-def tied_channels(module: nn.Module, x: np.ndarray, seed: int = 0) -> tuple[tuple[Tied, ...], dict[str, str]]:
-    """Which channels of a module can be cut, and of the layers that have none, why. x: a few inputs.
+def _worth(module: nn.Module, samples: Samples, measure: Callable[[Tensor, Tensor], Tensor]) -> dict[nn.Module, Tensor]:
+    """By how much a sample's loss would rise, to first order, if a layer read one of its inputs as zero.
 
-    Raises TrainingError when torch-pruning cannot follow the module.
+    For each dense or convolutional layer (samples, input channels): the input times its gradient, summed over places
+    (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning").
     """
-    free: list[Tied] = []
-    bound: dict[str, str] = {}
-    with seeded(seed):
-        inputs = torch.from_numpy(np.ascontiguousarray(x)).to(device_of(module))
-        if inputs.is_floating_point():
-            inputs = torch.randn_like(inputs)
-        todo = _sets(module, x)
-        probe: nn.Module | None = None
-        for tied in todo:
-            probe = _scrambled(module) if probe is None else probe
-            if reason := _try(probe, tied, inputs):
-                bound.update(dict.fromkeys(tied.layers, f"{tied.layers[0]} {reason}"))
-                probe = None
-            else:
-                free.append(tied)
-    return tuple(free), bound
+    found: dict[nn.Module, list[Tensor]] = {}
+
+    def watch(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        (read,) = given
+
+        def note(gradient: Tensor) -> None:
+            change = (read.detach() * gradient).movedim(-1 if isinstance(layer, nn.Linear) else 1, -1)
+            found.setdefault(layer, []).append(-change.reshape(len(change), -1, change.shape[-1]).sum(1))
+
+        if read.requires_grad:
+            read.register_hook(note)  # type: ignore[no-untyped-call]
+
+    layers = [each for each in module.modules() if isinstance(each, LAYERS) and getattr(each, "groups", 1) == 1]
+    hooks = [each.register_forward_pre_hook(watch) for each in layers]
+    worth: dict[nn.Module, list[Tensor]] = {}
+    device = device_of(module)
+    try:
+        for start in range(0, len(samples), 64):
+            x, y = (torch.from_numpy(each[start : start + 64]).to(device) for each in (samples.x, samples.y))
+            found.clear()
+            (measure(answer(module, x), y) * len(x)).backward()  # type: ignore[no-untyped-call]
+            for layer, parts in found.items():
+                worth.setdefault(layer, []).append(torch.stack(parts).sum(0))  # a layer may be used more than once
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: torch.cat(parts).cpu() for layer, parts in worth.items()}
 
 
-def _sets(module: nn.Module, x: np.ndarray) -> tuple[Tied, ...]:
-    """All sets of tied channels, each with the layers that give them."""
-    probe = copy.deepcopy(module)
-    names = {part: name for name, part in probe.named_modules()}
-    found: list[Tied] = []
-    with _following(probe, x) as graph:
-        for group in graph.get_all_groups(root_module_types=list(LAYERS)):
-            giving = [
-                each.target.module for each, _ in group
-                if graph.is_out_channel_pruning_fn(each.handler) and isinstance(each.target.module, LAYERS)
-            ]  # fmt: skip
-            layers = tuple(dict.fromkeys(names[each] for each in giving))
-            found.append(Tied(layers, len(group[0][1])))
-    return tuple(found)
+def _reading(
+    group: Any, graph: Any, worth: dict[nn.Module, Tensor]
+) -> Iterator[tuple[nn.Module, list[int], list[int]]]:
+    """The layers that read a set of channels: where in their inputs, and which of the set they are."""
+    for number, (each, places) in enumerate(group):
+        if each.target.module in worth and graph.is_in_channel_pruning_fn(each.handler):
+            yield each.target.module, places, group[number].root_idxs
 
 
-def _try(probe: nn.Module, tied: Tied, inputs: Tensor) -> str:
-    """Take one channel from a probe. Why that does not work; "" when it does, and the probe is narrower then."""
-    layers = dict(probe.named_modules())
-    width = _width(layers, tied)
-    if width < 2:
-        return "has one channel"
-    with in_mode(probe, False), _following(probe, inputs.cpu().numpy()) as graph:
-        group = graph.get_pruning_group(*_root(layers[tied.layers[0]]), [width // 2])
-        for each, places in group:
-            part = each.target.module
-            grouped = isinstance(part, nn.Conv1d | nn.Conv2d) and part.groups > 1
-            if grouped and part.groups != part.out_channels:
-                return "is tied to a grouped convolution"
-            if isinstance(part, LAYERS) and not grouped and graph.is_in_channel_pruning_fn(each.handler):
-                with torch.no_grad():
-                    part.weight[:, places] = 0.0
-        with torch.no_grad():
-            before = answer(probe, inputs)
-            try:
-                group.prune()
-                after = answer(probe, inputs)
-            except Exception:
-                return "is tied to what cannot be cut, such as the net's inputs or a recurrent layer"
-    if after.shape != before.shape:
-        return "gives the net's outputs"
-    if not float((after - before).abs().max()) <= EXACT * float(before.abs().max()):
-        return "is read by what mixes all channels, such as a layer norm"
-    return ""
-
-
-def _scrambled(module: nn.Module) -> nn.Module:
-    """A copy with random weights and statistics, so that what it answers depends on all of them."""
-    probe = copy.deepcopy(module)
-    with torch.no_grad():
-        for each in probe.parameters():
-            fan_in = max(each[0].numel(), 1) if each.ndim > 1 else 4
-            each.copy_(torch.randn_like(each) / math.sqrt(fan_in))
-        for name, each in probe.named_buffers():
-            if name.endswith("running_mean"):
-                each.copy_(torch.randn_like(each) / 2)
-            elif name.endswith("running_var"):
-                each.copy_(torch.rand_like(each) + 0.5)
-    return probe
-
-
-@contextmanager
-def _following(module: nn.Module, x: np.ndarray) -> Iterator[Any]:
-    """torch-pruning's graph of a module, which it draws from the gradients of its answer to x (n, *input shape)."""
-    for each in module.parameters():
-        each.requires_grad_(each.is_floating_point())
-    inputs = torch.from_numpy(np.ascontiguousarray(x)).to(device_of(module))
-    with warnings.catch_warnings(), torch.enable_grad(), in_mode(module, False):
-        warnings.simplefilter("ignore")
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(module, example_inputs=(inputs,), verbose=False)
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TrainingError(f"torch-pruning cannot follow {type(module).__name__}: {reason}") from error
-        yield graph
-
-
-def _root(layer: nn.Module) -> tuple[nn.Module, Any]:
-    """A layer and what cuts its output channels."""
-    if isinstance(layer, nn.Linear):
-        return layer, torch_pruning.prune_linear_out_channels
-    return layer, torch_pruning.prune_conv_out_channels
-
-
-def _width(layers: dict[str, nn.Module], tied: Tied) -> int:
-    layer: Any = layers[tied.layers[0]]
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+def _cost(group: Any, graph: Any, worth: dict[nn.Module, Tensor], width: int) -> Tensor:
+    """What each channel of a set (width,) costs: the mean square of what a sample would lose without it."""
+    total = torch.zeros(len(next(iter(worth.values()))), width)
+    for layer, places, channels in _reading(group, graph, worth):
+        total.index_add_(1, torch.tensor(channels), worth[layer][:, places])
+    return total.square().mean(0)
 
 
 def _one_share(tied: Tied, by_name: dict[str, float]) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from microtune.errors import TrainingError
 from microtune.ir import Graph
 from microtune.training.samples import Samples, array_of, checked
-from microtune.tuning.losses import Loss
+from microtune.tuning.losses import Loss, loss_of
 
 
 def own_copy(model: Any) -> nn.Module:
@@ -82,8 +82,12 @@ def predictions(module: nn.Module, x: np.ndarray, batch: int = 256) -> np.ndarra
     return torch.cat(parts).numpy()
 
 
-def samples_for(module: nn.Module, data: Any, loss: str | Loss = "cross_entropy", what: str = "data") -> Samples:
+def samples_for(
+    module: nn.Module, data: Any, loss: str | Loss = "cross_entropy", *, what: str = "data", unlabelled: bool = False
+) -> Samples:
     """A pair (x, y) as samples that fit the module, which is run on two of them to see that it takes them.
+
+    what: how the pair is called in errors. unlabelled: y may be None, and is zeros then.
 
     Raises TrainingError for data that do not fit.
     """
@@ -103,4 +107,6 @@ def samples_for(module: nn.Module, data: Any, loss: str | Loss = "cross_entropy"
             outputs, indices = predictions(module, found[:2].astype(np.int64)), True  # a table takes only whole numbers
         except TrainingError:
             raise refused from None
+    if y is None and unlabelled:
+        y = np.zeros((len(found), 1 if loss_of(loss).task == "MT_MULTICLASS" else outputs.shape[1]))
     return checked(found, y, None, outputs.shape[1], loss, indices=indices)

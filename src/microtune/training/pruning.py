@@ -71,8 +71,7 @@ def prune(
     for name, value in (("steps", steps), ("multiple", multiple)):
         if isinstance(value, bool) or value != int(value) or value < 1:
             raise TrainingError(f"{name}={value}: a whole number, 1 or more")
-    what, given = ("channels", channels) if channels is not None else ("weights", weights)
-    _check_shares(what, given)
+    _check_shares("weights" if channels is None else "channels", weights if channels is None else channels)
     require("pruning", "torch", "torch_pruning") if channels is not None else require("pruning")
     from microtune.training.channels import Channels
     from microtune.training.fit import check_settings, fit
@@ -97,7 +96,8 @@ def prune(
             module, samples, loss=loss, epochs=last_epochs if last and last_epochs is not None else epochs,
             lr=lr, batch=batch, seed=seed + number, progress=progress,
         )  # fmt: skip
-    cutting.finish()
+    if isinstance(cutting, Zeros):
+        cutting.finish()
     return module
 
 
@@ -105,8 +105,7 @@ def _check_shares(what: str, given: Share | None) -> None:
     """Raises TrainingError for a share that is none."""
     named = given.items() if isinstance(given, Mapping) else [("", given)]
     for name, share in named:
-        number = isinstance(share, int | float) and not isinstance(share, bool)
-        if not number or not 0 <= share < 1:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             where = f"{what}[{name!r}]" if name else what
             raise TrainingError(f"{where}={share!r}: the share that is taken away, from 0 to below 1, such as 0.5")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import prune as masks
 
 from microtune.errors import TrainingError
@@ -15,7 +16,7 @@ from microtune.training.pruning import Share, shares_of
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
-def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:
+def weighted_layers(module: nn.Module) -> dict[str, Any]:
     """Dense and convolutional layers by name, each once."""
     return {name: part for name, part in module.named_modules() if isinstance(part, LAYERS)}
 
@@ -33,22 +34,22 @@ class Zeros:
         """Mask so much of the share of each layer, and say what is left."""
         left = total = 0
         for name, layer in self._layers.items():
-            weight: Tensor = layer.weight  # type: ignore[assignment]
-            there = int(layer.weight_mask.count_nonzero()) if masks.is_pruned(layer) else weight.numel()  # type: ignore
-            wanted = weight.numel() - round(part * self._shares.get(name, 0.0) * weight.numel())
+            size = layer.weight.numel()
+            there = int(layer.weight_mask.count_nonzero()) if masks.is_pruned(layer) else size
+            wanted = size - round(part * self._shares.get(name, 0.0) * size)
             if wanted < there:
-                masks.l1_unstructured(layer, "weight", amount=there - wanted)
-            total += weight.numel()
+                masks.l1_unstructured(layer, "weight", amount=there - wanted)  # type: ignore[no-untyped-call]
+            total += size
             left += min(there, wanted)
-        return f"{left:,} of {total:,} weights are not zero"
+        return f"{left:,} of {total:,} weights may differ from zero"
 
     def finish(self) -> None:
         """Zeros in place of masks."""
         for layer in self._layers.values():
             if masks.is_pruned(layer):
-                masks.remove(layer, "weight")
+                masks.remove(layer, "weight")  # type: ignore[no-untyped-call]
                 with torch.no_grad():
-                    layer.weight += 0.0  # type: ignore[operator]  # a masked negative weight is -0.0 until here
+                    layer.weight.add_(0.0)  # what was masked and negative is -0.0 until here
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def zeros_kept(module: nn.Module) -> Iterator[None]:
     for layer in weighted_layers(module).values():
         weight = layer.weight
         if isinstance(weight, nn.Parameter) and weight.requires_grad and bool((weight == 0).any()):
-            hooks.append(weight.register_hook((weight != 0).detach().to(weight.dtype).mul))
+            there = (weight != 0).detach().to(weight.dtype)
+            hooks.append(weight.register_hook(there.mul))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
