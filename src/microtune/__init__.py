@@ -27,6 +27,8 @@ from microtune.package import Package, open_package
 from microtune.search import Frontier, search
 from microtune.search.auto import Auto, plan
 from microtune.training.bridge import to_torch
+from microtune.training.distillation import distill
+from microtune.training.pruning import prune
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic
@@ -84,12 +86,14 @@ __all__ = [
     "__version__",
     "build",
     "compile_inference",
+    "distill",
     "export",
     "features",
     "join",
     "load",
     "open_package",
     "plan",
+    "prune",
     "quantization_report",
     "quantize",
     "replace_head",
