@@ -20,6 +20,7 @@ from microtune.errors import (
     TrainingError,
 )
 from microtune.export import export
+from microtune.frontends.identity import identity
 from microtune.frontends.load import load
 from microtune.interface import Metrics, Prediction, Status, Update
 from microtune.network import Network
@@ -31,7 +32,7 @@ from microtune.training.distillation import distill
 from microtune.training.pruning import prune
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
-from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic
+from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic, Mahalanobis
 from microtune.tuning.learner import Context, Input, Learner
 from microtune.tuning.losses import Huber
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
@@ -65,6 +66,7 @@ __all__ = [
     "Leaves",
     "LoRA",
     "Logistic",
+    "Mahalanobis",
     "Memory",
     "Metrics",
     "MicrotuneError",
@@ -89,6 +91,7 @@ __all__ = [
     "distill",
     "export",
     "features",
+    "identity",
     "join",
     "load",
     "open_package",

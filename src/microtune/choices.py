@@ -9,7 +9,7 @@ from typing import Any
 
 from microtune.errors import PlanError
 from microtune.tuning.bayes import Bayes
-from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic
+from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic, Mahalanobis
 from microtune.tuning.learner import Context, Learner
 from microtune.tuning.optimizers import SGD, Adam, RMSProp
 from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA, NormAffine, Outputs, Scheme, Sparse
@@ -111,6 +111,7 @@ OPTIMIZERS: dict[str, Callable[[str], Any]] = {
     "slda": lambda text: SLDA(worth=_number(text)) if text else SLDA(),
     "leaves": lambda text: Leaves(worth=_number(text)) if text else Leaves(),
     "logistic": lambda text: Logistic(worth=_number(text)) if text else Logistic(),
+    "mahalanobis": lambda text: Mahalanobis(worth=_number(text)) if text else Mahalanobis(),
     "bayes": _plain(Bayes),
 }
 

@@ -212,7 +212,7 @@ class Device:
         if not found.ran:
             return None
         losses = self._c.read(found.loss_before), self._c.read(found.loss_after)
-        return Update(bool(found.accepted), *losses, found.steps)
+        return Update(bool(found.accepted), *losses, found.steps, bool(found.refused))
 
     @property
     def busy(self) -> bool:

@@ -47,9 +47,9 @@ DAY = 86400
 class Metrics:
     """Counters since the factory, and one mean (``mt_metrics`` in ``mt_learner.h`` says of what); no raw data.
 
-    accepted, rolled_back: updates taken, and dropped. suspect: observations not learnt, as a sensor was not believed.
-    changes: of habits, found. mean_error: of the model's own answers, absolute in output units, or the share of wrong
-    ones.
+    accepted, rolled_back: updates taken, and dropped. suspect: observations not learnt, as a sensor was not believed,
+    or as they look like a known fault and were said to be well (``Mahalanobis``). changes: of habits, found.
+    mean_error: of the model's own answers, absolute in output units, or the share of wrong ones.
     """
 
     predictions: int
@@ -111,7 +111,7 @@ def interface_of(fixed: bool) -> Interface:
         number,
         2**16 if fixed else 1,
         _struct("CPrediction", confidence=number, fallback=u8, suspect=u8, best=u16, profile=u16),
-        _struct("CUpdate", ran=u8, accepted=u8, more=u8, loss_before=number, loss_after=number, steps=u32),
+        _struct("CUpdate", ran=u8, accepted=u8, more=u8, refused=u8, loss_before=number, loss_after=number, steps=u32),
         _struct(
             "CReport", learnt=number, sure=number, uses=u32, samples=u16, waiting=u16, profile=u16, stage=u16,
             teaching=u32, suspect=u32,
@@ -136,12 +136,14 @@ class Prediction:
 @dataclass(frozen=True)
 class Update:
     """What ``idle`` did. Losses are held-out means: of the base model, and of the candidate; 0 when unjudged.
-    ``steps``: of the optimiser."""
+    ``steps``: of the optimiser. ``refused``: not even tried, for too much of it looks like a known fault
+    (``Mahalanobis``)."""
 
     accepted: bool
     loss_before: float
     loss_after: float
     steps: int
+    refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from microtune.ops.update import RULES
 from microtune.toolchain import compile_library
 
 Kernel = Callable[..., tuple[np.ndarray, ...]]
-# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py
-INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_cmsis_nn")
+# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py, and
+# those of the anomaly detector in test_mahalanobis.py
+DETECTOR = "mt_kernels_mahalanobis.h"
+INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_kernels_packed", "mt_cmsis_nn")
 FLOAT_OPS = {
     name: op
     for name, op in OPS.items()
-    if name not in CASES and not op.header.startswith(INTEGERS) and "conv" not in op.header
+    if name not in CASES and not op.header.startswith((*INTEGERS, DETECTOR)) and "conv" not in op.header
 }
 BY_VALUE = {"rate": "*(const float *)", "correction": "*(const mt_adam_correction *)"}
 

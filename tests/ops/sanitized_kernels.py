@@ -94,6 +94,7 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     tensors |= {tensor.name: tensor for tensor in OPS[op].results(outputs, given, attributes)}
     heads = (*closed_form.OPS, *(each for each in closed_form_fixed.OPS if each.name != "dense_fixed"))
     updated = 3 if OPS[op] in heads else len(outputs) if rule in RULES else 0
+    updated = 4 if op == "mahalanobis_learn" else updated
     updates = dict(zip(outputs[:updated], names, strict=False))
     return Node(op, op, tuple(names), tuple(outputs), attributes, updates), tensors
 

@@ -20,13 +20,15 @@ from tests.ops.layer_cases import CASES
 from microtune.ops import OPS, closed_form
 from microtune.ops.update import RULES
 
-# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py
-INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_cmsis_nn")
+# kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py, and
+# those of the anomaly detector in test_mahalanobis.py
+DETECTOR = "mt_kernels_mahalanobis.h"
+INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_kernels_packed", "mt_cmsis_nn")
 IMAGE_UPDATES = {f"{rule}_{conv}" for rule in RULES for conv in ("conv2d", "depthwise_conv2d")}
 FLOAT_OPS = {
     name: op
     for name, op in OPS.items()
-    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith(INTEGERS)
+    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith((*INTEGERS, DETECTOR))
 }
 
 U = 2.0**-24  # unit roundoff of float32

@@ -32,7 +32,7 @@ from microtune.ir import Tensor
 from microtune.ops import OPS
 from microtune.ops.update import RULES
 from microtune.tuning.bayes import Bayes
-from microtune.tuning.heads import ClosedForm
+from microtune.tuning.heads import ClosedForm, Mahalanobis
 from microtune.version import VERSION
 
 
@@ -42,12 +42,24 @@ def _written(choice: Any) -> str:
     return f"{type(choice).__name__}({', '.join(f'{each.name}={getattr(choice, each.name)!r}' for each in named)})"
 
 
+RULE_HEADERS = {
+    "mt_bayes_rule": "mt_bayes_rule.h", "mt_guarded_rule": "mt_guarded.h", "mt_gradient_rule": "mt_gradient.h",
+}  # fmt: skip
+
+
+def _rule(plan: Plan) -> str:
+    """How observations become parameters: an mt_rule of the runtime."""
+    if plan.programs.hidden:
+        return "mt_bayes_rule"
+    return "mt_guarded_rule" if isinstance(plan.optimizer, Mahalanobis) else "mt_gradient_rule"
+
+
 def _used_headers(plan: Plan) -> list[str]:
     programs = (plan.programs.backbone, plan.programs.head, plan.programs.step)
     found = {OPS[node.op].header for program in programs if program for node in program.graph.nodes}
     losses = {"mt_kernels_fixed_loss.h"} if plan.fixed else {"mt_kernels_elementwise.h", "mt_kernels_loss.h"}
     found |= {*losses, "mt_migration.h"}
-    found |= {"mt_bayes_rule.h" if plan.programs.hidden else "mt_gradient.h"}
+    found |= {RULE_HEADERS[_rule(plan)]}
     found |= {"mt_learner_log.h"} if plan.learner.log else set()
     return sorted(found | ({"mt_recognition.h"} if plan.learner.recognise else set()))
 
@@ -175,7 +187,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "loss_call": _loss_call(plan),
         "begin": [writer.call(each, {**writer.places(learnt=False), **state}) for each in programs.begin],
         "sequential": isinstance(plan.optimizer, ClosedForm),
-        "rule": "mt_bayes_rule" if programs.hidden else "mt_gradient_rule",
+        "rule": _rule(plan),
         "hidden": programs.hidden.size if programs.hidden else 0,
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
         "contexts": plan.contexts,

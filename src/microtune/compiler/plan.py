@@ -13,9 +13,11 @@ from microtune.compiler.factory import calibration_of
 from microtune.compiler.footprint import measure
 from microtune.compiler.learning import check_integers, check_learner, context_places, elastic_pulls, sensors_of
 from microtune.compiler.passes.closed_form_fixed import fixed_head
+from microtune.compiler.passes.detector import measured, with_detector
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     compile_programs,
+    detector_programs,
     residual_programs,
     without_final,
 )
@@ -23,7 +25,7 @@ from microtune.errors import BudgetError, PlanError
 from microtune.ir import Graph, verify
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
-from microtune.tuning.heads import ClosedForm
+from microtune.tuning.heads import ClosedForm, Mahalanobis
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import SGD
@@ -115,14 +117,20 @@ def plan(
         raise PlanError(
             f"Learner(fallback=...) has {len(learner.fallback)} values, the model has {output.size} outputs"
         )
-    calibration = calibration_of(calibration, graph, chosen)
-    described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
     scheme = learn if learn is not None else Head(1)
     optimizer = optimizer or SGD()
+    if isinstance(optimizer, Mahalanobis):
+        graph = with_detector(graph, chosen, optimizer, precision)
+    calibration = calibration_of(calibration, graph, chosen)
+    described = _check_inputs(inputs, int(np.prod(graph.tensor(graph.inputs[0]).shape)))
+    if isinstance(optimizer, Bayes | Mahalanobis) and scheme != Head(1):
+        name = type(optimizer).__name__
+        raise PlanError(f"{name}() is a head of its own over the frozen base; leave learn={learn} out")
     if isinstance(optimizer, Bayes):
-        if learn is not None and learn != Head(1):
-            raise PlanError(f"Bayes() is a head of its own over the frozen base; leave learn={learn} out")
         programs = residual_programs(graph, chosen)
+    elif isinstance(optimizer, Mahalanobis):
+        graph = verify(measured(graph, calibration, optimizer), "measuring the factory's windows")
+        programs = detector_programs(graph, chosen)
     else:
         if precision == "int8" and isinstance(optimizer, ClosedForm):
             selection = fixed_head(graph, scheme, chosen, optimizer)

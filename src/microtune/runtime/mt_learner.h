@@ -126,7 +126,8 @@ typedef struct mt_metrics {
     uint32_t forgets, resets;
     uint32_t saves;           /* states written to storage */
     uint32_t recoveries;      /* starts that found no whole state */
-    uint32_t suspect;         /* observations not learnt, as a sensor was not believed */
+    uint32_t suspect;         /* observations not learnt, as a sensor was not believed, or as they were said to be
+                               * well and look like a known fault (mt_guarded.h) */
     uint32_t changes;         /* changes of habits found */
     mt_number mean_error;     /* of the model's own answers to all observations: absolute error (mean over the
                                * outputs), or share of wrong answers */
@@ -237,6 +238,7 @@ typedef struct mt_update {
     uint8_t ran;       /* 1: an update was finished; 0: the rest but `more` is zero */
     uint8_t accepted;  /* 0: judged worse than the base, or than what is in use, and rolled back */
     uint8_t more;      /* 1: there is more to learn: call again when there is time and power */
+    uint8_t refused;   /* 1: not even tried: too much of it looks like a known fault (mt_guarded.h) */
     mt_number loss_before; /* mean held-out loss of the base model; 0 when unjudged */
     mt_number loss_after;  /* mean held-out loss of the candidate; 0 when unjudged */
     uint32_t steps;    /* optimiser steps taken */

@@ -120,6 +120,45 @@ class Logistic:
 
 
 @dataclass(frozen=True)
+class Mahalanobis:
+    """An anomaly detector: how far a window lies from what is normal here, learnt from windows said to be well.
+
+    Behind any net; ``mt.identity(n)`` for none. The output is the chance that it is a fault. Normal is the mean and the
+    covariance of the factory's windows (``plan(..., calibration=(x, y))``); on the device the mean is learnt anew, and
+    the covariance from the factory's on. The limit is that of a next window for as few as were seen (Hotelling 1931),
+    so that the share of false alarms stays. Labels of the calibration: 0 well, 1 a known fault, 2 well, but elsewhere
+    (another mounting, another speed), which only the guard learns from. The guard: what looks like a known fault, by
+    Fisher's discriminant, is not learnt as well. Binary cross-entropy only.
+
+    worth: windows that the factory's covariance counts like, at least the inputs + 3; None: twice the inputs, 30 or
+    more. false_alarms: share of good windows beyond the limit. shrinkage: how far the covariance goes towards its
+    diagonal. memory: windows after which the covariance stays, and the mean follows a slow drift. guard: how far on the
+    way from well to the known faults, 0 to 1, a window may lie. residual: of an autoencoder, look at what it does not
+    rebuild, its input less its output.
+    """
+
+    worth: float | None = None
+    false_alarms: float = 0.01
+    shrinkage: float = 0.1
+    memory: float = 200.0
+    guard: float = 0.4
+    residual: bool = False
+    lr = 0.0
+    decay = 0.0
+    rule = "mahalanobis"
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            worth_must_be_above_0_and_finite=self.worth is None or 0 < self.worth < float("inf"),
+            false_alarms_must_be_in_0_to_a_half=0 < self.false_alarms < 0.5,
+            shrinkage_must_be_above_0_and_at_most_1=0 < self.shrinkage <= 1,
+            memory_must_be_1_to_a_million=1 <= self.memory <= 1e6,
+            guard_must_be_above_0_and_at_most_1=0 < self.guard <= 1,
+        )
+
+
+@dataclass(frozen=True)
 class Leaves:
     """The leaves of an ensemble of trees, each sample learnt once by a formula: a Gaussian process whose kernel is the
     share of trees in which two samples fall into the same leaf (Davies and Ghahramani 2014), as a Kalman filter over
@@ -150,4 +189,4 @@ class Leaves:
         return 4 / ((1.0 if self.worth is None else self.worth) * trees)
 
 
-ClosedForm = RLS | MAP | SLDA | Logistic | Leaves
+ClosedForm = RLS | MAP | SLDA | Logistic | Leaves | Mahalanobis
