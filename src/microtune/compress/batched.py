@@ -17,9 +17,9 @@ from microtune.ops.fixed_point import rescale, rescale_once, saturate
 
 FLOAT_ELEMENTWISE = (
     *("relu", "relu6", "clamp", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh"),
-    *("scale", "add", "multiply", "channel_affine", "quantize"),
+    *("scale", "add", "multiply", "channel_affine", "channel_scale", "quantize"),
 )
-INT8_ELEMENTWISE = ("dequantize", "add_int8", "multiply_int8", "lookup_int8")
+INT8_ELEMENTWISE = ("dequantize", "add_int8", "multiply_int8", "channel_scale_int8", "lookup_int8")
 ELEMENTWISE = frozenset((*FLOAT_ELEMENTWISE, *INT8_ELEMENTWISE))
 """Their references take arrays of any shape, so of a batch as well."""
 

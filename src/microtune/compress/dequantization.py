@@ -129,6 +129,16 @@ def _layer(writer: _Writer, node: Node) -> None:
     _activated(writer, node, lambda output: writer.emit(op, node.name, (value, *factors), output, **given))
 
 
+def _channel_scale(writer: _Writer, node: Node) -> None:
+    x, gain = node.inputs
+    stored = writer.graph.tensor(gain)
+    if stored.data is None:
+        raise ValueError(f"'{node.name}' has gains that are not constant")
+    real = writer.constant(f"{gain}.real", stored.data * float(writer.quantization(gain).scale))
+    value = writer.value(x)
+    _activated(writer, node, lambda output: writer.emit("channel_scale", node.name, (value, real), output))
+
+
 def _pairwise(op: str) -> Callable[[_Writer, Node], None]:
     def convert(writer: _Writer, node: Node) -> None:
         a, b = (writer.value(name) for name in node.inputs)
@@ -228,6 +238,7 @@ def _same(writer: _Writer, node: Node) -> None:
 
 RULES: dict[str, Callable[[_Writer, Node], None]] = {
     **dict.fromkeys(("conv2d_int8", "depthwise_conv2d_int8", "dense_int8"), _layer),
+    "channel_scale_int8": _channel_scale,
     "add_int8": _pairwise("add"),
     "multiply_int8": _pairwise("multiply"),
     "average_pool2d_int8": _pool("average_pool2d", "kernel", "stride", "padding", include_padding=False),

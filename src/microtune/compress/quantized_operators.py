@@ -170,19 +170,38 @@ def _layer_weight8(axis: int) -> Rule:
 
 
 def _channel_affine(writer: Int8Writer, node: Node) -> None:
+    _as_image(writer, node, *writer.int8(node.inputs[0]), writer.values(node, 1), writer.values(node, 2))
+
+
+def _as_image(
+    writer: Int8Writer, node: Node, x: Tensor, x_q: Quantization, gamma: np.ndarray, beta: np.ndarray
+) -> None:
     """A depthwise convolution of one element per channel, on the tensor seen as an image."""
-    x, x_q = writer.int8(node.inputs[0])
     name, y_q, _ = _output(writer, node)
     shape = x.shape
-    weight, geometry = writer.values(node, 1).reshape(1, 1, -1), {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
+    weight, geometry = gamma.reshape(1, 1, -1), {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
     if len(shape) != 3:
         image = (math.prod(shape[:-2]), shape[-2], shape[-1]) if len(shape) > 1 else (1, 1, shape[0])
         x = writer.between("reshape", x, f"{name}.image", x_q, shape=image)
     wish = name if len(shape) == 3 else writer.fresh(f"{name}.scaled")
-    arguments = (weight, writer.values(node, 2), 2, wish, geometry)
+    arguments = (weight, beta, 2, wish, geometry)
     y = _emit_layer(writer, node, "depthwise_conv2d_int8", x, x_q, *arguments)
     if len(shape) != 3:
         writer.emit("reshape", f"{node.name}.shape", (y,), name, y_q, shape=shape)
+
+
+def _channel_scale(writer: Int8Writer, node: Node) -> None:
+    """A product with a constant of one scale whose zero is 0. Of an image, a depthwise convolution."""
+    x, x_q = writer.int8(node.inputs[0])
+    values = writer.values(node, 1)
+    if len(x.shape) > 1:
+        _as_image(writer, node, x, x_q, values, np.zeros_like(values))
+        return
+    name, y_q, limits = _output(writer, node)
+    gain_q = build.activation_quantization(max(float(np.abs(values).max()), 1e-30) / 127, 0)
+    gain = writer.constant(node.inputs[1], build.quantize_array(values, gain_q), gain_q, original=True)
+    attributes = {**build.multiply_attributes(x_q, gain_q, y_q), **limits}
+    writer.emit("channel_scale_int8", node.name, (x, gain), name, y_q, **attributes)
 
 
 def _two(attributes: Callable[[Quantization, Quantization, Quantization], dict[str, int]]) -> Rule:
@@ -288,6 +307,7 @@ RULES: dict[str, Rule] = {
     "conv2d_weight8": _layer_weight8(0),
     "depthwise_conv2d_weight8": _layer_weight8(2),
     "channel_affine": _channel_affine,
+    "channel_scale": _channel_scale,
     "add": _two(build.add_attributes),
     "multiply": _two(build.multiply_attributes),
     "global_average": _global_average,

@@ -4,6 +4,7 @@ from microtune.ops import (
     block_gradients,
     block_layers,
     block_output,
+    block_products,
     block_update,
     bottleneck,
     channels,
@@ -59,6 +60,7 @@ FAMILIES = (
     block_gradients,
     block_layers,
     block_update,
+    block_products,
     trees,
     leaves,
 )

@@ -185,10 +185,29 @@ def _pad(tape: Tape, node: Node, dy: str) -> Found:
     return {x: gradient}
 
 
+def _gained(tape: Tape, node: Node, dy: str) -> Found:
+    if tape.wants(node.inputs[0]):
+        raise ValueError("nothing can learn in front of a layer whose inputs have gains that learn")
+    return {name: dy for name in node.inputs[1:4] if tape.wants(name)}
+
+
+def _multiply_fixed(tape: Tape, node: Node, dy: str) -> Found:
+    a, b = node.inputs
+    found: Found = {}
+    for name, other in ((a, b), (b, a)):
+        if tape.wants(name):
+            found[name] = tape.emit("block_multiply_fixed_grad", (dy, other), f"{name}.grad")
+    if a == b and found:
+        return {a: tape.emit("block_add", (found[a], found[a]), f"{a}.grad")}
+    return found
+
+
 RULES: Mapping[str, GradientRule] = {
     **dict.fromkeys(LAYERS, _layer),
     "add_int8": _add,
     "multiply_int8": _multiply,
+    "gained_int8_logits": _gained,
+    "multiply_fixed": _multiply_fixed,
     "average_pool2d_int8": _average_pool,
     "max_pool2d_int8": _max_pool,
     "global_average_int8": _global_average,

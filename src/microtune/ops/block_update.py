@@ -77,7 +77,7 @@ def _product(sums: np.ndarray, factor: int) -> np.ndarray:
     return np.asarray((sums >> 15) * factor + (((sums & 0x7FFF) * factor) >> 15))
 
 
-def _step(
+def moved(
     weight: np.ndarray, rest: np.ndarray, velocity: np.ndarray | None, moves: np.ndarray, seed: int, momentum: int
 ) -> tuple[np.ndarray, ...]:
     """Weights (flat), rests and velocities of one channel after their moves."""
@@ -125,7 +125,7 @@ def _dense(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, 
             factor = max(-MOST_FACTOR, min(MOST_FACTOR - 1, int(g) * weights[0] >> down))
             moves = (factor * away + (seed >> 16)) >> MOVE_PLACES
             rows = [each[o] for each in memory[:own]]
-            new = _step(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))
+            new = moved(rows[0], rows[1], rows[2] if velocities else None, moves, seed, given.get("momentum", 0))
             if len(factors) > 1:
                 move = _bias_move(int(g) * weights[1], min(int(dy[0]) + int(factors[1][0]), 0), seed)
                 bias, *velocity = (int(each[o]) for each in memory[own:])
@@ -156,7 +156,7 @@ def _conv2d(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
         moves = _units(_product(sums, int(factors[HEAD + o])), _sum_up(dy, factors, down), 0)
         moves = (moves + (seed >> 16)) >> MOVE_PLACES
         rows = [each[o].ravel() for each in memory]
-        new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
+        new = moved(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
         for each, row in zip(memory, new, strict=True):
             each[o] = row.reshape(each[o].shape)
         seed = (seed + GOLDEN) % 2**32
@@ -180,7 +180,7 @@ def _depthwise(arrays: Arrays, states: int, given: Attributes) -> tuple[np.ndarr
         moves = (moves + (seed >> 16)) >> MOVE_PLACES
         if total or states == 2:
             rows = [each[e : e + 1] for each in flat]
-            new = _step(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
+            new = moved(rows[0], rows[1], rows[2] if states == 2 else None, moves, seed, given.get("momentum", 0))
             for each, row in zip(flat, new, strict=True):
                 each[e : e + 1] = row
         seed = (seed + GOLDEN) % 2**32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -161,6 +162,14 @@ multiply_int8 = Op(
     dtypes=int8_outputs,
 )
 
+channel_scale_int8 = replace(
+    multiply_int8,
+    name="channel_scale_int8",
+    summary="gamma x, a gain of each input",
+    gradient=None,
+    in_place=(0,),
+)
+
 
 def _softmax(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
     x, table = inputs[0].astype(np.int64), inputs[1].astype(np.float32)
@@ -196,4 +205,4 @@ lookup_int8 = Op(
     dtypes=int8_outputs,
 )
 
-OPS = (quantize, dequantize, add_int8, multiply_int8, softmax_int8, lookup_int8)
+OPS = (quantize, dequantize, add_int8, multiply_int8, channel_scale_int8, softmax_int8, lookup_int8)

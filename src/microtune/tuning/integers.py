@@ -13,6 +13,7 @@ from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops.block_update import MOST_BIAS
 from microtune.ops.fixed_point import quantize_multipliers, round_half_away
 from microtune.ops.scaled import FIXED_ONE, LARGEST_WHOLE
+from microtune.tuning.products import product_of_sums
 
 INSTEAD = "use precision='mixed', which computes gradients in float32"
 LAYERS = ("dense_int8", "dense_int8_logits", "conv2d_int8", "depthwise_conv2d_int8")
@@ -115,6 +116,10 @@ def _fixed_output(graph: Graph) -> Graph:
     whole = before is not None and (before.attributes.get("low"), before.attributes.get("high")) == (-128, 127)
     if before is not None and before.op == "dense_int8" and whole and graph.consumers(stored.name) == (last,):
         return _logits(graph, before, last, output)
+    if before is not None and before.op == "multiply_int8" and whole and graph.consumers(stored.name) == (last,):
+        product = product_of_sums(graph, before, last)
+        if product is not None:
+            return product
     multiplier, shift = _multipliers(graph, float(last.attributes["scale"]) * FIXED_ONE)
     given = {"multiplier": int(multiplier), "shift": int(shift), "zero_point": int(last.attributes["zero_point"])}
     node = Node("fixed_from_int8", last.name, last.inputs, last.outputs, given)

@@ -13,7 +13,8 @@ from microtune.tuning.schemes import Adapter, Bias, Full, Head, LayerName, LoRA,
 WIDEST = 1024
 """Channels between the two projections of an adapter: more than any layer it should be small beside."""
 KINDS = ("dense", "conv2d", "depthwise_conv2d")
-FLOAT, INT8, WEIGHT8 = KINDS, tuple(f"{kind}_int8" for kind in KINDS), tuple(f"{kind}_weight8" for kind in KINDS)
+FLOAT, WEIGHT8 = KINDS, tuple(f"{kind}_weight8" for kind in KINDS)
+INT8 = (*(f"{kind}_int8" for kind in KINDS), "channel_scale_int8")
 
 
 @dataclass(frozen=True)

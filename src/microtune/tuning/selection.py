@@ -17,6 +17,7 @@ from microtune.ops import OPS
 from microtune.tuning.integers import without_floats
 from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
 from microtune.tuning.leaves import choose_leaves, trees_of
+from microtune.tuning.products import with_gains
 from microtune.tuning.schemes import Full, LoRA, Scheme
 from microtune.tuning.splitting import split_outputs
 
@@ -296,7 +297,7 @@ def select(graph: Graph, scheme: Scheme, precision: str = "float32") -> Selectio
     integers = {node.name for node in layers_of(graph) if node.op in INT8}
     if precision == "int8":
         selection = _mixed(graph, scheme, wanted)
-        return replace(selection, graph=without_floats(selection.graph, selection.trained))
+        return Selection(*with_gains(without_floats(selection.graph, selection.trained), selection.trained))
     if not integers.intersection(wanted):
         return _in_float(graph, scheme, wanted)
     if precision == "mixed":

@@ -17,6 +17,7 @@ from microtune.ops.blocks import HEAD, factors_of
 from microtune.tuning.optimizers import SGD, Gradient
 
 GEOMETRY = ("stride", "padding")
+GAINED = "gained_int8_logits"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class _Step:
 
 def _step(graph: Graph, parameter: str, gradient: str, optimizer: SGD) -> _Step:
     tensor = graph.tensor(parameter)
-    layer = next(node for node in graph.nodes if parameter in node.inputs and node.op in block_rules.LAYERS)
+    layer = next(node for node in graph.nodes if parameter in node.inputs and node.op in (*block_rules.LAYERS, GAINED))
     x = graph.tensor(layer.inputs[0])
     if tensor.quantization is None or x.quantization is None:
         raise PlanError(f"layer '{layer.name}' has no scales: what one step of '{parameter}' means is not known")
@@ -72,6 +73,40 @@ def _step(graph: Graph, parameter: str, gradient: str, optimizer: SGD) -> _Step:
     return _Step(layer, kind, tensor, states, read, factors, given)
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """The update of a gained layer: weight and gains learn in one node."""
+
+    node: Node
+    states: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...]
+
+
+def _gained(graph: Graph, layer: Node, gradient: str, optimizer: SGD, noise: str) -> _Pair:
+    x, weight, gain = (graph.tensor(name) for name in layer.inputs[:3])
+    if x.quantization is None or weight.quantization is None or gain.quantization is None:
+        raise PlanError(f"layer '{layer.name}' has no scales: what one step of '{weight.name}' means is not known")
+    given: dict[str, Any] = {"salt": zlib.crc32(weight.name.encode()) >> 1, "x_zero": layer.attributes["x_zero"]}
+    if optimizer.momentum:
+        given["momentum"] = min(round(optimizer.momentum * 2**MOMENTUM_PLACES), 2**MOMENTUM_PLACES - 1)
+    ratio = float(gain.quantization.scale) / float(np.asarray(weight.quantization.scale).reshape(-1)[0])
+    steps = optimizer.lr * float(x.quantization.scale) * STEPS
+    memory: list[Tensor] = []
+    states: list[Tensor] = []
+    factors: list[Tensor] = []
+    for tensor, factor in ((weight, steps * ratio), (gain, steps / ratio)):
+        kinds = {"rest": "int8", "velocity": "int16"} if optimizer.momentum else {"rest": "int8"}
+        kept = [Tensor(graph.fresh_name(f"{tensor.name}.{kind}"), tensor.shape, kinds[kind]) for kind in kinds]
+        states += kept
+        memory += [tensor, *kept]
+        factors.append(constant(graph.fresh_name(f"{tensor.name}.factors"), factors_of([factor])))
+    new = [replace(tensor, name=graph.fresh_name(f"{tensor.name}.next"), data=None) for tensor in memory]
+    updates = {after.name: before.name for after, before in zip(new, memory, strict=True)}
+    inputs = (*updates.values(), noise, gradient, x.name, *(each.name for each in factors))
+    node = Node(f"{optimizer.rule}_block_gained", f"{weight.name}.update", inputs, tuple(updates), given, updates)
+    return _Pair(node, tuple(states), (*memory, *new, *factors))
+
+
 def attach_in_integers(
     graph: Graph, gradients: Mapping[str, str], optimizer: Gradient
 ) -> tuple[Graph, tuple[str, ...]]:
@@ -86,7 +121,13 @@ def attach_in_integers(
             f"{optimizer}: with precision='int8' learning is by SGD(lr, momentum, decay), decay below 1, without clip; "
             "or use precision='mixed'"
         )
-    steps = [_step(graph, parameter, gradient, optimizer) for parameter, gradient in gradients.items()]
+    gained = [node for node in graph.nodes if node.op == GAINED and node.inputs[1] in gradients]
+    together = {name for node in gained for name in node.inputs[1:3]}
+    steps = [
+        _step(graph, parameter, gradient, optimizer)
+        for parameter, gradient in gradients.items()
+        if parameter not in together
+    ]
     noise = graph.fresh_name("noise")
     nodes, tensors = block_rules.fused(graph.nodes), [Tensor(noise, (), "int32")]
     biases = {id(each.layer): each for each in steps if each.kind == "bias" and each.layer.op.startswith("dense")}
@@ -105,6 +146,10 @@ def attach_in_integers(
         name = f"{each.parameter.name}.update"
         nodes.append(Node(f"{optimizer.rule}_block_{kind}", name, inputs, tuple(updates), each.given, updates))
         tensors += [*memory, *new, *(part.factors for part in parts)]
-    states = tuple(tensor.name for each in steps for tensor in each.states)
+    pairs = [_gained(graph, node, gradients[node.inputs[1]], optimizer, noise) for node in gained]
+    nodes += [each.node for each in pairs]
+    tensors += [tensor for each in pairs for tensor in each.tensors]
+    kept = [tensor for each in steps for tensor in each.states] + [tensor for each in pairs for tensor in each.states]
+    states = tuple(tensor.name for tensor in kept)
     result = graph.with_nodes(nodes, tensors)
     return replace(result, inputs=(*graph.inputs, noise, *states)), states
