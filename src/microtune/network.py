@@ -41,6 +41,12 @@ class Network:
         """All C sources."""
         return sorted(self.directory.glob("*.c"))
 
+    @property
+    def packed(self) -> list[dict[str, Any]]:
+        """Weights that are stored without their zeros or in four bits: name, form, share of zeros, bytes, and bytes of
+        the dense form. ``description["packed"]`` also says how many bytes of flash that saves, with its code counted."""
+        return list(self.description.get("packed", {}).get("weights", []))
+
     def _function(self) -> Any:
         if self._run is None:
             file = self.description["targets_built"].get("host")

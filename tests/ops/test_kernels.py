@@ -21,14 +21,14 @@ from microtune.ops import OPS, closed_form
 from microtune.ops.update import RULES
 
 # kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py, and
-# those of the anomaly detector in test_mahalanobis.py
-DETECTOR = "mt_kernels_mahalanobis.h"
+# those of the anomaly detector in test_mahalanobis.py, those of trees in test_trees.py
+ELSEWHERE = ("mt_kernels_mahalanobis.h", "mt_kernels_trees.h", "mt_kernels_leaves.h")
 INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_kernels_packed", "mt_cmsis_nn")
 IMAGE_UPDATES = {f"{rule}_{conv}" for rule in RULES for conv in ("conv2d", "depthwise_conv2d")}
 FLOAT_OPS = {
     name: op
     for name, op in OPS.items()
-    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith((*INTEGERS, DETECTOR))
+    if name not in CASES and name not in IMAGE_UPDATES and not op.header.startswith((*INTEGERS, *ELSEWHERE))
 }
 
 U = 2.0**-24  # unit roundoff of float32

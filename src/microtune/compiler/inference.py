@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from microtune import toolchain
@@ -15,6 +16,7 @@ from microtune.compiler.cmsis_nn import CmsisNN, by_library, compiled_with, find
 from microtune.compiler.layout import in_row
 from microtune.compiler.package import describe_tensor
 from microtune.compiler.passes.fuse_trees import fuse_trees
+from microtune.compiler.passes.pack_weights import Packing, check_sparse, pack_weights
 from microtune.compiler.program import Program, own_inputs, placed
 from microtune.compiler.sources import copy_runtime
 from microtune.compiler.writing import (
@@ -40,7 +42,9 @@ from microtune.targets.stack import stack_bound
 from microtune.version import VERSION
 
 
-def _program(graph: Graph, library: CmsisNN | None = None, vectors: bool = False) -> Program:
+def _program(
+    graph: Graph, library: CmsisNN | None = None, vectors: bool = False, sparse: bool = True
+) -> tuple[Program, Packing]:
     verify(graph)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise PlanError(
@@ -49,7 +53,9 @@ def _program(graph: Graph, library: CmsisNN | None = None, vectors: bool = False
     if library is not None:
         graph = verify(by_library(graph, library, vectors), "choosing functions of CMSIS-NN")
     graph = verify(fuse_trees(graph), "fusing trees")
-    return placed(graph, "compiling for prediction", own_inputs(graph))
+    program = placed(graph, "compiling for prediction", own_inputs(graph))
+    (packed,), packing = pack_weights([program.graph]) if sparse else ((program.graph,), Packing())
+    return Program(verify(packed, "packing weights"), program.arena), packing
 
 
 def emit_network(
@@ -59,7 +65,11 @@ def emit_network(
 
     With a ``library``, ``vectors`` says whether it may be compiled for cores with vector instructions.
     """
-    program = _program(graph, library, vectors)
+    return _emitted(_program(graph, library, vectors)[0], name, vectors)
+
+
+def _emitted(program: Program, name: str, vectors: bool) -> dict[str, str | bytes]:
+    graph = program.graph
     base, base_size = in_row(program.graph.constants)
     writer = Writer(base, 0, check_name(name))
     (source,), (result,) = graph.inputs, graph.outputs
@@ -101,16 +111,19 @@ def compile_inference(
     directory: str | os.PathLike[str],
     targets: Sequence[str | Target] = ("host",),
     cmsis_nn: str | os.PathLike[str] | None = None,
+    sparse: str | bool = "auto",
 ) -> Network:
     """Write a network that only predicts as C, and compile it for ``targets``.
 
     The directory's name is the network's: its function is ``NAME_run(input, output, arena)``. An existing network
     there is replaced once the new one is complete. ``cmsis_nn`` is a folder of Arm's CMSIS-NN: int8 layers that it
-    has functions for are then its calls, compiled from there (the network's own folder does not hold them). Raises
-    PlanError for a graph without one input and one output, BuildError for an impossible name, a directory that is
+    has functions for are then its calls, compiled from there (the network's own folder does not hold them). ``sparse``:
+    weights with many zeros are stored without them where that makes flash smaller ("auto"; outputs are the same bits;
+    ``Network.packed`` says which), or never (False). Raises PlanError for a graph without one input and one output, BuildError for an impossible name, a directory that is
     something else, or a folder that is not CMSIS-NN, BudgetError for a board without room for its code, weights,
     arena and stack.
     """
+    may_pack = check_sparse(sparse)
     library = None if cmsis_nn is None else find(cmsis_nn)
     goal = Path(directory)
     name = check_name(goal.name)
@@ -121,7 +134,9 @@ def compile_inference(
         fresh = Path(scratch) / name
         fresh.mkdir()
         chosen = [target(each) for each in targets]
-        files = emit_network(graph, name, library, library is not None and any(map(has_vectors, chosen)))
+        vectors = library is not None and any(map(has_vectors, chosen))
+        program, packing = _program(graph, library, vectors, may_pack)
+        files = _emitted(program, name, vectors)
         for file, content in files.items():
             (fresh / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         copy_runtime(str(files[f"{name}.c"]) + str(files[f"{name}.h"]), fresh)
@@ -154,6 +169,7 @@ def compile_inference(
             "weights": len(files[f"{name}_base.bin"]),
             "targets_built": built,
             "cmsis_nn": library is not None,
+            "packed": {"saved": packing.saved, **asdict(packing)},
         }
         (fresh / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
         if goal.exists():
