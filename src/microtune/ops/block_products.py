@@ -34,22 +34,36 @@ Arrays = Sequence[np.ndarray]
 def _gained_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
     check_types(inputs, "int8", "int8", "int8", "int32", "int32", "int8")
     x, weight, gain, *rest = inputs
-    if weight.shape != (1, x.size) or gain.shape != (x.size,) or any(each.shape != (1,) for each in rest):
-        raise ValueError(f"takes x, gain (inputs,), weight (1, inputs), not {x.shape}, {gain.shape}, {weight.shape}")
-    if x.size > MOST_GAINED:
-        raise ValueError(f"sums {x.size} products of three bytes; 32 bits hold {MOST_GAINED}")
+    _check_gained(x, weight, gain, given)
+    if any(each.shape != (1,) for each in rest):
+        raise ValueError(f"takes a bias, a multiplier and a shift of one output, not {[each.shape for each in rest]}")
     return ((1,),)
+
+
+def _check_gained(x: Tensor, weight: Tensor, gain: Tensor, given: Attributes) -> None:
+    size = gain.size
+    if weight.shape != (1, size) or gain.shape != (size,):
+        raise ValueError(f"takes a weight (1, inputs) and gains (inputs,), not {weight.shape} and {gain.shape}")
+    if len(x.shape) != 1 or not 0 <= given["start"] <= x.size - size:
+        raise ValueError(f"cannot take {size} inputs from {given['start']} on of {x.shape}")
+    if size > MOST_GAINED:
+        raise ValueError(f"sums {size} products of three bytes; 32 bits hold {MOST_GAINED}")
+
+
+def _away(x: np.ndarray, size: int, given: Attributes) -> np.ndarray:
+    """The inputs that have gains, less their zero point."""
+    return np.asarray(x[given["start"] : given["start"] + size].astype(np.int64) - given["x_zero"])
 
 
 def _gained(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
     x, weight, gain, bias, multiplier, shift = inputs
-    sums = weight.astype(np.int64) @ (gain.astype(np.int64) * (x.astype(np.int64) - given["x_zero"])) + bias
+    sums = weight.astype(np.int64) @ (gain.astype(np.int64) * _away(x, gain.size, given)) + bias
     return (saturate(rescale_once(np.clip(sums, -LARGEST, LARGEST), multiplier, shift)).astype(np.int32),)
 
 
 def _gained_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
-    size = tensors[node.inputs[0]].size
-    return KernelCall("mt_gained_int8_logits", (*node.inputs, node.output, int(node.attributes["x_zero"]), size))
+    numbers = (int(node.attributes["x_zero"]), int(node.attributes["start"]), tensors[node.inputs[2]].size)
+    return KernelCall("mt_gained_int8_logits", (*node.inputs, node.output, *numbers))
 
 
 def _same_fixed(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
@@ -97,11 +111,9 @@ def _factor(inputs: Arrays, given: Attributes) -> tuple[np.ndarray, ...]:
 def _update_shape(states: int) -> Callable[[Sequence[Tensor], Attributes], tuple[Shape, ...]]:
     def shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
         memory, (_, dy, x, *factors) = inputs[: 2 * states], inputs[2 * states :]
-        weight, gain = memory[0].shape, memory[states].shape
-        if weight != (1, x.size) or gain != (x.size,) or block_size(dy) != 1:
-            raise ValueError(f"steps a weight (1, inputs) and gains (inputs,), not {weight} and {gain}")
-        if any(block_size(each) != 1 for each in factors):
-            raise ValueError("takes one factor for the weight and one for the gains")
+        _check_gained(x, memory[0], memory[states], given)
+        if any(block_size(each) != 1 for each in (dy, *factors)):
+            raise ValueError("takes one gradient, one factor for the weight and one for the gains")
         return tuple(each.shape for each in memory)
 
     return shape
@@ -118,7 +130,7 @@ def _update(inputs: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     if dy[0] == ZERO and states == 2:
         return tuple(memory)
     seed = dither_seed(int(noise), given["salt"])
-    away = x.astype(np.int64) - given["x_zero"]
+    away = _away(x, memory[states].size, given)
     weight, gain = memory[0][0].astype(np.int64), memory[states].astype(np.int64)
     for first, other, each in ((0, gain, factors[0]), (states, weight, factors[1])):
         moves = (_place(dy, each) * (other * away) + (seed >> 16)) >> MOVE_PLACES
@@ -137,7 +149,8 @@ def _update_op(rule: str) -> Op:
         memory, (noise, dy, x, *factors) = node.inputs[: 2 * states], node.inputs[2 * states :]
         given = node.attributes
         momentum = (int(given["momentum"]),) if rule == "momentum" else ()
-        numbers = (int(given["salt"]), *momentum, int(given["x_zero"]), tensors[x].size)
+        where = (int(given["x_zero"]), int(given["start"]), tensors[memory[states]].size)
+        numbers = (int(given["salt"]), *momentum, *where)
         return KernelCall(f"mt_{node.op}", (*memory, dy, x, *factors, noise, *numbers))
 
     return Op(

@@ -95,6 +95,12 @@ def _multiply(tape: Tape, node: Node, dy: str) -> Found:
     return found
 
 
+def _channel_scale(tape: Tape, node: Node, dy: str) -> Found:
+    if tape.wants(node.inputs[1]):
+        raise ValueError("gains learn in integers in front of a last dense layer of one output only")
+    return _multiply(tape, node, dy)
+
+
 def _average_pool(tape: Tape, node: Node, dy: str) -> Found:
     x = node.inputs[0]
     given = {name: node.attributes[name] for name in ("kernel", *GEOMETRY)} | {"input_shape": tape.tensor(x).shape}
@@ -206,6 +212,7 @@ RULES: Mapping[str, GradientRule] = {
     **dict.fromkeys(LAYERS, _layer),
     "add_int8": _add,
     "multiply_int8": _multiply,
+    "channel_scale_int8": _channel_scale,
     "gained_int8_logits": _gained,
     "multiply_fixed": _multiply_fixed,
     "average_pool2d_int8": _average_pool,

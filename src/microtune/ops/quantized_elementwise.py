@@ -13,6 +13,7 @@ from microtune.ops.fixed_point import INT8, rescale, round_half_away
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.quantized_gradients import (
     add_gradient,
+    channel_scale_gradient,
     dequantize_gradient,
     lookup_gradient,
     multiply_gradient,
@@ -166,7 +167,7 @@ channel_scale_int8 = replace(
     multiply_int8,
     name="channel_scale_int8",
     summary="gamma x, a gain of each input",
-    gradient=None,
+    gradient=channel_scale_gradient,
     in_place=(0,),
 )
 

@@ -107,6 +107,13 @@ def multiply_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     return found
 
 
+def channel_scale_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
+    """Of channel_scale_int8, whose gains are constants here."""
+    if tape.wants(node.inputs[1]):
+        raise ValueError("int8 gains learn with precision='float32' or 'int8'")
+    return multiply_gradient(tape, node, dy)
+
+
 def average_pool_gradient(tape: Tape, node: Node, dy: str) -> dict[str, str]:
     """Of average_pool2d_int8, whose input and output share a scale."""
     x = node.inputs[0]

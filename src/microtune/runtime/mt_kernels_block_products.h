@@ -9,16 +9,17 @@
 
 /// Forward ///
 
-/* y = sum of weight[i] gain[i] (x[i] - x_zero) + bias, with 16 binary places; at most 255 inputs */
+/* y = sum of weight[i] gain[i] (x[start + i] - x_zero) + bias, with 16 binary places; at most 255 inputs */
 static inline void mt_gained_int8_logits(const int8_t *MT_RESTRICT x, const int8_t *MT_RESTRICT weight,
                                          const int8_t *MT_RESTRICT gain, const int32_t *MT_RESTRICT bias,
                                          const int32_t *MT_RESTRICT multiplier, const int8_t *MT_RESTRICT shift,
-                                         mt_fixed *MT_RESTRICT y, int32_t x_zero, uint32_t size)
+                                         mt_fixed *MT_RESTRICT y, int32_t x_zero, uint32_t start,
+                                         uint32_t size)
 {
     int32_t sum = 0;
     MT_NOT_UNROLLED
     for (uint32_t i = 0; i < size; ++i) {
-        sum += weight[i] * gain[i] * (x[i] - x_zero);
+        sum += weight[i] * gain[i] * (x[start + i] - x_zero);
     }
     y[0] = mt_rescale_once(mt_fixed_add(sum, bias[0]), multiplier[0], shift[0]);
 }
@@ -62,13 +63,14 @@ static inline int32_t mt_gained_factor(const mt_int16 *dy, const mt_int16 *facto
     return mt_clamp_int32((dy[MT_BLOCK_HEAD] * factors[MT_BLOCK_HEAD]) >> down, -16383, 16383);
 }
 
-/* weight and gain (size) each down by their factor times the product of the other, as it was, and x - x_zero */
+/* weight and gain (size) each down by their factor times the product of the other, as it was, and x less x_zero, from
+ * start on */
 MT_INLINE void mt_block_gained_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT rest, mt_int16 *MT_RESTRICT velocity,
                                     int8_t *MT_RESTRICT gain, int8_t *MT_RESTRICT gain_rest,
                                     mt_int16 *MT_RESTRICT gain_velocity, const mt_int16 *MT_RESTRICT dy,
                                     const int8_t *MT_RESTRICT x, const mt_int16 *MT_RESTRICT factors,
                                     const mt_int16 *MT_RESTRICT gain_factors, uint32_t noise, uint32_t salt,
-                                    int32_t momentum, int32_t x_zero, uint32_t size)
+                                    int32_t momentum, int32_t x_zero, uint32_t start, uint32_t size)
 {
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
@@ -78,7 +80,7 @@ MT_INLINE void mt_block_gained_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT r
     const mt_block_dither dither = mt_block_dither_of(seed), gain_dither = mt_block_dither_of(seed + MT_GOLDEN);
     MT_NOT_UNROLLED
     for (uint32_t i = 0; i < size; ++i) {
-        const int32_t away = x[i] - x_zero;
+        const int32_t away = x[start + i] - x_zero;
         if (away != 0 || velocity != NULL) {
             const int32_t towards_gain = w[i] * away;
             mt_block_step(w + i, rest + i, velocity != NULL ? velocity + i : NULL, factor * (gain[i] * away),
@@ -91,20 +93,20 @@ MT_INLINE void mt_block_gained_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT r
 
 static inline void mt_sgd_block_gained(int8_t *w, int8_t *rest, int8_t *gain, int8_t *gain_rest, const mt_int16 *dy,
                                        const int8_t *x, const mt_int16 *factors, const mt_int16 *gain_factors,
-                                       uint32_t noise, uint32_t salt, int32_t x_zero, uint32_t size)
+                                       uint32_t noise, uint32_t salt, int32_t x_zero, uint32_t start, uint32_t size)
 {
     mt_block_gained_step(w, rest, NULL, gain, gain_rest, NULL, dy, x, factors, gain_factors, noise, salt, 0, x_zero,
-                         size);
+                         start, size);
 }
 
 static inline void mt_momentum_block_gained(int8_t *w, int8_t *rest, mt_int16 *velocity, int8_t *gain,
                                             int8_t *gain_rest, mt_int16 *gain_velocity, const mt_int16 *dy,
                                             const int8_t *x, const mt_int16 *factors, const mt_int16 *gain_factors,
                                             uint32_t noise, uint32_t salt, int32_t momentum, int32_t x_zero,
-                                            uint32_t size)
+                                            uint32_t start, uint32_t size)
 {
     mt_block_gained_step(w, rest, velocity, gain, gain_rest, gain_velocity, dy, x, factors, gain_factors, noise, salt,
-                         momentum, x_zero, size);
+                         momentum, x_zero, start, size);
 }
 
 #endif

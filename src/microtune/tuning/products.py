@@ -141,7 +141,7 @@ def _joined(
         round_half_away(reals / scale).astype(np.int8),
         activation_quantization(scale, 0),
     )
-    x, nodes = _input(graph, parts)
+    x, start = _input(graph, parts)
     step = _scale(x) * _scale(gain)
     old = _scale(graph.tensor(layer.inputs[0]))
     data = np.clip(round_half_away(np.asarray(bias.data, np.float64) * (old / step)), -MOST_BIAS, MOST_BIAS)
@@ -150,42 +150,33 @@ def _joined(
     pair = _factor(f"{weight.name}.gained", step * _scale(weight) * FIXED_ONE)
     zero = 0 if x.quantization is None else int(x.quantization.zero_point)
     inputs = (x.name, weight.name, gain.name, offset.name, *(each.name for each in pair))
-    gained = Node("gained_int8_logits", layer.name, inputs, layer.outputs, {"x_zero": zero})
+    gained = Node("gained_int8_logits", layer.name, inputs, layer.outputs, {"x_zero": zero, "start": start})
     gone = {node.name for node in parts}
     before = graph.producer(layer.inputs[0])
     if before is not None:
         gone.add(before.name)
-    kept: list[Node] = []
-    for node in graph.nodes:
-        if node is layer:
-            kept += [*nodes, gained]
-        elif node.name not in gone:
-            kept.append(node)
+    kept = [gained if node is layer else node for node in graph.nodes if node.name not in gone]
     # slices that nobody reads any more
     read = {each for node in kept for each in node.inputs} | set(graph.outputs)
     kept = [node for node in kept if read.intersection(node.outputs)]
-    result = graph.with_nodes(kept, [gain, offset, *pair, x])
+    result = graph.with_nodes(kept, [gain, offset, *pair])
     taken = {each.name for each in gains}
     first = next(each for each in trained if each in taken)
     learns = tuple(gain.name if each == first else each for each in trained if each == first or each not in taken)
     return result, learns
 
 
-def _input(graph: Graph, parts: Sequence[Node]) -> tuple[Tensor, list[Node]]:
-    """What all gains read, in order, and the node that makes it where it is new."""
-    if len(parts) == 1:
-        return graph.tensor(parts[0].inputs[0]), []
+def _input(graph: Graph, parts: Sequence[Node]) -> tuple[Tensor, int]:
+    """What all gains read, and from where on."""
     slices = [graph.producer(node.inputs[0]) for node in parts]
-    known = [node for node in slices if node is not None and node.op == "slice"]
+    known = [node for node in slices if node is not None and node.op == "slice" and node.attributes["axis"] == 0]
     ends = [(int(node.attributes["start"]), int(node.attributes["stop"])) for node in known]
-    follow = len(known) == len(parts) and all(before[1] == after[0] for before, after in pairwise(ends))
-    if not follow or len({node.inputs[0] for node in known}) > 1:
-        raise PlanError(
-            f"precision='int8': the gains {', '.join(node.inputs[1] for node in parts)} must follow one another in one "
-            "input; use precision='float32'"
-        )
-    source = graph.tensor(known[0].inputs[0])
-    start, stop = ends[0][0], ends[-1][1]
-    x = replace(source, name=graph.fresh_name("gained.input"), shape=(stop - start,), data=None)
-    given = {"axis": 0, "start": start, "stop": stop}
-    return x, [Node("slice", x.name, (source.name,), (x.name,), given)]
+    follow = all(before[1] == after[0] for before, after in pairwise(ends))
+    if len(known) == len(parts) and follow and len({node.inputs[0] for node in known}) == 1:
+        return graph.tensor(known[0].inputs[0]), ends[0][0]
+    if len(parts) == 1:
+        return graph.tensor(parts[0].inputs[0]), 0
+    raise PlanError(
+        f"precision='int8': the gains {', '.join(node.inputs[1] for node in parts)} must follow one another in one "
+        "input; use precision='float32'"
+    )

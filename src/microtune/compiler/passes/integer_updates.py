@@ -86,7 +86,7 @@ def _gained(graph: Graph, layer: Node, gradient: str, optimizer: SGD, noise: str
     x, weight, gain = (graph.tensor(name) for name in layer.inputs[:3])
     if x.quantization is None or weight.quantization is None or gain.quantization is None:
         raise PlanError(f"layer '{layer.name}' has no scales: what one step of '{weight.name}' means is not known")
-    given: dict[str, Any] = {"salt": zlib.crc32(weight.name.encode()) >> 1, "x_zero": layer.attributes["x_zero"]}
+    given: dict[str, Any] = {"salt": zlib.crc32(weight.name.encode()) >> 1, **layer.attributes}
     if optimizer.momentum:
         given["momentum"] = min(round(optimizer.momentum * 2**MOMENTUM_PLACES), 2**MOMENTUM_PLACES - 1)
     ratio = float(gain.quantization.scale) / float(np.asarray(weight.quantization.scale).reshape(-1)[0])
