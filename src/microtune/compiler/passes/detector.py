@@ -69,17 +69,18 @@ def with_detector(graph: Graph, loss: Loss, optimizer: Mahalanobis, precision: s
         nodes.append(Node(op, names[0], inputs, tuple(names), attributes))
         return names[0]
 
-    looked_at = x.name
+    looked_at = guarded = x.name
     if optimizer.residual:
         if given.shape != x.shape or given.dtype != "float32" or not graph.nodes:
             raise PlanError(
                 f"Mahalanobis(residual=True) looks at the input less the output of an autoencoder, and '{graph.name}' "
                 f"takes {given.shape} and gives {x.shape}"
             )
+        guarded = given.name  # what a net has never seen is not rebuilt in any order: its input tells faults apart
         looked_at = emit("add", "residual", (given.name, emit("scale", "rebuilt", (x.name,), factor=-1.0)))
     size = x.size
     guard = (put("guard.weight", np.zeros((1, size), np.float32)), put("guard.bias", np.full(1, NEVER, np.float32)))
-    known = emit("dense", "guard", (looked_at, *guard))
+    known = emit("dense", "guard", (guarded, *guard))
     normal = (
         put("normal.mean", np.zeros(size, np.float32)),
         put("normal.precision", np.zeros(triangle(size), np.float32)),
@@ -125,10 +126,6 @@ def guard_of(well: Floats, faults: Floats, optimizer: Mahalanobis) -> tuple[Floa
     return weight, -float(weight @ centre) - optimizer.guard
 
 
-def _rows(values: Floats, labels: NDArray[np.float64], which: int) -> Floats:
-    return values[labels == which].reshape(int(np.sum(labels == which)), -1)
-
-
 def measured(graph: Graph, calibration: Calibration | None, optimizer: Mahalanobis) -> Graph:
     """The same graph, its detector knowing the factory's windows. Raises PlanError without them, or for too few."""
     if calibration is None:
@@ -142,28 +139,29 @@ def measured(graph: Graph, calibration: Calibration | None, optimizer: Mahalanob
             f"calibration: window {int(np.argmax(odd))} has the label {labels[odd][0]:g}; there are 0 (well), 1 (a "
             "known fault) and 2 (well, but elsewhere)"
         )
-    values = values_at(graph, (x,), calibration.x)[x].astype(np.float32).astype(np.float64).reshape(len(labels), -1)
-    well, faults, elsewhere = (_rows(values, labels, which) for which in (WELL, FAULT, ELSEWHERE))
+    guard = next(node for node in graph.nodes if node.output == known)
+    found = values_at(graph, (x, guard.inputs[0]), calibration.x)
+    rows, guarded = (found[name].astype(np.float32).astype(np.float64) for name in (x, guard.inputs[0]))
+    well = rows[labels == WELL]
     least = max(LEAST, size + 2)
     if len(well) < least:
         raise PlanError(
             f"calibration has {len(well)} windows that are well (y = 0); Mahalanobis() needs {least} or more"
         )
-    found = normal_of(well, optimizer)
+    factory = normal_of(well, optimizer)
     weight, bias = np.zeros(size), NEVER
-    if len(faults):
-        weight, bias = guard_of(np.concatenate([well, elsewhere]), faults, optimizer)
-    bound = limit(size, max(float(len(well) - size), 4.0), optimizer.false_alarms) * found.tail
-    guard = next(node for node in graph.nodes if node.output == known)
+    if (labels == FAULT).any():
+        weight, bias = guard_of(guarded[labels != FAULT], guarded[labels == FAULT], optimizer)
+    bound = limit(size, max(float(len(well) - size), 4.0), optimizer.false_alarms) * factory.tail
     data = {
         guard.inputs[1]: weight[None],
         guard.inputs[2]: np.array([bias]),
-        normal[0]: found.mean,
-        normal[1]: packed(inverse(found.covariance * worth)),
+        normal[0]: factory.mean,
+        normal[1]: packed(inverse(factory.covariance * worth)),
         normal[2]: np.array([worth, bound]) / 2,
     }
     first, *rest = curve(size, worth + 1 - size, optimizer.false_alarms)
-    coefficients = (float(np.float32(first + np.log(found.tail))), *rest)
+    coefficients = (float(np.float32(first + np.log(factory.tail))), *rest)
     given = {"worth": worth, "memory": float(optimizer.memory), **dict(zip(CURVE, coefficients, strict=True))}
     return graph.with_nodes(
         [*graph.nodes[:-1], replace(graph.nodes[-1], attributes=given)],
