@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import microtune as mt
-from microtune.frontends import onnx, sklearn, tflite_operators
+from microtune.frontends import onnx, sklearn, sklearn_trees, tflite_operators
 from microtune.frontends.onnx_constants import CONSTANT_RULES
 from microtune.frontends.onnx_operators import CONVERTERS
 
@@ -38,7 +38,7 @@ def test_onnx_operators_on_constants() -> None:
 
 def test_estimators() -> None:
     (paragraph,) = re.findall(r"^scikit-learn: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", paragraph)) == {*sklearn.MODELS, *sklearn.SCALERS, "Pipeline"}
+    assert set(re.findall(r"`(\w+)`", paragraph)) == {*sklearn.MODELS, *sklearn_trees.TREES, *sklearn.SCALERS, "Pipeline"}
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pb", ".pt", ".pth"])

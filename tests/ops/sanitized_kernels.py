@@ -15,7 +15,7 @@ import numpy as np
 
 from microtune.compiler.sources import runtime_directory
 from microtune.ir import Node, Tensor
-from microtune.ops import OPS, block_update, closed_form, closed_form_fixed
+from microtune.ops import OPS, block_products, block_update, closed_form, closed_form_fixed, leaves
 from microtune.ops.update import RULES
 from microtune.toolchain import compile_program
 
@@ -81,7 +81,7 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     states, scalars = RULES[rule][:2] if rule in RULES else (0, ())
     if "int8" in op or "int32" in op:
         scalars = (*scalars, "noise") if scalars else ()
-    if OPS[op] in block_update.OPS:
+    if OPS[op] in (*block_update.OPS, *block_products.UPDATES):
         # the parameter and its states, and then no rate
         shapes = [Tensor("", each.shape, str(each.dtype)) for each in inputs]
         states, scalars = OPS[op].count(shapes, attributes) - 1, ("noise",)
@@ -94,7 +94,8 @@ def node_of(op: str, inputs: Sequence[np.ndarray], attributes: Mapping[str, Any]
     tensors |= {tensor.name: tensor for tensor in OPS[op].results(outputs, given, attributes)}
     heads = (*closed_form.OPS, *(each for each in closed_form_fixed.OPS if each.name != "dense_fixed"))
     updated = 3 if OPS[op] in heads else len(outputs) if rule in RULES else 0
-    updated = 4 if op == "mahalanobis_learn" else updated
+    updated = 4 if op == "mahalanobis_learn" else 2 if OPS[op] in leaves.OPS else updated
+    updated = 1 if op in ("kalman", "kalman_move") else updated
     updates = dict(zip(outputs[:updated], names, strict=False))
     return Node(op, op, tuple(names), tuple(outputs), attributes, updates), tensors
 

@@ -12,6 +12,7 @@ from microtune.compiler.program import Programs
 from microtune.errors import PlanError
 from microtune.ir import Graph, Tensor
 from microtune.ops.scaled import LARGEST_WHOLE
+from microtune.ops.trees import trees_of
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.heads import ClosedForm
 from microtune.tuning.learner import Context, Input, Learner
@@ -48,6 +49,8 @@ def check_integers(
 ) -> None:
     """Raise PlanError for what ``precision="int8"`` cannot have, and say what would do instead."""
     instead = "; or use precision='float32'"
+    if trees_of(graph):
+        raise PlanError(f"'{graph.name}' has trees: their comparisons are integers already, and trees learn in float32")
     taken = graph.tensor(graph.inputs[0])
     if taken.dtype != "int8":
         raise PlanError(

@@ -18,6 +18,7 @@ from microtune.compress.folding import drop_dead
 from microtune.compress.quantized_operators import RULES, SAME_SCALE, Int8Writer, fused_activations, sole_reader
 from microtune.errors import ModelError
 from microtune.ir import Graph, Node, Quantization, Tensor, verify
+from microtune.ops.trees import trees_of
 
 LEAST_SAMPLES = 8
 """Fewer cannot say what values a network takes."""
@@ -56,6 +57,8 @@ def _checked_calibration(graph: Graph, calibration: ArrayLike, samples: int) -> 
 def _checked_graph(graph: Graph) -> Graph:
     """The graph without dead nodes, or ModelError for what cannot become int8."""
     graph = drop_dead(verify(graph, "what came before quantisation"))
+    if trees_of(graph):
+        raise ModelError(f"graph '{graph.name}' has trees, whose comparisons are integers already: leave it as it is")
     for node in graph.nodes:
         weights = node.inputs[1:2] if node.op.endswith("_weight8") else ()
         names = [name for name in (*node.inputs, *node.outputs) if name not in weights]

@@ -11,13 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from microtune.ir.graph import Node
+from microtune.ir.graph import Graph, Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.op import Attributes, KernelCall, Op, Shape, Tape
 
 HEADER = "mt_kernels_trees.h"
 LEAST = 2.0**-24
 """MT_TREES_LEAST: probabilities below count as this."""
+
+
+def trees_of(graph: Graph) -> list[Node]:
+    """The sums of trees of a graph."""
+    return [node for node in graph.nodes if node.op == "tree_sum"]
 
 
 def packed(values: np.ndarray, width: int) -> np.ndarray:

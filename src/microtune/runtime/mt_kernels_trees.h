@@ -30,7 +30,7 @@
 MT_INLINE uint32_t mt_trees_entry(const int8_t *table, uint32_t bytes)
 {
     const uint32_t low = (uint8_t)table[0];
-    return bytes == 1 ? low : low | (uint32_t)(uint8_t)table[1] << 8;
+    return bytes == 1 ? low : low | ((uint32_t)(uint8_t)table[1] << 8);
 }
 
 MT_INLINE int32_t mt_trees_key(const float *x)
@@ -137,7 +137,7 @@ static inline void mt_log_odds(const float *p, float *y, uint32_t size)
 /// Prediction only: sums are integers of `places` binary places, and kept where the answer will stand ///
 
 /* a whole number of `places` binary places, 120 at most, as the nearest float (halves to even), by integers alone */
-MT_APART static float mt_trees_real(const float *sum, int32_t places)
+static MT_APART float mt_trees_real(const float *sum, int32_t places)
 {
     uint32_t bits;
     MT_COPY(&bits, sum, sizeof bits);
@@ -150,8 +150,8 @@ MT_APART static float mt_trees_real(const float *sum, int32_t places)
         --exponent;
     }
     /* 24 bits are kept; the highest of them, and what rounding carries over, count into the exponent */
-    const uint32_t half = 0x7Fu + (whole >> 8 & 1u), kept = (whole >> 8) + ((whole & 0xFFu) + half >> 8);
-    return mt_float_of(sign | ((exponent - 1) << 23) + kept);
+    const uint32_t half = 0x7Fu + ((whole >> 8) & 1u), kept = (whole >> 8) + (((whole & 0xFFu) + half) >> 8);
+    return mt_float_of(sign | (((exponent - 1) << 23) + kept));
 }
 
 /* rows: which row of values (rows, width) a leaf has, in `row_bytes` bytes; with none, each its own */

@@ -7,14 +7,10 @@ import numpy as np
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, constant
 from microtune.ops import OPS
+from microtune.ops.trees import trees_of
 from microtune.tuning.schemes import Full, Head, Scheme
 
 LOGITS = ("log_probabilities", "log_odds")
-
-
-def trees_of(graph: Graph) -> list[Node]:
-    """The sums of trees of a graph."""
-    return [node for node in graph.nodes if node.op == "tree_sum"]
 
 
 def choose_leaves(graph: Graph, scheme: Scheme) -> tuple[Graph, tuple[str, ...]]:

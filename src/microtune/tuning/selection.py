@@ -14,9 +14,10 @@ from microtune.compress.dequantization import float_tail
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Quantization, Tensor, constant
 from microtune.ops import OPS
+from microtune.ops.trees import trees_of
 from microtune.tuning.integers import without_floats
 from microtune.tuning.layers import INT8, Change, bias_position, changes, is_depthwise, layers_of
-from microtune.tuning.leaves import choose_leaves, trees_of
+from microtune.tuning.leaves import choose_leaves
 from microtune.tuning.products import with_gains
 from microtune.tuning.schemes import Full, LoRA, Scheme
 from microtune.tuning.splitting import split_outputs

@@ -24,6 +24,7 @@ from microtune.ir import Graph, Node, Tensor, constant
 from microtune.ops import OPS
 from microtune.ops.closed_form import packed, triangle
 from microtune.ops.op import KernelCall
+from microtune.ops.trees import trees_of
 from microtune.tuning.heads import MAP, RLS, SLDA, ClosedForm, Logistic
 
 
@@ -119,6 +120,8 @@ UPDATES: Mapping[type, Callable[[LastLayer, Any, Sampled | None], Update]] = {
 def _last_layer(graph: Graph, loss: Node, trained: tuple[str, ...], optimizer: ClosedForm) -> LastLayer:
     name, wanted = type(optimizer).__name__, LOSSES[type(optimizer)]
     last = next((node for node in reversed(graph.nodes) if node.op in ("dense", "dense_fixed")), None)
+    if trees_of(graph):
+        raise PlanError(f"{name} learns a dense layer, and this model has trees: use Leaves(), or SGD()")
     fits = last is not None and tuple(last.inputs[1:]) == trained and last.output == loss.inputs[0]
     # that of integers was chosen with its loss: see closed_form_fixed
     if last is None or not fits or (last.op == "dense" and loss.op != wanted):
