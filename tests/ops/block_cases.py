@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from microtune.ops import OPS, block_gradients, block_layers, block_output, block_update
+from microtune.ops import OPS, block_gradients, block_layers, block_output, block_products, block_update
 from microtune.ops.block_layers import average_divisors, fold_for
 from microtune.ops.blocks import HEAD, ZERO, block_of, factors_of, write
 from microtune.ops.fixed_point import quantize_multipliers
 from microtune.ops.window import window_output
 
-BLOCK_OPS = {op.name: op for family in (block_output, block_gradients, block_layers, block_update) for op in family.OPS}
+FAMILIES = (block_output, block_gradients, block_layers, block_update, block_products)
+BLOCK_OPS = {op.name: op for family in FAMILIES for op in family.OPS}
 Case = tuple[list[np.ndarray], dict[str, Any]]
 Random = np.random.Generator
 
@@ -223,6 +224,32 @@ def _update(random: Random, name: str) -> Case:
     return [*memory, noise, block(random, positions * outputs, exponent), x, *all_factors], given
 
 
+def _product(random: Random, name: str) -> Case:
+    """Products of two sums, and of gains and weights: any bytes, gradients of nearly nothing to beyond all limits."""
+    if name == "multiply_fixed":
+        return [fixed(random, 2, 3), fixed(random, 2, 3)], {}
+    if name == "block_multiply_fixed_grad":
+        size = int(random.integers(1, 9))
+        return [block(random, size), fixed(random, size) * (random.integers(0, 4) > 0)], {}
+    size, start, behind = int(random.integers(1, 40)), int(random.integers(0, 4)), int(random.integers(0, 4))
+    given: dict[str, Any] = {"x_zero": int(random.integers(-128, 128)), "start": start}
+    x, weight, gain = int8(random, start + size + behind), int8(random, 1, size), int8(random, size)
+    if name == "gained_int8_logits":
+        multiplier, shift = quantize_multipliers(2.0 ** random.uniform(-20, 4, 1))
+        bias = (random.integers(-(2**31), 2**31, 1) >> random.integers(0, 30)).astype(np.int32)
+        return [x, weight, gain, bias, multiplier, shift], given
+    given["salt"] = int(random.integers(0, 2**31))
+    states = [[weight, int8(random, 1, size)], [gain, int8(random, size)]]
+    if name.startswith("momentum"):
+        given["momentum"] = int(random.integers(0, 32768))
+        for each in states:
+            each.append((random.integers(-32768, 32768, each[0].shape) >> random.integers(0, 15)).astype(np.int16))
+    noise = np.array(random.integers(-(2**31), 2**31), np.int32)
+    dy = block(random, 1, int(random.integers(-40, 0)))
+    factors = [factors_of([2.0 ** random.uniform(-30, 30)]) for _ in range(2)]
+    return [*states[0], *states[1], noise, dy, x, *factors], given
+
+
 def case(name: str, seed: int) -> Case:
     """Inputs and attributes of an operator."""
     random = np.random.default_rng(seed)
@@ -234,6 +261,7 @@ def case(name: str, seed: int) -> Case:
         (name == "block_rows", lambda: _rows(random)),
         (name == "block_transpose", lambda: _transpose(random)),
         (op in block_gradients.OPS, lambda: _elementwise(random, name)),
+        (op in block_products.OPS, lambda: _product(random, name)),
         (op in block_update.OPS, lambda: _update(random, name)),
         ("pool" in name or "global" in name, lambda: _pool(random, name)),
     ]

@@ -117,6 +117,35 @@ def test_element_by_element(seed: int) -> None:
     assert np.all(np.abs(real(times) - real(a) * other * math.ldexp(factor, exponent)) <= unit(times) + half)
 
 
+@settings(max_examples=60, deadline=None)
+@seeds
+def test_of_a_product_of_two_sums(seed: int) -> None:
+    """The other factor counts with its 15 highest bits, rounded down, and the product loses a last place."""
+    (dy, other), given = case("block_multiply_fixed_grad", seed)
+    (found,) = OPS["block_multiply_fixed_grad"].reference([dy, other], given)
+    down = max(int(np.max(other.astype(np.int64) ^ (other.astype(np.int64) >> 63))).bit_length() - 15, 0)
+    lost = np.abs(real(dy)) * math.ldexp(1.0, down) / ONE
+    assert np.all(np.abs(real(found) - real(dy) * (other / ONE)) <= unit(found) + lost)
+
+
+@settings(max_examples=60, deadline=None)
+@seeds
+def test_moves_of_gains_and_of_weights_behind_them(seed: int) -> None:
+    """Each by the product of the other, as it was: off by a 256th of a grid step, and by a factor that is rounded down
+    to 2^-24 of a grid step for each unit of a product of two bytes."""
+    inputs, given = case("sgd_block_gained", seed)
+    weight, _, gain, _, _, dy, x, factor, gain_factor = inputs
+    inputs[1], inputs[3] = np.zeros_like(inputs[1]), np.zeros_like(inputs[3])
+    found = OPS["sgd_block_gained"].reference(inputs, given)
+    away = x[given["start"] : given["start"] + gain.size].astype(float) - given["x_zero"]
+    for at, old, product, by in ((0, weight[0], gain * away, factor), (2, gain, weight[0] * away, gain_factor)):
+        moves = real(dy)[0] * real(by)[0] * product / 256
+        moved = old - (found[at].ravel() + found[at + 1].ravel() / 256)
+        usual = np.abs(real(dy)[0] * real(by)[0]) < 16383 / 2**16
+        inside = (np.abs(old - moves) < 127) & usual
+        assert np.all(np.abs(moved - moves)[inside] <= 1 / 256 + np.abs(product[inside]) * 2.0**-24)
+
+
 def fixed_graph(network: Network, y: str) -> tuple[Graph, Node]:
     """The network with its output and its loss in 16 binary places."""
     graph, _ = network.finish(y)

@@ -165,6 +165,7 @@ def _update_op(rule: str) -> Op:
     )
 
 
+UPDATES = tuple(_update_op(rule) for rule in ("sgd", "momentum"))
 OPS = (
     Op(
         name="gained_int8_logits",
@@ -196,5 +197,5 @@ OPS = (
         multiply_adds=lambda inputs, outputs: inputs[1].size,
         dtypes=lambda inputs, _: ("int16",),
     ),
-    *(_update_op(rule) for rule in ("sgd", "momentum")),
+    *UPDATES,
 )

@@ -16,7 +16,6 @@ from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
 from microtune.ops.closed_form import moderation, packed, triangle, unpacked
 from microtune.ops.layout import CONCAT
-from microtune.ops.layout import HEADER as LAYOUT
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 
 HEADER = "mt_kernels_kalman.h"
@@ -86,7 +85,7 @@ OPS = (
         shape=_gathered_shape,
         reference=lambda inputs, given: (np.concatenate([each.ravel() for each in inputs]),),
         kernel=_gathered_kernel,
-        header=LAYOUT,
+        header=HEADER,
     ),
     Op(
         name="kalman",

@@ -9,6 +9,7 @@
 #define MT_KERNELS_KALMAN_H
 
 #include "mt_kernels_covariance.h"
+#include "mt_kernels_layout.h"
 
 /* independent parameters of these prior variances (size) */
 static inline void mt_kalman_begin(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior, uint32_t size)
