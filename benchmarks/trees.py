@@ -1,4 +1,4 @@
-"""Ensembles of trees: equal to scikit-learn's, how much flash they take, and the toaster's households with one as base."""
+"""Ensembles of trees: equal to scikit-learn's, their flash, and the toaster's households with one as base."""
 
 from __future__ import annotations
 
@@ -73,14 +73,17 @@ def _models() -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
 
 
 def _instructions(network: mt.Network, core: str, x: np.ndarray) -> int:
-    """Mean of a prediction over samples."""
-    machine = Emulator(network.directory / f"lib/{core}.elf", core)
-    source, result = (machine.allocate(4 * size) for size in (x.shape[1], 64))
-    arena = machine.allocate(max(4, int(network.description["arena"])))
+    """Mean of a prediction over samples, each of which must be what it is on the host, to the last bit."""
+    machine = Emulator(network.directory / network.description["targets_built"][core], core)
+    expected = network.run(x)
+    arena = max(4, int(network.description["arena"]))
+    source, result, scratch = (machine.allocate(size) for size in (4 * x.shape[1], expected[0].nbytes, arena))
     found = []
-    for row in x:
+    for row, output in zip(x, expected, strict=True):
         machine.write(source, row.astype("<f4").tobytes())
-        found.append(machine.measure(f"{network.name}_run", source, result, arena).instructions)
+        found.append(machine.measure(f"{network.name}_run", source, result, scratch).instructions)
+        if machine.read(result, output.nbytes) != output.tobytes():
+            raise RuntimeError(f"{network.name} gives other outputs on {core}")
     return round(float(np.mean(found)))
 
 

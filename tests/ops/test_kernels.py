@@ -22,7 +22,8 @@ from microtune.ops.update import RULES
 
 # kernels on integers are held to their references bit by bit elsewhere, those of images in test_layer_kernels.py, and
 # those of the anomaly detector in test_mahalanobis.py, those of trees in test_trees.py
-ELSEWHERE = ("mt_kernels_kalman.h", "mt_kernels_mahalanobis.h", "mt_kernels_trees.h", "mt_kernels_leaves.h")
+TREES = ("mt_kernels_trees.h", "mt_kernels_update_trees.h", "mt_kernels_leaves.h")
+ELSEWHERE = ("mt_kernels_kalman.h", "mt_kernels_mahalanobis.h", *TREES)
 INTEGERS = ("mt_kernels_int8", "mt_kernels_fixed", "mt_kernels_block", "mt_kernels_packed", "mt_cmsis_nn")
 IMAGE_UPDATES = {f"{rule}_{conv}" for rule in RULES for conv in ("conv2d", "depthwise_conv2d")}
 FLOAT_OPS = {

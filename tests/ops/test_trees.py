@@ -124,6 +124,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SanitizedKerne
         "tree_leaves": ([x, *made.tables], made.graph.nodes[0].attributes),
         "tree_sum": ([leaves, sizes, values], given),
         "tree_sum_grad": ([one, leaves, sizes], {**given, "shape": values.shape}),
+        "sgd_tree_sum": ([values, np.float32(1), one, leaves, sizes], {**given, "clip": 0.0}),
         "forest": ([x, *(np.asarray(fused.tensor(name).data) for name in node.inputs[1:])], node.attributes),
         "log_probabilities": ([x], {}),
         "log_odds": ([x], {}),
@@ -177,6 +178,10 @@ def test_every_comparison_goes_the_same_way(kernels: SanitizedKernels, case: tup
         for tree, row in enumerate(rows):
             wanted[row] = dy[tree * width % outputs :][:width]
         np.testing.assert_array_equal(gradient, wanted)
+        rate, clip = np.array(0.3, np.float32), float(np.float32(0.7))
+        inputs = [made.values, rate, dy, leaves, made.tables[0]]
+        (stepped,) = kernels.run("sgd_tree_sum", inputs, {**total, "clip": clip})
+        np.testing.assert_array_equal(stepped, made.values - rate * np.clip(wanted, -clip, clip))
 
 
 def test_not_a_number_ends_in_a_leaf(kernels: SanitizedKernels) -> None:

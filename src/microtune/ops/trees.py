@@ -142,6 +142,21 @@ def _sum_grad_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
     return KernelCall("mt_tree_sum_grad", (*node.inputs, node.output, tensors[node.inputs[1]].shape[0], *sizes))
 
 
+def _sgd(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray, ...]:
+    values, rate, *factors = inputs
+    (gradient,) = _sum_grad(factors, given)
+    if given["clip"] > 0:
+        gradient = np.clip(gradient, -given["clip"], given["clip"])
+    return (values - rate * gradient,)
+
+
+def _sgd_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
+    given, (values, rate, *factors) = node.attributes, node.inputs
+    sizes = (given["size_bytes"], given["leaf_bytes"], tensors[values].shape[1], given["outputs"])
+    trees = tensors[factors[1]].shape[0]
+    return KernelCall("mt_sgd_tree_sum", (values, *factors, rate, float(given["clip"]), trees, *sizes))
+
+
 def _logits_kernel(function: str) -> Callable[[Node, Mapping[str, Tensor]], KernelCall]:
     return lambda node, tensors: KernelCall(function, (*node.inputs, node.output, tensors[node.output].size))
 
@@ -186,6 +201,11 @@ OPS = (
     Op(
         "tree_sum_grad", "dL/dvalues of tree_sum, from dL/dy and the leaves",
         lambda inputs, given: (tuple(given["shape"]),), _sum_grad, _sum_grad_kernel, HEADER,
+    ),
+    Op(
+        "sgd_tree_sum", "sgd step of the leaves a sample is in, from dL/dy and these leaves",
+        lambda inputs, _: (inputs[0].shape,), _sgd, _sgd_kernel, "mt_kernels_update_trees.h",
+        multiply_adds=lambda inputs, outputs: inputs[3].shape[0] * inputs[0].shape[1],
     ),
     Op(
         "log_probabilities", "ln max(p, 2^-24)", lambda inputs, _: (inputs[0].shape,),

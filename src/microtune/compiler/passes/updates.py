@@ -16,6 +16,8 @@ from microtune.ops.update import RULES
 from microtune.tuning.optimizers import Gradient
 
 GEOMETRY = ("stride", "padding")
+SPARSE = {("sgd", "tree_sum_grad"): "sgd_tree_sum"}
+"""{(rule, gradient): the step that touches only where the gradient is not zero}; the rule leaves the rest as it is."""
 
 
 def _integer_update(
@@ -89,6 +91,9 @@ def attach_updates(graph: Graph, gradients: Mapping[str, str], optimizer: Gradie
             nodes.remove(producer)
             op, factors = f"{op}_{update.FUSED[producer.op]}", producer.inputs
             given |= {name: value for name, value in producer.attributes.items() if name in GEOMETRY}
+        elif (op, producer.op) in SPARSE and not any(gradient in node.inputs for node in nodes):
+            nodes.remove(producer)
+            op, factors, given = SPARSE[op, producer.op], producer.inputs, given | dict(producer.attributes)
         old = (parameter, *state)
         new = tuple(graph.fresh_name(f"{name}.next") for name in old)
         tensors += [Tensor(name, shape) for name in new]
