@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from microtune.compiler.inference import compile_inference
+from microtune.compiler.passes.pack_weights import PackedWeight
+from microtune.compiler.show import packed_lines
 from microtune.compress.quantization import quantize
 from microtune.frontends.load import load
 from microtune.network import Network
@@ -28,13 +30,16 @@ def compile_command(
     cmsis_nn: Annotated[
         Path | None, typer.Option("--cmsis-nn", help="Your folder of CMSIS-NN: int8 layers become its calls.")
     ] = None,
+    sparse: Annotated[
+        bool, typer.Option("--sparse/--no-sparse", help="Store weights without zeros where that makes flash smaller.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for machines.")] = False,
 ) -> None:
     """Compile a model that only predicts and does not learn: one C function over weights in flash."""
     graph = load(model)
     if calibration is not None:
         graph = quantize(graph, calibration=read_npz(calibration, "x")["x"])
-    network = compile_inference(graph, out, target or ["host"], cmsis_nn=cmsis_nn)
+    network = compile_inference(graph, out, target or ["host"], cmsis_nn=cmsis_nn, sparse="auto" if sparse else False)
     found = _figures(network)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -48,6 +53,8 @@ def compile_command(
         table.add_row(f"flash on {name}, weights included", f"{size:,}")
     console = Console()
     console.print(table)
+    packed = [PackedWeight(**each) for each in network.packed]
+    print(*packed_lines(packed, found["saved"]), sep="\n", end="\n" if packed else "")
     console.print(f"The C is in {network.directory}/ (start with {network.name}.h)", soft_wrap=True)
 
 
@@ -60,4 +67,6 @@ def _figures(network: Network) -> dict[str, Any]:
         "weights": network.description["weights"],
         "flash": {name: image_size(path).flash for name, path in images.items()},
         "cmsis_nn": network.description["cmsis_nn"],
+        "packed": network.packed,
+        "saved": network.description["packed"]["saved"],
     }

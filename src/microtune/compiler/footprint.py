@@ -57,4 +57,6 @@ def measure(plan: Plan) -> Memory:
         optimizer=WORD * layout.optimizer_size,
         buffers=layout.sets * layout.field("samples").bytes,
         timeline=timeline,
+        packed=plan.programs.packing.weights,
+        saved=plan.programs.packing.saved,
     )

@@ -117,11 +117,11 @@ def compile_inference(
 
     The directory's name is the network's: its function is ``NAME_run(input, output, arena)``. An existing network
     there is replaced once the new one is complete. ``cmsis_nn`` is a folder of Arm's CMSIS-NN: int8 layers that it
-    has functions for are then its calls, compiled from there (the network's own folder does not hold them). ``sparse``:
-    weights with many zeros are stored without them where that makes flash smaller ("auto"; outputs are the same bits;
-    ``Network.packed`` says which), or never (False). Raises PlanError for a graph without one input and one output, BuildError for an impossible name, a directory that is
-    something else, or a folder that is not CMSIS-NN, BudgetError for a board without room for its code, weights,
-    arena and stack.
+    has functions for are then its calls, compiled from there (the network's own folder does not hold them).
+    ``sparse``: weights with many zeros are stored without them where that makes flash smaller ("auto"; outputs stay
+    the same bits; ``Network.packed`` says which), or never (False). Raises PlanError for a graph without one input
+    and one output, BuildError for an impossible name, a directory that is something else, or a folder that is not
+    CMSIS-NN, BudgetError for a board without room for its code, weights, arena and stack.
     """
     may_pack = check_sparse(sparse)
     library = None if cmsis_nn is None else find(cmsis_nn)

@@ -121,6 +121,8 @@ def describe(plan: Plan, name: str, directory: Path) -> dict[str, Any]:
             "optimizer": memory.optimizer,
             "buffers": memory.buffers,
             "timeline": [asdict(span) for span in memory.timeline],
+            "packed": [asdict(each) for each in memory.packed],
+            "saved": memory.saved,
         },
         "targets_built": {},
         "files": {},

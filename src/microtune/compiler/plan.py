@@ -14,10 +14,12 @@ from microtune.compiler.footprint import measure
 from microtune.compiler.learning import check_integers, check_learner, context_places, elastic_pulls, sensors_of
 from microtune.compiler.passes.closed_form_fixed import fixed_head
 from microtune.compiler.passes.detector import measured, with_detector
+from microtune.compiler.passes.pack_weights import check_sparse
 from microtune.compiler.planned import Memory, Optimizer, Plan
 from microtune.compiler.program import (
     compile_programs,
     detector_programs,
+    packed_programs,
     residual_programs,
     without_final,
 )
@@ -74,6 +76,7 @@ def plan(
     budget: Budget | None = None,
     inputs: Sequence[Input] | None = None,
     calibration: Any = None,
+    sparse: str | bool = "auto",
 ) -> Plan:
     """Decide what learns and how, and lay out all memory.
 
@@ -88,11 +91,15 @@ def plan(
     calibration: samples of the factory's data, inputs ``x`` (n, *input shape) as the graph takes them or ``(x, y)``
     with class indices (n,) or targets (n, outputs), for what is measured on them at build time.
 
+    sparse: frozen weights with many zeros are stored without them where that makes flash smaller ("auto"; outputs stay
+    the same bits), or never (False). ``plan.memory.packed`` says which are.
+
     Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
     plan exceeds ``budget``.
     """
     if precision not in PRECISIONS:
         raise PlanError(f"unknown precision {precision!r}. Known: {', '.join(map(repr, PRECISIONS))}")
+    may_pack = check_sparse(sparse)
     _check_kinds(graph, optimizer, learner, budget)
     verify(graph)
     chosen = loss_of(loss)
@@ -148,6 +155,8 @@ def plan(
         if isinstance(optimizer, Bayes | ClosedForm)
         else elastic_pulls(learner, optimizer, programs, graph, calibration),
     )  # fmt: skip
+    if may_pack:
+        result = replace(result, programs=packed_programs(programs))
     if budget is not None and (budget.ram_bytes or budget.flash_bytes):
         _hold_to_budget(result, given)
     return result

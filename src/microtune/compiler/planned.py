@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from microtune.compiler.factory import Calibration
+from microtune.compiler.passes.pack_weights import PackedWeight
 from microtune.compiler.program import Programs, target_shape
 from microtune.ir import Graph
 from microtune.tuning.bayes import Bayes
@@ -75,7 +76,8 @@ class Memory:
 
     ram: the whole device struct and the worst-case stack. arena: scratch of the network, shared by prediction
     and training; ``bound`` is the most bytes ever live at once. parameters: what learns, once.
-    buffers: the samples, of everybody.
+    buffers: the samples, of everybody. packed: frozen weights that are stored without their zeros or in four bits;
+    ``saved`` is how much smaller flash is by them at least, with the code that reads them counted.
     """
 
     ram: int
@@ -87,6 +89,8 @@ class Memory:
     optimizer: int
     buffers: int
     timeline: tuple[Span, ...]
+    packed: tuple[PackedWeight, ...] = ()
+    saved: int = 0
 
 
 LONG = 32

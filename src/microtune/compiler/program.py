@@ -7,7 +7,7 @@ which is what the buffer keeps of a sample. Training starts there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from microtune.compiler.factory import Calibration, samples_at, values_at
@@ -19,6 +19,7 @@ from microtune.compiler.passes.fuse_rows import fuse_rows
 from microtune.compiler.passes.kalman import attach_kalman, filters_all
 from microtune.compiler.passes.leaves import attach_leaves
 from microtune.compiler.passes.memory import Arena, plan_arena
+from microtune.compiler.passes.pack_weights import Packing, pack_weights
 from microtune.compiler.passes.recompute import recompute
 from microtune.compiler.passes.updates import attach_updates
 from microtune.errors import PlanError
@@ -47,7 +48,7 @@ class Programs:
 
     ``step`` is None where learning is no optimiser step; ``hidden`` then names the tensor of the head that a
     residual head learns on. ``begin`` are the calls that begin an optimiser whose state does not begin at zero, and
-    ``constants`` what only they read.
+    ``constants`` what only they read. ``packing``: frozen weights that are stored without their zeros.
     """
 
     backbone: Program
@@ -59,6 +60,7 @@ class Programs:
     state: tuple[Tensor, ...]
     begin: tuple[KernelCall, ...] = ()
     constants: tuple[Tensor, ...] = ()
+    packing: Packing = field(default_factory=Packing)
 
     @property
     def rounds(self) -> bool:
@@ -237,6 +239,21 @@ def compile_programs(
         begin=begin,
         constants=constants,
     )
+
+
+def packed_programs(programs: Programs) -> Programs:
+    """The programs with frozen weights packed where that makes flash smaller; the arena stays as it is."""
+    places = [name for name in ("backbone", "head", "step") if getattr(programs, name) is not None]
+    given = [getattr(programs, name) for name in places]
+    kept = {each.name for each in (*programs.trained, *programs.state, *programs.constants)}
+    graphs, packing = pack_weights([each.graph for each in given], kept)
+    if not packing.weights:
+        return programs
+    changed = {
+        name: Program(verify(graph, "packing weights"), each.arena)
+        for name, each, graph in zip(places, given, graphs, strict=True)
+    }
+    return replace(programs, packing=packing, **changed)
 
 
 def residual_programs(graph: Graph, loss: Loss) -> Programs:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from microtune.compiler.emit import emit
+from microtune.compiler.passes.pack_weights import PackedWeight
 from microtune.compiler.planned import Plan
 from microtune.errors import PlanError
 from microtune.ir import format_graph
 
 STAGES = ("graph", "backward", "schedule", "memory", "c")
+
+
+def packed_lines(weights: Sequence[PackedWeight], saved: int) -> list[str]:
+    """A line for each weight that is stored packed, and what they save; no line where none is."""
+    found = [
+        f"  {each.name}: {each.bytes} bytes as {each.form} for {each.dense}, {100 * each.zeros:.0f} % zeros"
+        for each in weights
+    ]
+    return [f"weights stored packed: flash is at least {saved} bytes smaller", *found] if found else []
 
 
 def show_stage(plan: Plan, stage: str, name: str) -> str:
@@ -31,7 +43,7 @@ def show_stage(plan: Plan, stage: str, name: str) -> str:
                     lines.append(
                         f"  [{buffer.offset:6}] {buffer.bytes:6} bytes, live {buffer.first} to {buffer.last}: {tensors}"
                     )
-            return "\n".join(lines)
+            return "\n".join([*lines, *packed_lines(plan.programs.packing.weights, plan.programs.packing.saved)])
         case "c":
             return str(emit(plan, name)[f"{name}.c"])
         case _:

@@ -20,8 +20,7 @@ from microtune.ops.window import window_sizes
 
 LONGEST_RUN = 15  # MT_LONGEST_RUN of runtime/mt_kernels_packed.h
 BASES = {
-    op.name: op
-    for op in (dense.dense, convolution.OPS[0], quantized_layers.dense_int8, quantized_layers.conv2d_int8)
+    op.name: op for op in (dense.dense, convolution.OPS[0], quantized_layers.dense_int8, quantized_layers.conv2d_int8)
 }
 """Operators whose second input may be packed."""
 
@@ -181,6 +180,4 @@ def _layer(base: Op, form: str) -> Op:
     )
 
 
-OPS = tuple(
-    _layer(base, form) for base in BASES.values() for form in FORMS if form != "halves" or "int8" in base.name
-)
+OPS = tuple(_layer(base, form) for base in BASES.values() for form in FORMS if form != "halves" or "int8" in base.name)

@@ -81,13 +81,6 @@ static inline int32_t mt_int8_products(const int8_t *w, mt_pairs x, int32_t sum)
 }
 #endif
 
-/* the compiler forgets what it knows of a variable */
-#if defined(__GNUC__)
-#define MT_OPAQUE(variable) __asm__("" : "+r"(variable))
-#else
-#define MT_OPAQUE(variable)
-#endif
-
 /* channels that are summed side by side: a few vector registers, 64 bytes of stack */
 #define MT_INT8_BLOCK 16u
 

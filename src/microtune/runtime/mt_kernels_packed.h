@@ -63,46 +63,52 @@ static MT_APART mt_packed_window mt_packed_window_of(const mt_packed_sizes *s, u
     return found;
 }
 
-/* where in the codes a layer is */
+/* where in the codes a layer is; `left` are the nibbles of a byte that are not read yet, below a one */
 typedef struct mt_packed_codes {
     const int8_t *bytes;
-    uint32_t nibble;
+    uint32_t left;
 } mt_packed_codes;
 
-/* the place of the next value of a line at or behind `place`, its length where there is none */
-MT_INLINE uint32_t mt_packed_next(mt_packed_codes *codes, uint32_t place, uint32_t line)
+#define MT_PACKED_CODES(codes) {(codes), 1u}
+
+MT_INLINE uint32_t mt_packed_nibble(mt_packed_codes *codes)
 {
-    MT_NOT_UNROLLED
-    while (place < line) {
-        const uint32_t gap = (uint32_t)(uint8_t)codes->bytes[codes->nibble >> 1] >> (4u * (codes->nibble & 1u)) & 15u;
-        ++codes->nibble;
-        place += gap;
-        if (gap < MT_LONGEST_RUN) {
-            break;
-        }
+    if (codes->left == 1u) {
+        codes->left = (uint32_t)(uint8_t)*codes->bytes++ | 0x100u;
     }
-    return place;
+    const uint32_t nibble = codes->left & 15u;
+    codes->left >>= 4;
+    return nibble;
 }
 
-/* the products of one line: element i of it with x[i - skip], where that is inside. As in mt_conv2d_row, lanes are
- * counted from the first element inside. */
+/* The products of one line: element i of it with x[i], where 0 <= i < wide; the line begins at i = -skip. As in
+ * mt_conv2d_row, lanes are counted from the first element inside. */
 MT_INLINE const float *mt_packed_line(int form, mt_packed_codes *codes, const float *values, const float *x,
                                       uint32_t line, uint32_t skip, uint32_t wide, float lane[4])
 {
+    const uint32_t end = line - skip;
+    uint32_t i = 0u - skip;
     if (form == MT_RUNS) {
         MT_NOT_UNROLLED
-        for (uint32_t i = 0; (i = mt_packed_next(codes, i, line)) < line; ++i) {
-            const float value = *values++;
-            if (i - skip < wide) {
-                lane[(i - skip) & 3u] += x[i - skip] * value;
+        while (i != end) {
+            const uint32_t gap = mt_packed_nibble(codes);
+            i += gap;
+            if (gap == MT_LONGEST_RUN || i == end) {
+                continue;
             }
+            const float value = *values++;
+            if (i < wide) {
+                lane[i & 3u] += x[i] * value;
+            }
+            ++i;
         }
     } else {
         MT_NOT_UNROLLED
         for (uint32_t start = 0; start < line; start += 8) {
             uint32_t bits = (uint8_t)*codes->bytes++;
+            i = start - skip;
             MT_NOT_UNROLLED
-            for (uint32_t i = start - skip; bits != 0; ++i, bits >>= 1) {
+            for (; bits != 0; ++i, bits >>= 1) {
                 if (bits & 1u) {
                     const float value = *values++;
                     if (i < wide) {
@@ -124,7 +130,7 @@ MT_INLINE void mt_packed_layer(int form, const float *x, const int8_t *code, con
         MT_NOT_UNROLLED
         for (uint32_t ox = 0; ox < s->out_width; ++ox) {
             const mt_packed_window window = mt_packed_window_of(s, oy, ox);
-            mt_packed_codes codes = {code, 0};
+            mt_packed_codes codes = MT_PACKED_CODES(code);
             const float *values = value;
             MT_NOT_UNROLLED
             for (uint32_t o = 0; o < s->outputs; ++o) {
@@ -133,8 +139,9 @@ MT_INLINE void mt_packed_layer(int form, const float *x, const int8_t *code, con
                 MT_NOT_UNROLLED
                 for (uint32_t row = 0; row < s->rows; ++row) {
                     const int inside = row >= window.down.first && row < window.down.end;
-                    values = mt_packed_line(form, &codes, values, from, line, window.skip, inside ? window.wide : 0,
-                                            lane);
+                    uint32_t wide = inside ? window.wide : 0;
+                    MT_OPAQUE(wide); /* or the compiler asks for each element whether it is inside */
+                    values = mt_packed_line(form, &codes, values, from, line, window.skip, wide, lane);
                     from += inside && row + 1 < window.down.end ? pitch : 0;
                 }
                 *y++ = ((lane[0] + lane[1]) + (lane[2] + lane[3])) + bias[o];

@@ -18,25 +18,34 @@ typedef struct mt_packed_int8 {
     mt_packed_sizes sizes;
 } mt_packed_int8;
 
-/* sum + the products of one line: element i of it with x[i - skip], where that is inside */
+/* sum + the products of one line: element i of it with x[i], where 0 <= i < wide; the line begins at i = -skip */
 MT_INLINE int32_t mt_packed_int8_line(int form, mt_packed_codes *codes, const int8_t **values, const int8_t *x,
     int32_t x_zero, uint32_t line, uint32_t skip, uint32_t wide, int32_t sum)
 {
     const int8_t *value = *values;
+    const uint32_t end = line - skip;
+    uint32_t i = 0u - skip;
     if (form == MT_RUNS) {
         MT_NOT_UNROLLED
-        for (uint32_t i = 0; (i = mt_packed_next(codes, i, line)) < line; ++i) {
-            const int32_t weight = *value++;
-            if (i - skip < wide) {
-                sum += (x[i - skip] - x_zero) * weight;
+        while (i != end) {
+            const uint32_t gap = mt_packed_nibble(codes);
+            i += gap;
+            if (gap == MT_LONGEST_RUN || i == end) {
+                continue;
             }
+            const int32_t weight = *value++;
+            if (i < wide) {
+                sum += (x[i] - x_zero) * weight;
+            }
+            ++i;
         }
     } else if (form == MT_BITMAP) {
         MT_NOT_UNROLLED
         for (uint32_t start = 0; start < line; start += 8) {
             uint32_t bits = (uint8_t)*codes->bytes++;
+            i = start - skip;
             MT_NOT_UNROLLED
-            for (uint32_t i = start - skip; bits != 0; ++i, bits >>= 1) {
+            for (; bits != 0; ++i, bits >>= 1) {
                 if (bits & 1u) {
                     const int32_t weight = *value++;
                     if (i < wide) {
@@ -46,19 +55,13 @@ MT_INLINE int32_t mt_packed_int8_line(int form, mt_packed_codes *codes, const in
             }
         }
     } else {
+        codes->left = 1u;
         MT_NOT_UNROLLED
-        for (uint32_t i = 0 - skip; i != line - skip;) {
-            const uint32_t two = (uint8_t)*codes->bytes++;
+        for (; i != end; ++i) {
+            const int32_t weight = (int32_t)(mt_packed_nibble(codes) ^ 8u) - 8;
             if (i < wide) {
-                sum += (x[i] - x_zero) * ((int32_t)((two & 15u) ^ 8u) - 8);
+                sum += (x[i] - x_zero) * weight;
             }
-            if (++i == line - skip) {
-                break;
-            }
-            if (i < wide) {
-                sum += (x[i] - x_zero) * ((int32_t)(two >> 4 ^ 8u) - 8);
-            }
-            ++i;
         }
     }
     *values = value;
@@ -85,7 +88,7 @@ MT_INLINE void mt_packed_int8_layer(int form, const mt_packed_int8 *layer)
         MT_NOT_UNROLLED
         for (uint32_t ox = 0; ox < s->out_width; ++ox) {
             const mt_packed_window window = mt_packed_window_of(s, oy, ox);
-            mt_packed_codes codes = {layer->codes, 0};
+            mt_packed_codes codes = MT_PACKED_CODES(layer->codes);
             const int8_t *values = layer->values;
             MT_NOT_UNROLLED
             for (uint32_t o = 0; o < s->outputs; ++o) {
@@ -94,8 +97,10 @@ MT_INLINE void mt_packed_int8_layer(int form, const mt_packed_int8 *layer)
                 MT_NOT_UNROLLED
                 for (uint32_t row = 0; row < s->rows; ++row) {
                     const int inside = row >= window.down.first && row < window.down.end;
-                    sum = mt_packed_int8_line(form, &codes, &values, from, layer->x_zero, line, window.skip,
-                        inside ? window.wide : 0, sum);
+                    uint32_t wide = inside ? window.wide : 0;
+                    MT_OPAQUE(wide); /* or the compiler asks for each element whether it is inside */
+                    sum = mt_packed_int8_line(
+                        form, &codes, &values, from, layer->x_zero, line, window.skip, wide, sum);
                     from += inside && row + 1 < window.down.end ? pitch : 0;
                 }
                 *y++ = mt_packed_int8_output(layer, o, sum);

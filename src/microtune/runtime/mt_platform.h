@@ -87,6 +87,13 @@ typedef int16_t mt_int16;
 #define MT_NOT_UNROLLED
 #endif
 
+/* the compiler forgets what it knows of a variable */
+#if defined(__GNUC__)
+#define MT_OPAQUE(variable) __asm__("" : "+r"(variable))
+#else
+#define MT_OPAQUE(variable)
+#endif
+
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]
 

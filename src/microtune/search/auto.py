@@ -39,6 +39,7 @@ def plan(
     budget: Budget | None = None,
     inputs: Sequence[Input] | None = None,
     calibration: Any = None,
+    sparse: str | bool = "auto",
 ) -> Plan:
     """Decide what learns and how, and lay out all memory.
 
@@ -53,6 +54,9 @@ def plan(
     calibration: samples of the factory's data, inputs ``x`` (n, *input shape) as the graph takes them or ``(x, y)``
     with class indices (n,) or targets (n, outputs), for what is measured on them at build time.
 
+    sparse: frozen weights with many zeros are stored without them where that makes flash smaller ("auto"; outputs stay
+    the same bits), or never (False). ``plan.memory.packed`` says which are.
+
     Raises PlanError for choices that contradict each other, and BudgetError, naming what would fit, when the
     plan exceeds ``budget``.
     """
@@ -66,4 +70,4 @@ def plan(
         ).best  # fmt: skip
         learn, precision, optimizer = found.scheme, found.precision, found.optimizer
         budget = budget or limits
-    return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs, calibration)
+    return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs, calibration, sparse)

@@ -6,8 +6,7 @@ code takes. Outputs stay the same bits (``ops.packed``).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
@@ -16,13 +15,15 @@ import numpy as np
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node, Tensor
 from microtune.ir.tensor import constant
-from microtune.ops.packed import BASES, FORMS, Packed, line_of, pack, packed_name
+from microtune.ops.packed import BASES, Packed, pack, packed_name
 
 CODE = {"float32": {"runs": 800, "bitmap": 800}, "int8": {"runs": 1750, "bitmap": 1550, "halves": 1500}}
 """Bytes of flash that the code of a form takes, the most that was measured on any core of the catalogue: of nets that
 keep a dense layer beside it. Where all layers are packed it is less than that of the dense kernels."""
 CALL = 64
-"""Bytes that a layer must save to be worth its call."""
+"""Bytes that a layer must save to be worth its call,"""
+WORTH = 0.25
+"""and the share of its bytes, since it may take longer: a net that was not pruned stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,19 @@ def _packable(graphs: Sequence[Graph], learns: Collection[str]) -> dict[str, Ten
     return {name: tensor for name, tensor in found.items() if name not in refused}
 
 
+def _forms(weight: np.ndarray, forms: Iterable[str]) -> dict[str, Packed]:
+    """A weight in those of the forms that are worth it."""
+    most = (1 - WORTH) * weight.nbytes
+    if np.count_nonzero(weight) * weight.itemsize > most:
+        forms = [form for form in forms if form == "halves"]
+    found = {form: each for form in forms if (each := pack(weight, form)) is not None}
+    return {form: each for form, each in found.items() if each.bytes <= most}
+
+
 def _choose(weights: Mapping[str, Tensor], dtype: str) -> tuple[dict[str, tuple[str, Packed]], int]:
     """{weight: its form and what is stored}, and the code of these forms: the fewest bytes of flash."""
     code = CODE[dtype]
-    packed = {
-        name: {form: each for form in code if (each := pack(np.asarray(tensor.data), form)) is not None}
-        for name, tensor in weights.items()
-    }
+    packed = {name: _forms(np.asarray(tensor.data), code) for name, tensor in weights.items()}
     best: tuple[int, dict[str, tuple[str, Packed]], int] = (0, {}, 0)
     for count in range(1, len(code) + 1):
         for forms in combinations(code, count):
@@ -142,7 +149,7 @@ def pack_weights(graphs: Sequence[Graph], learns: Collection[str] = ()) -> tuple
         PackedWeight(
             name,
             form,
-            round(1 - np.count_nonzero(weights[name].data) / weights[name].size, 4),
+            round(1 - np.count_nonzero(np.asarray(weights[name].data)) / weights[name].size, 4),
             _words(weights[name].bytes),
             packed.bytes,
         )
