@@ -15,7 +15,7 @@ from microtune.training.fit import loss_function
 from microtune.training.modules import answer, device_of, in_mode
 from microtune.training.pruning import Share, shares_of
 from microtune.training.samples import Samples
-from microtune.training.tied import LAYERS, Tied, following, root_of, tied_channels, width_of
+from microtune.training.tied import LAYERS, Tied, following, group_of, tied_channels, width_of
 from microtune.tuning.losses import Loss
 
 JUDGED_BY = 512
@@ -50,10 +50,9 @@ class Channels:
                 width = width_of(layers, tied)
                 if (surplus := width - kept(tied.channels, part * share, self._multiple)) <= 0:
                     continue
-                root = root_of(layers[tied.layers[0]])
-                cost = _cost(graph.get_pruning_group(*root, list(range(width))), graph, worth, width)
+                cost = _cost(group_of(graph, layers, tied, list(range(width))), graph, worth, width)
                 least = torch.argsort(cost, stable=True)[:surplus].tolist()
-                group = graph.get_pruning_group(*root, least)
+                group = group_of(graph, layers, tied, least)
                 for layer, places, _ in _reading(group, graph, worth):
                     stays = torch.ones(worth[layer].shape[1], dtype=torch.bool)
                     stays[places] = False

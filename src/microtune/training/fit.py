@@ -17,6 +17,8 @@ from microtune.training.modules import answer, device_of, in_mode, predictions, 
 from microtune.training.samples import Samples
 from microtune.tuning.losses import Loss, loss_of
 
+TOO_MUCH = "lr={:g} is too high, or x or y hold very large numbers; take a lower lr, or standardise them"
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -116,8 +118,7 @@ def descend(
                     found = objective(inputs[rows], answer(module, inputs[rows]), rows)
                     if not math.isfinite(value := float(found.detach())):
                         raise TrainingError(
-                            f"the loss became {value} in epoch {number} of {epochs}: lr={lr:g} is too high, or x or y "
-                            "hold very large numbers; standardise them or take a lower lr"
+                            f"the loss became {value} in epoch {number} of {epochs}: {TOO_MUCH.format(lr)}"
                         )
                     found.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -125,15 +126,20 @@ def descend(
                     total += value * len(part)
                 history.append(Epoch(number, epochs, total / len(x)))
                 say(f"epoch {number} of {epochs}: loss {history[-1].loss:.4f}", history[-1])
-        broken = next((name for name, each in module.named_parameters() if not bool(each.isfinite().all())), None)
-        if broken is not None:
-            raise TrainingError(f"{broken} is no longer finite after the last step: lr={lr:g} is too high")
+        _check_finite(module, before, lr)
         done = True
     finally:
         optimizer.zero_grad(set_to_none=True)
         if not done:
             module.load_state_dict(before)
     return tuple(history)
+
+
+def _check_finite(module: nn.Module, before: dict[str, Tensor], lr: float) -> None:
+    """Raises TrainingError for parameters and statistics that were finite before, and are not now."""
+    for name, each in module.state_dict().items():
+        if name in before and bool(before[name].isfinite().all()) and not bool(each.isfinite().all()):
+            raise TrainingError(f"{name} is no longer finite: {TOO_MUCH.format(lr)}")
 
 
 def check_settings(epochs: int, lr: float, batch: int) -> None:

@@ -55,11 +55,14 @@ def prune(
       them with them (batch norm, depthwise convolutions, both sides of a residual sum, the dense layer behind a
       flatten). Inputs and outputs of the net stay, and so does what cannot be cut exactly. Those channels go whose
       loss a linear estimate says matters least (Molchanov et al. 2019). multiple: channels kept are rounded up to it.
-    - weights: the share of the weights of each dense and convolutional layer that becomes zero, the smallest first;
-      biases and norms are left alone. Shapes stay.
+    - weights: the share of all weights of dense and convolutional layers that becomes zero, the smallest first, each
+      seen beside those of its layer (Lee et al. 2021), so that narrow layers keep more. Biases and norms are left
+      alone. Shapes stay.
 
-    Either is one share for all layers or ``{name: share}``, names as in ``module.named_modules()``; layers not named
-    stay. steps, schedule: how it is reached, "cubic", "linear" or "one-shot". epochs: of training after each step;
+    Instead of one share for all, ``{name: share}`` gives each layer its own, names as in ``module.named_modules()``;
+    layers not named stay.
+
+    steps, schedule: how it is reached, "cubic", "linear" or "one-shot". epochs: of training after each step;
     last_epochs after the last one, by default as many. model: a module, or a graph or file that ``to_torch`` takes.
 
     Raises TrainingError for data or shares that do not fit, and when training fails.
@@ -113,7 +116,7 @@ def _check_shares(what: str, given: Share | None) -> None:
 def shares_of(what: str, given: Share, known: Mapping[str, str]) -> dict[str, float]:
     """The share of each layer. known: layers by name, and why one cannot be pruned ("" where it can)."""
     if not isinstance(given, Mapping):
-        return {name: float(given) for name, reason in known.items() if not reason}
+        return {name: given for name, reason in known.items() if not reason}
     for name in given:
         if name not in known:
             raise TrainingError(f"{what}: there is no layer {name!r} with weights. Known: {', '.join(known)}")

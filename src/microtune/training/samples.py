@@ -74,7 +74,8 @@ def checked(
         raise TrainingError(f"x holds {len(found)} samples; at least {fewest} are needed")
     if indices and (found != np.round(found)).any():
         raise TrainingError("x must hold whole numbers: the module looks them up in a table")
-    inputs = found.astype(np.int64 if indices else np.float32)
+    with np.errstate(over="ignore"):
+        inputs = found.astype(np.int64 if indices else np.float32)
     if not np.isfinite(inputs).all():
         raise TrainingError("x holds numbers that are too large for float32")
     rows = target.reshape(len(target), -1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune as masks
 
 from microtune.errors import TrainingError
@@ -28,20 +28,29 @@ class Zeros:
         self._layers = weighted_layers(module)
         if not self._layers:
             raise TrainingError(f"{type(module).__name__} has no dense or convolutional layer whose weights could go")
-        self._shares = shares_of("weights", shares, dict.fromkeys(self._layers, ""))
+        known = dict.fromkeys(self._layers, "")
+        self._shares = shares_of("weights", shares, known) if isinstance(shares, Mapping) else float(shares)
 
     def cut(self, part: float) -> str:
-        """Mask so much of the share of each layer, and say what is left."""
-        left = total = 0
-        for name, layer in self._layers.items():
-            size = layer.weight.numel()
-            there = int(layer.weight_mask.count_nonzero()) if masks.is_pruned(layer) else size
-            wanted = size - round(part * self._shares.get(name, 0.0) * size)
-            if wanted < there:
-                masks.l1_unstructured(layer, "weight", amount=there - wanted)  # type: ignore[no-untyped-call]
-            total += size
-            left += min(there, wanted)
+        """Mask so much of the shares, and say what is left."""
+        if isinstance(self._shares, dict):
+            for name, share in self._shares.items():
+                layer = self._layers[name]
+                self._mask([layer], part * share, {layer: layer.weight.detach().abs()})
+        else:
+            layers = list(self._layers.values())
+            self._mask(layers, part * self._shares, {each: _scores(each.weight.detach()) for each in layers})
+        left, total = _left(self._layers.values())
         return f"{left:,} of {total:,} weights may differ from zero"
+
+    def _mask(self, layers: list[Any], share: float, scores: dict[Any, Tensor]) -> None:
+        """Of the weights of these layers together, mask those with the least scores up to a share."""
+        left, total = _left(layers)
+        masks.global_unstructured(  # type: ignore[no-untyped-call]
+            [(each, "weight") for each in layers], masks.L1Unstructured,
+            {(each, "weight"): score for each, score in scores.items()},
+            amount=max(left - (total - round(share * total)), 0),
+        )  # fmt: skip
 
     def finish(self) -> None:
         """Zeros in place of masks."""
@@ -50,6 +59,22 @@ class Zeros:
                 masks.remove(layer, "weight")  # type: ignore[no-untyped-call]
                 with torch.no_grad():
                     layer.weight.add_(0.0)  # what was masked and negative is -0.0 until here
+
+
+def _left(layers: Iterable[Any]) -> tuple[int, int]:
+    """How many weights are not masked, and how many there are."""
+    found = [(each.weight_mask if masks.is_pruned(each) else torch.ones_like(each.weight)) for each in layers]
+    return sum(int(each.count_nonzero()) for each in found), sum(each.numel() for each in found)
+
+
+def _scores(weight: Tensor) -> Tensor:
+    """What a weight is worth beside those of other layers: its square, as a share of all in its layer that are not
+    smaller (Lee et al. 2021, "Layer-Adaptive Sparsity for the Magnitude-based Pruning")."""
+    squares = weight.double().square().flatten()
+    order = squares.argsort(descending=True, stable=True)
+    scores = torch.empty_like(squares)
+    scores[order] = squares[order] / squares[order].cumsum(0).clamp_min(1e-300)
+    return scores.view_as(weight)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,14 @@ EXACT = 1e-4
 
 @dataclass(frozen=True)
 class Tied:
-    """Channels that go together: the layers that give them (the first is the root) and how many there were."""
+    """Channels that go together: the layers that give them (the first is the root) and how many there were.
+
+    innermost: dense layers that read them after a flatten with the channels on the last axis, as in TFLite's models.
+    """
 
     layers: tuple[str, ...]
     channels: int
+    innermost: tuple[str, ...] = ()
 
 
 def tied_channels(module: nn.Module, x: np.ndarray, seed: int = 0) -> tuple[tuple[Tied, ...], dict[str, str]]:
@@ -46,31 +50,44 @@ def tied_channels(module: nn.Module, x: np.ndarray, seed: int = 0) -> tuple[tupl
         inputs = torch.from_numpy(np.ascontiguousarray(x)).to(device_of(module))
         if inputs.is_floating_point():
             inputs = torch.randn_like(inputs)
-        todo = _sets(module, x)
         probe: nn.Module | None = None
-        for tied in todo:
-            probe = _scrambled(module) if probe is None else probe
-            if reason := _try(probe, tied, inputs):
-                bound.update(dict.fromkeys(tied.layers, f"{tied.layers[0]} {reason}"))
+        for each in _sets(module, x):
+            # torch-pruning takes every flatten for one of channels on the first axis; the trial tells
+            for tied in [each] if not each.innermost else [replace(each, innermost=()), each]:
+                probe = _scrambled(module) if probe is None else probe
+                reason = _try(probe, tied, inputs)
+                if not reason:
+                    free.append(tied)
+                    break
                 probe = None
             else:
-                free.append(tied)
+                named = next(name for name, _ in module.named_modules() if name in each.layers)
+                bound.update(dict.fromkeys(each.layers, f"{named} {reason}"))
     return tuple(free), bound
 
 
 def _sets(module: nn.Module, x: np.ndarray) -> tuple[Tied, ...]:
-    """All sets of tied channels, each with the layers that give them."""
+    """All sets of tied channels, each with the layers that give them, and all that read them after a flatten."""
     probe = copy.deepcopy(module)
     names = {part: name for name, part in probe.named_modules()}
+    layers = {name: part for part, name in names.items()}
     found: list[Tied] = []
+    known: set[str] = set()
     with following(probe, x) as graph:
-        for group in graph.get_all_groups(root_module_types=list(LAYERS)):
-            giving = [
-                each.target.module for each, _ in group
-                if graph.is_out_channel_pruning_fn(each.handler) and isinstance(each.target.module, LAYERS)
-            ]  # fmt: skip
-            layers = tuple(dict.fromkeys(names[each] for each in giving))
-            found.append(Tied(layers, len(group[0][1])))
+        for root in [each for each in graph.module2node if isinstance(each, LAYERS)]:
+            if (name := names[root]) in known:
+                continue
+            alone = Tied((name,), width_of(layers, Tied((name,), 0)))
+            try:
+                group = group_of(graph, layers, alone, list(range(alone.channels)))
+            except Exception:
+                found.append(alone)  # torch-pruning is lost here, and says so again when it is tried
+                continue
+            giving = [each.target.module for each, _ in group if graph.is_out_channel_pruning_fn(each.handler)]
+            tied = tuple(dict.fromkeys(names[each] for each in giving if isinstance(each, LAYERS)))
+            known.update(tied)
+            flattened = tuple(names[each.target.module] for each, _ in group if _is_flattened(each, graph, group))
+            found.append(Tied(tied, alone.channels, flattened))
     return tuple(found)
 
 
@@ -81,22 +98,23 @@ def _try(probe: nn.Module, tied: Tied, inputs: Tensor) -> str:
     if width < 2:
         return "has one channel"
     with in_mode(probe, False), following(probe, inputs.cpu().numpy()) as graph:
-        group = graph.get_pruning_group(*root_of(layers[tied.layers[0]]), [width // 2])
-        for each, places in group:
-            part = each.target.module
-            grouped = isinstance(part, nn.Conv1d | nn.Conv2d) and part.groups > 1
-            if grouped and part.groups != part.out_channels:
-                return "is tied to a grouped convolution"
-            if isinstance(part, LAYERS) and not grouped and graph.is_in_channel_pruning_fn(each.handler):
-                with torch.no_grad():
-                    part.weight[:, places] = 0.0
-        with torch.no_grad():
-            before = answer(probe, inputs)
-            try:
+        try:
+            group = group_of(graph, layers, tied, [width // 2])
+            for each, places in group:
+                part = each.target.module
+                grouped = isinstance(part, nn.Conv1d | nn.Conv2d) and part.groups > 1
+                if grouped and part.groups != part.out_channels:
+                    return "is tied to a grouped convolution"
+                if isinstance(part, LAYERS) and not grouped and graph.is_in_channel_pruning_fn(each.handler):
+                    with torch.no_grad():
+                        part.weight[:, places] = 0.0
+            with torch.no_grad():
+                before = answer(probe, inputs)
                 group.prune()
                 after = answer(probe, inputs)
-            except Exception:
-                return "is tied to what cannot be cut, such as the net's inputs or a recurrent layer"
+        except Exception:
+            # torch-pruning guesses at what it does not know, in many ways; what then fails cannot be cut
+            return "is tied to what cannot be cut, such as the net's inputs or a recurrent layer"
     if after.shape != before.shape:
         return "gives the net's outputs"
     if not float((after - before).abs().max()) <= EXACT * float(before.abs().max()):
@@ -136,11 +154,31 @@ def following(module: nn.Module, x: np.ndarray) -> Iterator[Any]:
         yield graph
 
 
-def root_of(layer: nn.Module) -> tuple[nn.Module, Any]:
-    """A layer and what cuts its output channels."""
-    if isinstance(layer, nn.Linear):
-        return layer, torch_pruning.prune_linear_out_channels
-    return layer, torch_pruning.prune_conv_out_channels
+def group_of(graph: Any, layers: dict[str, nn.Module], tied: Tied, channels: list[int]) -> Any:
+    """torch-pruning's group for some of the tied channels: every layer that is touched, and where."""
+    root = layers[tied.layers[0]]
+    cut = (
+        torch_pruning.prune_linear_out_channels
+        if isinstance(root, nn.Linear)
+        else torch_pruning.prune_conv_out_channels
+    )
+    group = graph.get_pruning_group(root, cut, channels)
+    for number, (each, places) in enumerate(group):
+        if any(each.target.module is layers[name] for name in tied.innermost) and _is_flattened(each, graph, group):
+            spots = len(places) // len(channels)
+            width = each.target.module.in_features // spots
+            among = [channel for channel in channels for _ in range(spots)]
+            group[number] = type(group[number])(
+                each, [spot * width + channel for channel in channels for spot in range(spots)]
+            )
+            group[number].root_idxs = among
+    return group
+
+
+def _is_flattened(dependency: Any, graph: Any, group: Any) -> bool:
+    """Whether a dense layer reads several places of each channel of the group."""
+    reads = isinstance(dependency.target.module, nn.Linear) and graph.is_in_channel_pruning_fn(dependency.handler)
+    return reads and any(each is dependency and len(places) > len(group[0][1]) for each, places in group)
 
 
 def width_of(layers: dict[str, nn.Module], tied: Tied) -> int:
