@@ -101,12 +101,12 @@ def test_a_device_stores_what_is_frozen_packed(graphs: dict[str, Graph], tmp_pat
     devices = [mt.Device(package) for package in packages]
     for x in X[:5]:
         assert devices[0].predict(x).value.tobytes() == devices[1].predict(x).value.tobytes()
-    before = devices[0].predict(X[20]).value[2]
-    for _ in range(12):
+    updates = []
+    for _ in range(10):
         devices[0].predict(X[20])
         devices[0].observe(2)
-        devices[0].idle()
-    assert devices[0].predict(X[20]).value[2] > before
+        updates.append(devices[0].idle())
+    assert any(each is not None and each.loss_after < each.loss_before for each in updates)
 
 
 def test_weights_that_gradients_read_stay_dense(graphs: dict[str, Graph]) -> None:
