@@ -132,7 +132,7 @@ def test_of_a_product_of_two_sums(seed: int) -> None:
 @seeds
 def test_moves_of_gains_and_of_weights_behind_them(seed: int) -> None:
     """Each by the product of the other, as it was: off by a 256th of a grid step, and by a factor that is rounded down
-    to 2^-24 of a grid step for each unit of a product of two bytes."""
+    to 2^-24 of a grid step for each unit of a product of two bytes, or to 13 digits of it. The longest is 64 steps."""
     inputs, given = case("sgd_block_gained", seed)
     weight, _, gain, _, _, dy, x, factor, gain_factor = inputs
     inputs[1], inputs[3] = np.zeros_like(inputs[1]), np.zeros_like(inputs[3])
@@ -141,9 +141,9 @@ def test_moves_of_gains_and_of_weights_behind_them(seed: int) -> None:
     for at, old, product, by in ((0, weight[0], gain * away, factor), (2, gain, weight[0] * away, gain_factor)):
         moves = real(dy)[0] * real(by)[0] * product / 256
         moved = old - (found[at].ravel() + found[at + 1].ravel() / 256)
-        usual = np.abs(real(dy)[0] * real(by)[0]) < 16383 / 2**16
-        inside = (np.abs(old - moves) < 127) & usual
-        assert np.all(np.abs(moved - moves)[inside] <= 1 / 256 + np.abs(product[inside]) * 2.0**-24)
+        inside = (np.abs(old - moves) < 127) & (np.abs(moves) < 63)
+        lost = np.abs(product) * 2.0**-24 + np.abs(moves) * 2.0**-13
+        assert np.all(np.abs(moved - moves)[inside] <= (1 / 256 + lost)[inside])
 
 
 def fixed_graph(network: Network, y: str) -> tuple[Graph, Node]:

@@ -23,8 +23,8 @@ from microtune.ops.scaled import LARGEST, fixed_multiply
 HEADER = "mt_kernels_block_products.h"
 MOST_GAINED = 255
 """Inputs of a gained layer: their sums of three bytes' products stay within 31 bits."""
-MOST_FACTOR = 2**14 - 1
-"""Largest factor of a product of two bytes, so that the move fits 30 bits."""
+FACTOR_DIGITS, MOST_UNITS = 14, 2**30 - 1
+"""Of what a product of two bytes is multiplied by, so that the move fits 30 bits."""
 Arrays = Sequence[np.ndarray]
 
 
@@ -119,10 +119,15 @@ def _update_shape(states: int) -> Callable[[Sequence[Tensor], Attributes], tuple
     return shape
 
 
-def _place(dy: np.ndarray, factors: np.ndarray) -> int:
-    """``mt_gained_factor``: what a product of two bytes is multiplied by."""
-    down = min(max(-(int(dy[0]) + int(factors[0]) + MOVE_PLACES), 0), 31)
-    return max(-MOST_FACTOR, min(MOST_FACTOR, int(dy[HEAD]) * int(factors[HEAD]) >> down))
+def _units(dy: np.ndarray, factors: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """``mt_gained_units`` of products of two bytes."""
+    exponent = int(dy[0]) + int(factors[0]) + MOVE_PLACES
+    factor = int(dy[HEAD]) * int(factors[HEAD]) >> min(max(-exponent, 0), 31)
+    more = max((factor ^ (factor >> 63)).bit_length() - FACTOR_DIGITS, 0)
+    up = more + min(max(exponent, 0), 8)
+    most = MOST_UNITS >> up
+    units = (factor >> more) * products
+    return np.asarray(np.clip(units, -most, most) << up if up else units)
 
 
 def _update(inputs: Arrays, states: int, given: Attributes) -> tuple[np.ndarray, ...]:
@@ -133,7 +138,7 @@ def _update(inputs: Arrays, states: int, given: Attributes) -> tuple[np.ndarray,
     away = _away(x, memory[states].size, given)
     weight, gain = memory[0][0].astype(np.int64), memory[states].astype(np.int64)
     for first, other, each in ((0, gain, factors[0]), (states, weight, factors[1])):
-        moves = (_place(dy, each) * (other * away) + (seed >> 16)) >> MOVE_PLACES
+        moves = (_units(dy, each, other * away) + (seed >> 16)) >> MOVE_PLACES
         rows = [array.reshape(-1) for array in memory[first : first + states]]
         new = moved(rows[0], rows[1], rows[2] if states == 3 else None, moves, seed, given.get("momentum", 0))
         for array, values in zip(memory[first : first + states], new, strict=True):

@@ -1,6 +1,6 @@
 /*
- * mt_kernels_block_products.h: products of what learns, in integers alone: a layer of one output whose inputs have gains
- * that learn too, and a product of two sums.
+ * mt_kernels_block_products.h: products of what learns, in integers alone: a layer of one output whose inputs have
+ * gains that learn too, and a product of two sums.
  */
 #ifndef MT_KERNELS_BLOCK_PRODUCTS_H
 #define MT_KERNELS_BLOCK_PRODUCTS_H
@@ -56,11 +56,49 @@ static inline void mt_block_multiply_fixed_grad(const mt_int16 *MT_RESTRICT dy, 
 
 /// Updates ///
 
-/* what a product of two bytes, one less a zero point, is multiplied by: the move then fits 30 digits */
-static inline int32_t mt_gained_factor(const mt_int16 *dy, const mt_int16 *factors)
+/* What a product of two bytes, one less a zero point, is multiplied by: 14 digits and a sign, times 2^up where the move
+ * is large. */
+typedef struct {
+    int32_t factor;
+    int32_t up;
+} mt_gained_scaling;
+
+static inline mt_gained_scaling mt_gained_scaling_of(const mt_int16 *dy, const mt_int16 *factors)
 {
-    const int32_t down = mt_clamp_int32(-(dy[0] + factors[0] + MT_MOVE_PLACES), 0, 31);
-    return mt_clamp_int32((dy[MT_BLOCK_HEAD] * factors[MT_BLOCK_HEAD]) >> down, -16383, 16383);
+    const int32_t exponent = dy[0] + factors[0] + MT_MOVE_PLACES;
+    const int32_t factor = (dy[MT_BLOCK_HEAD] * factors[MT_BLOCK_HEAD]) >> mt_clamp_int32(-exponent, 0, 31);
+    const int32_t length = mt_bit_length((uint32_t)(factor ^ (factor >> 31)));
+    const int32_t more = length > 14 ? length - 14 : 0;
+    mt_gained_scaling scaling;
+    /* beyond 2^8 all is 64 grid steps: a factor not zero has 25 digits before it loses any */
+    scaling.up = more + mt_clamp_int32(exponent, 0, 8);
+    scaling.factor = factor >> more;
+    return scaling;
+}
+
+/* a move in 2^-24 of a grid step, within 64 of them */
+MT_INLINE int32_t mt_gained_units(const mt_gained_scaling *by, int32_t product)
+{
+    const int32_t units = by->factor * product;
+    if (MT_RARELY(by->up != 0)) {
+        const int32_t most = 1073741823 >> by->up;
+        return mt_clamp_int32(units, -most, most) * (1 << by->up);
+    }
+    return units;
+}
+
+/* one weight down by units / 2^24 of a grid step, as mt_block_step has it; most moves of a product are more than what is
+ * left of a weight, which is taken whole here */
+MT_INLINE void mt_gained_move(int8_t *w, int8_t *rest, int32_t units, int32_t dither)
+{
+    const int32_t total = *w * 256 + *rest - ((units + dither) >> MT_MOVE_PLACES);
+    const int32_t whole = (total + 128) >> 8;
+    *rest = (int8_t)((uint32_t)total & 0xFFu);
+    *w = (int8_t)whole;
+    if (MT_RARELY(*w != whole)) {
+        *w = whole < 0 ? -128 : 127;
+        *rest = *w;
+    }
 }
 
 /* weight and gain (size) each down by their factor times the product of the other, as it was, and x less x_zero, from
@@ -75,18 +113,19 @@ MT_INLINE void mt_block_gained_step(int8_t *MT_RESTRICT w, int8_t *MT_RESTRICT r
     if (dy[0] == MT_BLOCK_ZERO && velocity == NULL) {
         return;
     }
-    const int32_t factor = mt_gained_factor(dy, factors), gain_factor = mt_gained_factor(dy, gain_factors);
+    const mt_gained_scaling by = mt_gained_scaling_of(dy, factors), gain_by = mt_gained_scaling_of(dy, gain_factors);
     const uint32_t seed = mt_dither_begin(noise, salt);
     const mt_block_dither dither = mt_block_dither_of(seed), gain_dither = mt_block_dither_of(seed + MT_GOLDEN);
     MT_NOT_UNROLLED
     for (uint32_t i = 0; i < size; ++i) {
-        const int32_t away = x[start + i] - x_zero;
-        if (away != 0 || velocity != NULL) {
-            const int32_t towards_gain = w[i] * away;
-            mt_block_step(w + i, rest + i, velocity != NULL ? velocity + i : NULL, factor * (gain[i] * away),
-                          momentum, &dither);
-            mt_block_step(gain + i, gain_rest + i, velocity != NULL ? gain_velocity + i : NULL,
-                          gain_factor * towards_gain, momentum, &gain_dither);
+        const int32_t away = x[start + i] - x_zero, product = gain[i] * away, gain_product = w[i] * away;
+        if (velocity != NULL) {
+            mt_block_step(w + i, rest + i, velocity + i, mt_gained_units(&by, product), momentum, &dither);
+            mt_block_step(gain + i, gain_rest + i, gain_velocity + i, mt_gained_units(&gain_by, gain_product), momentum,
+                          &gain_dither);
+        } else {
+            mt_gained_move(w + i, rest + i, mt_gained_units(&by, product), dither.moves);
+            mt_gained_move(gain + i, gain_rest + i, mt_gained_units(&gain_by, gain_product), gain_dither.moves);
         }
     }
 }
