@@ -30,6 +30,7 @@ from microtune.search.auto import Auto, plan
 from microtune.training.bridge import to_torch
 from microtune.training.distillation import distill
 from microtune.training.pruning import prune
+from microtune.training.recipe import shrink
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
 from microtune.tuning.heads import MAP, RLS, SLDA, Leaves, Logistic, Mahalanobis
@@ -101,5 +102,6 @@ __all__ = [
     "quantize",
     "replace_head",
     "search",
+    "shrink",
     "to_torch",
 ]

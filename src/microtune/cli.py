@@ -20,7 +20,7 @@ import microtune as mt
 from microtune import choices, gallery
 from microtune.compiler.command import compile_command
 from microtune.compiler.picture import plan_picture, plan_tables
-from microtune.compiler.show import STAGES, show_stage
+from microtune.compiler.show import STAGES, packed_lines, show_stage
 from microtune.export.command import export_command
 from microtune.inspection.command import inspect_command
 from microtune.samples import read_npz
@@ -30,6 +30,7 @@ from microtune.simulation.command import simulate_command
 from microtune.targets.catalogue import Target, boards, targets
 from microtune.targets.command import emulate_command
 from microtune.targets.power import with_unit
+from microtune.training.command import shrink_command
 
 app = typer.Typer(
     help="Compile a small trained model to C that goes on learning on the device.",
@@ -65,6 +66,7 @@ def _plan(
     flash: str | None,
     calibration: Path | None,
     quantized: bool,
+    sparse: bool,
 ) -> mt.Plan:
     chosen = choices.optimizer(optimizer)
     graph = mt.load(model)
@@ -80,6 +82,7 @@ def _plan(
         precision=precision,
         budget=mt.Budget(ram, flash),
         calibration=(samples["x"], samples["y"]) if "y" in samples else samples.get("x"),
+        sparse="auto" if sparse else False,
     )
 
 
@@ -123,6 +126,10 @@ Calibration = Annotated[
 Quantized = Annotated[
     bool, typer.Option("--quantize/--no-quantize", help="With --calibration: whether a float model is quantised.")
 ]
+Sparse = Annotated[
+    bool,
+    typer.Option("--sparse/--no-sparse", help="Store frozen weights without their zeros where flash gets smaller."),
+]
 Ram = Annotated[str | None, typer.Option(help="RAM budget, such as 128KB.")]
 Flash = Annotated[str | None, typer.Option(help="Flash budget, such as 1MB.")]
 
@@ -151,6 +158,8 @@ def _show_memory(plan: mt.Plan, console: Console) -> None:
         table.add_row(name, f"{size:,}")
     console.print(table)
     console.print(plan_tables(plan))
+    for line in packed_lines(memory.packed, memory.saved):
+        console.print(line, highlight=False)
 
 
 @app.command()
@@ -167,13 +176,26 @@ def plan(
     flash: Flash = None,
     calibration: Calibration = None,
     quantized: Quantized = True,
+    sparse: Sparse = True,
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
         found = _plan(
-            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized
+            model,
+            learn,
+            loss,
+            optimizer,
+            buffer,
+            every,
+            learner,
+            precision,
+            ram,
+            flash,
+            calibration,
+            quantized,
+            sparse,
         )
         if picture is not None:
             picture.parent.mkdir(parents=True, exist_ok=True)
@@ -199,6 +221,7 @@ def build(
     flash: Flash = None,
     calibration: Calibration = None,
     quantized: Quantized = True,
+    sparse: Sparse = True,
     target: Annotated[list[str] | None, typer.Option(help="A target to compile for; repeat for more.")] = None,
     show: Annotated[str | None, typer.Option(help=f"Print a stage: {', '.join(STAGES)}.")] = None,
     as_json: Json = False,
@@ -206,7 +229,19 @@ def build(
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
         found = _plan(
-            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized
+            model,
+            learn,
+            loss,
+            optimizer,
+            buffer,
+            every,
+            learner,
+            precision,
+            ram,
+            flash,
+            calibration,
+            quantized,
+            sparse,
         )
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
@@ -333,6 +368,7 @@ def demo(
 
 
 app.command("compile")(_spoken()(compile_command))
+app.command("shrink")(_spoken()(shrink_command))
 app.command("simulate")(_spoken()(simulate_command))
 app.command("inspect")(_spoken()(inspect_command))
 app.command("emulate")(_spoken()(emulate_command))

@@ -84,11 +84,11 @@ def _export(module: Any, x: Any) -> Any:
     return onnx.load_from_string(stream.getvalue())
 
 
-def from_torch(module: Any, example: Any, name: str | None = None) -> Graph:
-    """The graph of a module in inference mode. ``example``: one sample or a batch, as a tensor or array.
+def onnx_of(module: Any, example: Any) -> Any:
+    """The onnx.ModelProto of a module in inference mode. ``example``: one sample or a batch, as a tensor or array.
 
-    The module is left as it was. Raises ModelError without an example, when the module fails on it, when
-    PyTorch cannot export it, and for operators that are not supported.
+    The module is left as it was. Raises ModelError without an example, when the module fails on it, and when PyTorch
+    cannot export it.
     """
     import torch
 
@@ -100,8 +100,15 @@ def from_torch(module: Any, example: Any, name: str | None = None) -> Graph:
     with torch.no_grad(), _inference(module), _quiet():
         x = _first_sample(module, example)
         try:
-            model = _export(module, x)
+            return _export(module, x)
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(f"PyTorch cannot export {kind} to ONNX: {lines[0]}") from error
-    return from_onnx(model, name or kind)
+
+
+def from_torch(module: Any, example: Any, name: str | None = None) -> Graph:
+    """The graph of a module in inference mode. ``example``: one sample or a batch, as a tensor or array.
+
+    The module is left as it was. Raises ModelError as ``onnx_of`` does, and for operators that are not supported.
+    """
+    return from_onnx(onnx_of(module, example), name or type(module).__name__)

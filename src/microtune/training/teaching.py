@@ -68,7 +68,7 @@ class Teaching:
         self._measure, device = loss_function(loss), device_of(student)
         self._targets = torch.from_numpy(samples.y).to(device)
         outputs = predictions(student, samples.x[:1]).shape[1]
-        self._answers = torch.from_numpy(_answers(teacher, samples.x, outputs)).to(device)
+        self._answers = torch.from_numpy(answers_of(teacher, samples.x, outputs)).to(device)
         self._seen: dict[tuple[str, str], Tensor] = {}
         self._hooks: list[Any] = []
         self._regressors: dict[str, nn.Module] = {}
@@ -158,7 +158,7 @@ def _same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return ours, theirs
 
 
-def _answers(teacher: Teacher, x: np.ndarray, outputs: int) -> np.ndarray:
+def answers_of(teacher: Teacher, x: np.ndarray, outputs: int) -> np.ndarray:
     """(n, outputs) float32: what the teacher says to all samples. Raises TrainingError where that is anything else."""
     if isinstance(teacher, nn.Module):
         found = predictions(teacher, x)

@@ -1,0 +1,116 @@
+"""What a recipe keeps on disk: each step one .onnx file, written whole or not at all, that knows what it came from.
+
+A step's record stands in the file's own metadata, so that there is one file to write and one rename that makes it the
+new one: whoever is stopped at whatever moment finds the old file or the new one, never a half and never two that do
+not belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microtune.errors import TrainingError
+from microtune.ir import Graph
+
+if TYPE_CHECKING:
+    import onnx
+
+RECORD = "microtune.shrink"
+"""Key of the metadata that holds a step's record, as JSON."""
+_PART = ".part"  # the end of a file that is being written; what was left behind by a kill is removed by the next run
+
+
+def write(path: Path, model: onnx.ModelProto, record: Mapping[str, Any]) -> None:
+    """Put a model at ``path`` with a record of how it was made. Until it is complete the file there stays as it was."""
+    import onnx
+
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    others = [each for each in stored.metadata_props if each.key != RECORD]
+    del stored.metadata_props[:]
+    stored.metadata_props.extend(others)
+    stored.metadata_props.add(key=RECORD, value=json.dumps(record, sort_keys=True))
+    replace_file(path, stored.SerializeToString(deterministic=True))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write beside the goal, wait for the disk, rename: the goal is the old file until it is the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=_PART)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]] | None:
+    """A model and its record; None where there is no file, or none that a recipe wrote, or a damaged one."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+        record = next(each.value for each in model.metadata_props if each.key == RECORD)
+        found = json.loads(record)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise
+    except Exception:  # parsers meet damaged files in many ways; each of them means that the step is done again
+        return None
+    return (model, found) if isinstance(found, dict) else None
+
+
+def prepare(folder: Path) -> Path:
+    """The folder, made where it is not; parts that a stopped run left behind are removed. Raises TrainingError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be a folder for the steps: {error.strerror}") from error
+    for part in folder.glob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
+    return folder
+
+
+def key_of(*parts: Any) -> str:
+    """What a step depends on, as 64 digits: graphs, arrays, and settings that JSON has words for."""
+    sums = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Graph):
+            _add_graph(sums, part)
+        elif isinstance(part, np.ndarray):
+            sums.update(f"{part.dtype.str}{part.shape}".encode())
+            sums.update(np.ascontiguousarray(part).data)
+        else:
+            sums.update(json.dumps(part, sort_keys=True).encode())
+        sums.update(b"\0")
+    return sums.hexdigest()
+
+
+def _add_graph(sums: Any, graph: Graph) -> None:
+    """What a graph computes, whatever it and its tensors are called."""
+    places = {name: index for index, name in enumerate(graph.inputs)}
+    for node in graph.nodes:
+        for name in (*node.inputs, *node.outputs):
+            tensor = graph.tensor(name)
+            places.setdefault(name, len(places))
+            sums.update(f"{places[name]} {tensor.shape} {tensor.dtype} ".encode())
+            if tensor.data is not None:
+                sums.update(np.ascontiguousarray(tensor.data).data)
+            if tensor.quantization is not None:
+                for each in (tensor.quantization.scale, tensor.quantization.zero_point):
+                    sums.update(np.ascontiguousarray(each).data)
+        sums.update(f"{node.op} {sorted(node.attributes.items())} ".encode())
+    sums.update(str([places.get(name) for name in graph.outputs]).encode())

@@ -1,0 +1,179 @@
+"""``mt.shrink``: the usual recipe. Float net, distil, prune, quantise, train with quantisation where that is needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microtune.compiler.program import without_final
+from microtune.errors import ModelError, TrainingError
+from microtune.frontends.load import load
+from microtune.ir import Graph
+from microtune.training import artefacts, require
+from microtune.training.measured import core_of, flash_of
+from microtune.training.samples import Samples, checked
+from microtune.training.steps import CHANNELS, FLOAT, STEPS, Progress, Recipe, Training
+from microtune.training.table import Row, Shrunk
+from microtune.tuning.losses import Loss, loss_of
+
+FEWEST = 40
+"""Samples at least: a fifth of them decide, and the rest must be enough to learn and to calibrate from."""
+HELD_OUT = 0.2
+
+
+def shrink(
+    model: Any,
+    data: Any,
+    *,
+    folder: str | os.PathLike[str],
+    test: Any = None,
+    validation: Any = None,
+    teacher: Any = None,
+    loss: str | Loss = "cross_entropy",
+    limit: float = 1.0,
+    core: str = "cortex-m4",
+    steps: Sequence[str] = STEPS,
+    again: Sequence[str] = (),
+    channels: Sequence[float] = CHANNELS,
+    epochs: int = 8,
+    lr: float = 1e-3,
+    batch: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Shrunk:
+    """Make a trained float net small, and say after each step what it costs, how right it is, and whether it stays.
+
+    model: the path of an .onnx or .tflite file, a float Graph, or a torch.nn.Module. data: (x, y): inputs (n, *input
+    shape), and class indices (n,) or values (n, outputs). A fifth of them decides, unless ``validation`` has samples of
+    its own; the rest is learnt and calibrates. test: samples that are only reported. teacher: a larger net; the recipe
+    begins with learning from it, and what is pruned learns from it, else from the float net.
+
+    Channels are pruned by each share of ``channels`` while at most ``limit`` points of the float net's accuracy on the
+    validation samples are lost (of values: per cent of their variance explained). What is left becomes int8 by
+    calibration and, where that loses too much or is in ``again``, by training with quantisation; where that loses too
+    much still, the nets pruned less are tried. The result is the smallest net within the limit.
+
+    folder: one .onnx file for each step, written whole or not at all. A step whose input, samples and settings are
+    those of its file is not done again, unless it is in ``again``; ``steps`` leaves out what is not in it. epochs, lr,
+    batch, seed: of each step that learns. core: what flash, RAM and instructions are of.
+
+    A final softmax or sigmoid that the loss contains is left out of all nets. Raises TrainingError for samples and
+    settings that do not fit, and for a step that fails, whose earlier file and those before it stay as they are.
+    """
+    require("mt.shrink", "torch")
+    for name, given in (("steps", steps), ("again", again)):
+        if isinstance(given, str) or (unknown := [each for each in given if each not in STEPS]):
+            what = repr(given) if isinstance(given, str) else ", ".join(map(repr, unknown))
+            raise TrainingError(f"{name}: no step {what}; a list of some of {', '.join(STEPS)} is needed")
+    if not 0 <= limit <= 100:
+        raise TrainingError(f"limit={limit}: points of accuracy that may be lost, 0 to 100")
+    if any(not 0 < each < 1 for each in channels) or list(channels) != sorted(set(channels)):
+        raise TrainingError(f"channels={tuple(channels)}: shares between 0 and 1, each larger than the one before it")
+    chosen, named = loss_of(loss), core_of(core)
+    taken, graph, notes = _taken(model, data, chosen, named)
+    learnt, judged = _samples(graph, chosen, data, validation, seed)
+    held = None if test is None else _fitting(graph, chosen, test, "test")
+    chosen_steps = tuple(each for each in steps if each != "distil" or teacher is not None)
+    recipe = Recipe(
+        taken, artefacts.prepare(Path(folder)), chosen, limit, named, chosen_steps, tuple(again),
+        Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
+        progress or (lambda text, row: None), notes=notes,
+    )  # fmt: skip
+    best = _run(recipe, graph, channels)
+    rows = _in_the_end(recipe.rows, best)
+    best = next(row for row in rows if row.file == best.file)
+    if best.cost.packed:
+        recipe.notes.append(f"Weights of {best.step} are stored packed: {best.cost.packed:,} bytes of flash less.")
+    if len(judged) * limit < 100 and limit:
+        recipe.notes.append(
+            f"{len(judged)} validation samples cannot tell {limit:g} points: one of them is {100 / len(judged):.1f}"
+        )
+    return Shrunk(rows, best, limit, named, (len(judged), 0 if held is None else len(held)), tuple(recipe.notes))
+
+
+def _run(recipe: Recipe, graph: Graph, channels: Sequence[float]) -> Row:
+    """All steps in their order; the last that is kept."""
+    base = recipe.judged(recipe.do(FLOAT, FLOAT, None, lambda: recipe.exported(recipe.model), graph), True, "")
+    source = recipe.distilled(base) if "distil" in recipe.steps else base
+    good = recipe.pruned(source, channels) if "prune" in recipe.steps else [source]
+    if "ptq" in recipe.steps or "qat" in recipe.steps:
+        for row in reversed(good):
+            found = recipe.quantised(row)
+            if found is not None and found.cost.flash < good[-1].cost.flash:
+                return found
+    return good[-1]
+
+
+def _in_the_end(rows: Sequence[Row], best: Row) -> tuple[Row, ...]:
+    """The rows with those given up that the result does not go through."""
+    way, row = {best.file}, best
+    while row.after:
+        row = next(each for each in rows if each.step == row.after)
+        way.add(row.file)
+    gone = "no: in int8 it loses too much"
+    return tuple(row if row.file in way or not row.kept else replace(row, kept=False, says=gone) for row in rows)
+
+
+def _taken(model: Any, data: Any, loss: Loss, core: str) -> tuple[Any, Graph, list[str]]:
+    """The model as a module that ends in logits, its graph, and what there is to be said about it."""
+    from torch import nn
+
+    from microtune.training.bridge import to_torch
+
+    if isinstance(model, nn.Module):
+        x = np.asarray(data[0]) if isinstance(data, tuple | list) and len(data) == 2 else None
+        if x is None or x.ndim < 2 or not len(x):
+            raise TrainingError("data must be a pair (x, y): inputs (samples, ...) and what the net should answer")
+        graph = load(model, example=x[:1].astype(np.float32))
+    else:
+        graph = model if isinstance(model, Graph) else load(model)
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ModelError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each")
+    if any(each.dtype == "int8" and not each.is_constant for each in graph.tensors.values()):
+        raise TrainingError(
+            f"'{graph.name}' is int8 already, {flash_of(graph, core):,} bytes of flash on {core}: pruning and training "
+            "with quantisation begin with a float net. Give the one it was made from; or take it as it is: 'microtune "
+            "compile' makes C of it, 'microtune search' finds what of it can learn in your budget"
+        )
+    trunk = without_final(graph, loss)
+    notes = []
+    if trunk is not graph:
+        ending = f"{loss.activation} at the end of '{graph.name}'"
+        notes.append(f"The {ending} is left out of all nets: it changes no answer, and learning brings its own.")
+    own = model if isinstance(model, nn.Module) and trunk is graph else to_torch(trunk)
+    return own, trunk, notes
+
+
+def _fitting(graph: Graph, loss: Loss, data: Any, what: str, fewest: int = 1) -> Samples:
+    try:
+        x, y = data
+    except (TypeError, ValueError):
+        raise TrainingError(f"{what} must be a pair (x, y): inputs and what the net should answer") from None
+    source, output = (graph.tensor(names[0]) for names in (graph.inputs, graph.outputs))
+    try:
+        return checked(x, y, source.shape, output.size, loss, fewest=fewest)
+    except TrainingError as error:
+        raise TrainingError(f"{what}: {error}") from None
+
+
+def _samples(graph: Graph, loss: Loss, data: Any, validation: Any, seed: int) -> tuple[Samples, Samples]:
+    """What is learnt and what decides: a fifth, of each class where there are classes, unless it is given."""
+    samples = _fitting(graph, loss, data, "data", FEWEST)
+    if validation is not None:
+        return samples, _fitting(graph, loss, validation, "validation")
+    rng = np.random.default_rng(seed)
+    groups = [np.arange(len(samples))]
+    if samples.y.ndim == 1:
+        groups = [np.flatnonzero(samples.y == label) for label in np.unique(samples.y)]
+    orders = [rng.permutation(group) for group in groups]
+    counts = [round(HELD_OUT * len(order)) for order in orders]
+    learnt = np.concatenate([order[count:] for order, count in zip(orders, counts, strict=True)])
+    judged = np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])
+    if not len(judged):
+        raise TrainingError("data: no class has enough samples to leave one that decides; give validation=(x, y)")
+    return samples.take(rng.permutation(learnt)), samples.take(judged)
