@@ -26,9 +26,12 @@ ROWS = (
     ("coin found after 20 windows", "found"),
     ("the worst of 20 places to begin", "least_found"),
     ("20 windows with the coin on, said to be well: refused", "coin_refused"),
-    ("10 of 20 with the coin on: refused", "half_refused"),
     ("coin found after that", "found_after"),
-    ("the same without a guard", "unguarded_found_after"),
+    ("10 of 20 with the coin on: refused", "half_refused"),
+    ("coin found after that", "half_found_after"),
+    ("3 of 20 with the coin on: refused", "few_refused"),
+    ("coin found after that", "few_found_after"),
+    ("coin found after 20 windows with it on, without a guard", "unguarded_found_after"),
 )
 DETECTORS = ("features", "autoencoder")
 PROMISED = tuple((speed, detector) for speed in ("low", "medium") for detector in DETECTORS)
@@ -51,7 +54,8 @@ def missed(found: dict[str, Any]) -> list[str]:
         where = f"machine, {speed} speed, {detector}"
         if figures["false_alarms"] > FALSE_ALARMS:
             lost.append(f"{where}: {figures['false_alarms']} % false alarms, at most {FALSE_ALARMS:g} are promised")
-        for key, what in (("found", "found"), ("found_after", "found after a refusal")):
+        after = "found after a refusal"
+        for key, what in (("found", "found"), ("found_after", after), ("half_found_after", after)):
             if figures[key] < FOUND:
                 lost.append(f"{where}: {figures[key]} % of the coin {what}, at least {FOUND:g} are promised")
         for key, what in (("coin_refused", "the coin"), ("half_refused", "half of it the coin")):

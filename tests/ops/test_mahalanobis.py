@@ -19,7 +19,8 @@ from microtune.ops.mahalanobis import CURVE, LARGE
 
 U = 2.0**-24
 WORTH = 40.0
-GIVEN = {"worth": WORTH, "memory": 1e6, **dict(zip(CURVE, (3.0, 4.0, 5.0, 6.0, 7.0), strict=True))}
+GIVEN = {"worth": WORTH, "memory": 1e6, **dict(zip(CURVE, (12.0, 4.0, 5.0, 6.0, 7.0), strict=True))}
+"""A limit so far away that all windows count in full."""
 WELL, FAULT = np.zeros(1, np.float32), np.ones(1, np.float32)
 BELOW, ABOVE = np.full(1, -0.5, np.float32), np.full(1, 0.5, np.float32)
 
@@ -90,7 +91,7 @@ def test_normal_is_what_all_windows_say(kernels: SanitizedKernels, size: int, st
     allowed = 20 * (count + size) * U * np.linalg.cond(first) * np.abs(wanted).max()
     np.testing.assert_allclose(unpacked(now[1].astype(np.float64)), wanted, rtol=0, atol=allowed)
     u = 1 / (WORTH + count - size)
-    fitted = np.exp(3 + 4 * u + 5 * u**2 + 6 * u**3 + 7 * u**4) * (1 + 1 / count)
+    fitted = np.exp(12 + 4 * u + 5 * u**2 + 6 * u**3 + 7 * u**4) * (1 + 1 / count)
     np.testing.assert_allclose(now[2], np.array([WORTH + count - 1, fitted]) / 2, rtol=1e-5)
 
 
@@ -114,6 +115,33 @@ def test_it_stays_a_scatter_for_long(kernels: SanitizedKernels) -> None:
     assert np.abs(off * np.outer(wide, 1 / wide)).max() < 3 * U * memory
     assert np.array_equal(now[1], kept) and now[3] == memory
     assert np.all(np.abs(now[0] / wide - 2 * (1 - np.exp(-1000 / memory))) < 0.3)
+
+
+def test_a_window_beyond_the_limit_counts_as_one_at_it(kernels: SanitizedKernels) -> None:
+    """Wherever in that direction it lies; but the first of all tells where the others are, and counts in full."""
+    r, size = np.random.default_rng(2), 5
+    precision = packed(np.linalg.inv(WORTH * scatter(size, r)))
+    old = single(r.normal(size=size), precision, np.array([25.0, 30.0]), np.array([10.0]))
+    away = r.normal(size=size)
+    at_limit = away * np.sqrt(30 / (25 * (away @ unpacked(precision) @ away)))
+    found = [
+        kernels.run("mahalanobis_learn", [*old, np.float32(old[0] + factor * at_limit), BELOW, WELL], GIVEN)[:4]
+        for factor in (1.0, 3.0, 1000.0)
+    ]
+    inside = kernels.run("mahalanobis_learn", [*old, np.float32(old[0] + 0.9 * at_limit), BELOW, WELL], GIVEN)[:4]
+    for other in found[1:]:
+        for have, want in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-6)
+    want = OPS["mahalanobis_learn"].reference(
+        [each.astype(float) for each in [*old, old[0] + 3 * at_limit, BELOW, WELL]], GIVEN
+    )
+    np.testing.assert_allclose(found[1][0], want[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], want[1], rtol=1e-4, atol=1e-5 * np.abs(precision).max())
+    assert np.linalg.norm(inside[0] - old[0]) < np.linalg.norm(found[0][0] - old[0])
+    far, none = np.float32(old[0] + 1000 * at_limit), np.zeros(1, np.float32)
+    first = kernels.run("mahalanobis_learn", [*old[:3], none, far, BELOW, WELL], GIVEN)
+    np.testing.assert_allclose(first[0], old[0] + 1000 * at_limit, rtol=1e-6)
+    assert np.array_equal(first[1], old[1])
 
 
 @pytest.mark.parametrize("value", [1e10, 1e19, 3.4e38, -3.4e38])
@@ -142,8 +170,9 @@ def test_the_limit_is_hotellings() -> None:
 
 def test_a_limit_keeps_its_share_of_false_alarms_after_few_windows(kernels: SanitizedKernels) -> None:
     """Windows of a normal distribution, adapted to 20 of it, 120 times: the share of next windows beyond the limit is
-    the one asked for, within four standard errors. (The factory's covariance counts like 30 windows drawn here too.)"""
-    r, size, share = np.random.default_rng(0), 5, 0.05
+    the one asked for, within four standard errors. (The factory's covariance counts like 30 windows drawn here too. The
+    few that count as one at the limit, one in fifty, are nearly there.)"""
+    r, size, share = np.random.default_rng(0), 5, 0.02
     given = {"worth": 30.0, "memory": 1e6, **dict(zip(CURVE, curve(size, 31 - size, share), strict=True))}
     alarms = []
     for _ in range(120):

@@ -60,14 +60,17 @@ def _learn(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray,
     scratch = np.zeros(2 * x.size, x.dtype)
     if known.item() > 0 or target.item() >= 0.5:
         return mean, precision, limits, state, scratch
-    count, gap = state[0] + 1, x - mean
+    count, gap, matrix = state[0] + 1, x - mean, unpacked(precision)
+    distance = limits[0] * (gap @ matrix @ gap)
+    share = limits[1] / distance if state[0] > 0 and distance > limits[1] else 1.0
+    moved = mean + np.sqrt(share) * gap / min(count, given["memory"])
     if count > given["memory"]:
-        return mean + gap / given["memory"], precision, limits, state, scratch
-    scatter = np.linalg.inv(unpacked(precision)) + np.outer(gap, gap) * (count - 1) / count
+        return moved, precision, limits, state, scratch
+    scatter = np.linalg.inv(matrix) + share * np.outer(gap, gap) * (count - 1) / count
     u = 1 / (given["worth"] + count - x.size)
     limit = np.exp(sum(given[each] * u**power for power, each in enumerate(CURVE))) * (1 + 1 / count)
     return (
-        mean + gap / count,
+        moved,
         packed(np.linalg.inv(scatter)),
         np.array([given["worth"] + count - 1, limit]) / 2,
         np.array([count]),

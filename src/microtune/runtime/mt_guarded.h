@@ -2,7 +2,7 @@
  * mt_guarded.h: mt_gradient.h with a guard: what looks like a known fault is not learnt as well.
  *
  * The last word of a cut is the guard's: above 0, the sample looks like a known fault. Observed as well (a target below
- * a half) it counts as suspect (mt_metrics), and the step leaves it out. Where it is more than one in five of any 20
+ * a half) it counts as suspect (mt_metrics), and the step leaves it out. Where it is more than one in ten of any 20
  * samples in a row, it is the fault that is presented as well: the update is refused as a whole (mt_update.refused),
  * and nothing changes.
  */
@@ -17,7 +17,7 @@ extern "C" {
 
 enum {
     MT_GUARD_RUN = 20,  /* samples in a row that are looked at together, or as many as there are */
-    MT_GUARD_SHARE = 5  /* more than one in so many of them: refused */
+    MT_GUARD_SHARE = 10 /* more than one in so many of them: refused */
 };
 
 extern const mt_rule mt_guarded_rule;

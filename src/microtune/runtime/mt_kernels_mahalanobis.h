@@ -29,31 +29,15 @@ static inline void mt_mahalanobis(const float *MT_RESTRICT x, const float *MT_RE
     *y = logit < MT_MAHALANOBIS_LARGE ? logit : MT_MAHALANOBIS_LARGE;
 }
 
-/* P = (S + share gap gap')^-1 from P = S^-1 (Sherman and Morrison 1950); gain (inputs) is scratch. Returns 0, and
- * leaves P as it is, where gap' P gap is not sound. */
-static inline int mt_mahalanobis_widen(float *MT_RESTRICT precision, const float *MT_RESTRICT gap,
-                                       float *MT_RESTRICT gain, float share, uint32_t inputs)
-{
-    (void)mt_triangle_multiply(precision, gap, gain, inputs);
-    const float square = mt_dot(gain, gap, inputs);
-    if (!(square >= 0.0f && square < MT_COVARIANCE_LARGE)) {
-        return 0;
-    }
-    const float factor = share / (1.0f + share * square);
-    for (uint32_t row = 0; row < inputs; ++row) {
-        mt_add_scaled(precision, -(factor * gain[row]), gain, row + 1);
-        precision += row + 1;
-    }
-    return 1;
-}
-
 /*
  * One window that is said to be well. mean (inputs), precision packed, limits (2), state[0] the windows learnt. x
  * (inputs); known[0] above 0: it looks like a known fault; target[0] a half or more: it was a fault. Neither is learnt.
  * The scatter begins as `worth` windows of the factory's, the mean as none; after `memory` windows the scatter stays,
- * and the mean follows a slow drift as if it were of the last `memory`. The limit is that of the next window from the
- * same normal distribution, for as few windows as there were: e^(c0 + c1 u + ... + c4 u^4) (1 + 1 / n), u = 1 / the
- * degrees of freedom, fitted at build time to the quantile of Hotelling's T^2. gap and gain, (2, inputs), are scratch.
+ * and the mean follows a slow drift as if it were of the last `memory`. A window beyond the limit of those before it
+ * counts as one at the limit, so that few that are unlike the others do not widen what is normal much. The limit is that
+ * of the next window from the same normal distribution, for as few windows as there were:
+ * e^(c0 + c1 u + ... + c4 u^4) (1 + 1 / n), u = 1 / the degrees of freedom, fitted at build time to the quantile of
+ * Hotelling's T^2. gap and gain, (2, inputs), are scratch.
  */
 static inline void mt_mahalanobis_learn(float *MT_RESTRICT mean, float *MT_RESTRICT precision,
                                         float *MT_RESTRICT limits, float *MT_RESTRICT state,
@@ -62,31 +46,36 @@ static inline void mt_mahalanobis_learn(float *MT_RESTRICT mean, float *MT_RESTR
                                         float memory, float c0, float c1, float c2, float c3, float c4,
                                         uint32_t inputs)
 {
+    float *gain = gap + inputs;
     if (known[0] > 0.0f || !(target[0] < 0.5f)) {
         return;
     }
-    float *gain = gap + inputs;
-    float size = 0.0f;
     for (uint32_t i = 0; i < inputs; ++i) {
         gap[i] = x[i] - mean[i];
-        size += gap[i] * gap[i];
     }
-    if (!(size < MT_COVARIANCE_LARGE)) {
-        return; /* wild or not a number */
+    (void)mt_triangle_multiply(precision, gap, gain, inputs);
+    const float square = mt_dot(gain, gap, inputs), distance = limits[0] * square;
+    if (!(square >= 0.0f && square < MT_COVARIANCE_LARGE && mt_dot(gap, gap, inputs) < MT_COVARIANCE_LARGE)) {
+        return; /* wild, or not a number */
     }
     const float before = state[0], count = before + 1.0f;
     const int is_full = count > memory;
-    /* the scatter about a mean that moves (Welford 1962); the first window alone has none */
-    if (!is_full && before > 0.0f && !mt_mahalanobis_widen(precision, gap, gain, before / count, inputs)) {
-        return;
-    }
-    mt_add_scaled(mean, 1.0f / (is_full ? memory : count), gap, inputs);
+    /* the first has none before it, and tells where the others are */
+    const float share = before > 0.0f && distance > limits[1] ? limits[1] / distance : 1.0f;
+    mt_add_scaled(mean, mt_sqrt(share) / (is_full ? memory : count), gap, inputs);
     if (is_full) {
         return;
     }
-    state[0] = count;
+    /* the scatter about a mean that moves (Welford 1962), its inverse by Sherman and Morrison (1950) */
+    const float weight = share * (before / count);
+    const float factor = weight / (1.0f + weight * square);
+    for (uint32_t row = 0; row < inputs; ++row) {
+        mt_add_scaled(precision, -(factor * gain[row]), gain, row + 1);
+        precision += row + 1;
+    }
     const float u = 1.0f / (worth + count - (float)inputs);
     const float fitted = c0 + u * (c1 + u * (c2 + u * (c3 + u * c4)));
+    state[0] = count;
     limits[0] = 0.5f * (worth + count - 1.0f);
     limits[1] = 0.5f * mt_exp(fitted) * (1.0f + 1.0f / count);
 }
