@@ -44,6 +44,7 @@ WANTED: dict[str, tuple[int, ...]] = {
 """Uses after which each person's suggestions are judged; habits change after use 40."""
 LEARNERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "Leaves()": (mt.Leaves(), {}),
+    "Leaves(), in place": (mt.Leaves(), {"in_place": True, "folds": 0, "restart": False}),
     "SGD(lr=0.02)": (mt.SGD(lr=0.02), {"epochs": 10}),
 }
 LIMITS: tuple[Limit, ...] = (
@@ -209,5 +210,5 @@ def trees_tables(results: dict[str, Any]) -> str:
         "| | labels equal | largest difference | Cortex-M0: flash, instructions | Cortex-M4F |",
         "|---|---|---|---|---|",
     ]
-    second = [row("suggestions accepted, %", *(f"`{name}`" for name in LEARNERS)), "|---|---|---|"]
+    second = [row("suggestions accepted, %", *(f"`{name}`" for name in LEARNERS)), "|---" * (1 + len(LEARNERS)) + "|"]
     return "\n".join([*head, *sizes, "", *second, *people, *costs]) + "\n"
