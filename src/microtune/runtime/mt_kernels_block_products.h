@@ -87,8 +87,8 @@ MT_INLINE int32_t mt_gained_units(const mt_gained_scaling *by, int32_t product)
     return units;
 }
 
-/* one weight down by units / 2^24 of a grid step, as mt_block_step has it; most moves of a product are more than what is
- * left of a weight, which is taken whole here */
+/* one weight down by units / 2^24 of a grid step, as mt_block_step has it; most moves of a product are more than what
+ * is left of a weight, which is taken whole here */
 MT_INLINE void mt_gained_move(int8_t *w, int8_t *rest, int32_t units, int32_t dither)
 {
     const int32_t total = *w * 256 + *rest - ((units + dither) >> MT_MOVE_PLACES);
