@@ -30,9 +30,9 @@ STEPS = 20_000
 """Steps of the student, however many plays it has: the same effort with soft answers as with hard ones."""
 RATE, DECAY = 0.05, 0.001
 BEGIN = 2.0
-"""What mood, history and skip behaviour begin with. The larger they are beside the scores, the more a song teaches about
-features, and the less about times of day; of 1, 1.5 and 2 this taught the tuning listeners as much as the others,
-and the first skips tell most."""
+"""What mood, history and skip behaviour begin with. The larger they are beside the scores, the more a song teaches of
+features and the less of times of day. Of 1, 1.5 and 2, which the tuning listeners could not tell apart, this gives the
+first skips most weight."""
 
 Parameters = Mapping[str, npt.NDArray[np.float32]]
 
@@ -100,9 +100,9 @@ class Factory:
     inputs: Array
 
 
-def factory(seed: int, folder: Path) -> Factory:
+def factory(seed: int, folder: Path, people: int = PEOPLE) -> Factory:
     """The whole way: a population listens, the teacher learns from it, and the student from the teacher."""
-    listening = population(seed)
+    listening = population(seed, people)
     teacher = train_teacher(listening, seed)
     seen = listening.some(np.random.default_rng((seed, 0x5EE)), EVENTS).inputs
     return Factory(train_student(seen, teacher.predict_proba(seen)[:, 1], seed, folder), seen)
