@@ -4,6 +4,7 @@ from microtune.compiler.inference import compile_inference
 from microtune.compiler.package import build
 from microtune.compiler.planned import Memory, Plan
 from microtune.compress.joining import features, join
+from microtune.compress.qdq import save
 from microtune.compress.quantization import quantize
 from microtune.compress.quantization_report import quantization_report
 from microtune.compress.replacing import replace_head
@@ -30,6 +31,7 @@ from microtune.search.auto import Auto, plan
 from microtune.training.bridge import to_torch
 from microtune.training.distillation import distill
 from microtune.training.pruning import prune
+from microtune.training.quantization_aware import quantize_aware
 from microtune.training.recipe import shrink
 from microtune.tuning.bayes import Bayes
 from microtune.tuning.budget import Budget
@@ -100,7 +102,9 @@ __all__ = [
     "prune",
     "quantization_report",
     "quantize",
+    "quantize_aware",
     "replace_head",
+    "save",
     "search",
     "shrink",
     "to_torch",

@@ -114,7 +114,7 @@ def _compute(node: Node, arrays: Arrays, constant: Sequence[bool]) -> tuple[np.n
             return (pooled,)
         if node.op == "reshape":
             return (x.reshape(len(x), *node.attributes["shape"]),)
-    if node.op in ELEMENTWISE:
+    if node.op in ELEMENTWISE and (node.op != "channel_affine" or all(constant[1:])):
         return OPS[node.op].reference(arrays, node.attributes)
     samples = max(len(array) for array, fixed in zip(arrays, constant, strict=True) if not fixed)
     rows = [

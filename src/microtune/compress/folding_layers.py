@@ -178,8 +178,9 @@ def pad_into_layer(graph: Graph, node: Node) -> Graph | None:
     if node.op != "pad" or not is_private(graph, node.output) or readers[0].inputs[0] != node.output:
         return None
     (layer,) = readers
-    zero = layer.attributes["x_zero"] if layer.op.endswith("_int8") else 0
-    if layer.op.removesuffix("_int8") not in LAYERS[1:] or node.attributes["value"] != zero:
+    if layer.op.removesuffix("_int8") not in LAYERS[1:]:
+        return None
+    if node.attributes["value"] != (layer.attributes["x_zero"] if layer.op.endswith("_int8") else 0):
         return None
     *spatial, channels = node.attributes["padding"]
     shape = graph.tensor(layer.inputs[1]).shape

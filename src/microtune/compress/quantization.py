@@ -7,6 +7,7 @@ channel, int32 biases, asymmetric int8 activations with a scale per tensor.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -42,7 +43,7 @@ def checked_samples(graph: Graph, x: ArrayLike, what: str) -> np.ndarray:
     return array
 
 
-def _checked_calibration(graph: Graph, calibration: ArrayLike, samples: int) -> np.ndarray:
+def checked_calibration(graph: Graph, calibration: ArrayLike, samples: int) -> np.ndarray:
     """At most ``samples`` of the calibration samples, evenly picked from all of them."""
     array = checked_samples(graph, calibration, "calibration")
     if len(array) < LEAST_SAMPLES:
@@ -54,7 +55,7 @@ def _checked_calibration(graph: Graph, calibration: ArrayLike, samples: int) -> 
     return array
 
 
-def _checked_graph(graph: Graph) -> Graph:
+def checked_graph(graph: Graph) -> Graph:
     """The graph without dead nodes, or ModelError for what cannot become int8."""
     graph = drop_dead(verify(graph, "what came before quantisation"))
     if trees_of(graph):
@@ -94,7 +95,7 @@ def _representatives(graph: Graph) -> dict[str, str]:
     return found
 
 
-def _chosen_quantizations(graph: Graph, x: np.ndarray, ranges: str, percentile: float) -> dict[str, Quantization]:
+def chosen_quantizations(graph: Graph, x: np.ndarray, ranges: str, percentile: float) -> dict[str, Quantization]:
     """What suits the values each tensor takes on the calibration samples."""
     try:
         spreads = observe(graph, x)
@@ -104,12 +105,13 @@ def _chosen_quantizations(graph: Graph, x: np.ndarray, ranges: str, percentile: 
     return own | {name: own[other] for name, other in _representatives(graph).items()}
 
 
-def _write(writer: Int8Writer, graph: Graph) -> Graph:
-    """The int8 graph, node by node."""
+def int8_graph(graph: Graph, chosen: Mapping[str, Quantization], per_channel: bool) -> Graph:
+    """The int8 graph, node by node. ``chosen``: the quantisation that suits the values of each float tensor."""
+    writer = Int8Writer(graph, chosen, fused_activations(graph), per_channel)
     source = graph.tensor(graph.inputs[0])
     if not any(node.op == "embedding" for node in graph.consumers(source.name)):
-        chosen = Tensor(source.name, source.shape, "int8", None, writer.chosen[source.name])
-        writer.activations[source.name] = writer.add(chosen)
+        entry = Tensor(source.name, source.shape, "int8", None, writer.chosen[source.name])
+        writer.activations[source.name] = writer.add(entry)
     skipped = {activation.output for activation in writer.fused.values()}
     for node in graph.nodes:
         if node.output not in skipped:
@@ -120,7 +122,7 @@ def _write(writer: Int8Writer, graph: Graph) -> Graph:
     return replace(graph, tensors=dict(writer.tensors), nodes=tuple(writer.nodes))
 
 
-def _with_float_output(graph: Graph) -> Graph:
+def with_float_output(graph: Graph) -> Graph:
     """The int8 graph with its outputs dequantised; these keep their names, the int8 values before get others."""
     new = {name: graph.fresh_name(f"{name}.int8") for name in graph.outputs}
 
@@ -135,6 +137,18 @@ def _with_float_output(graph: Graph) -> Graph:
             crossing = {"scale": float(q.scale), "zero_point": int(q.zero_point)}
             nodes.append(Node("dequantize", f"{old}.dequantize", (tensor.name,), (old,), crossing))
     return graph.with_nodes(nodes, [*tensors, *(Tensor(old, graph.tensor(old).shape) for old in new)])
+
+
+def check_choices(ranges: str, percentile: float, samples: int, output: str) -> None:
+    """Raises ModelError for a choice that there is not."""
+    if ranges not in RANGES:
+        raise ModelError(f"ranges must be one of {', '.join(RANGES)}, not {ranges!r}")
+    if not 50.0 < percentile <= 100.0:
+        raise ModelError(f"percentile must be above 50 and at most 100, not {percentile}")
+    if output not in ("int8", "float32"):
+        raise ModelError(f"output must be 'int8' or 'float32', not {output!r}")
+    if samples < LEAST_SAMPLES:
+        raise ModelError(f"samples must be at least {LEAST_SAMPLES}, not {samples}")
 
 
 def quantize(
@@ -161,20 +175,12 @@ def quantize(
 
     Raises ModelError for samples or operators that do not fit, naming them.
     """
-    if ranges not in RANGES:
-        raise ModelError(f"ranges must be one of {', '.join(RANGES)}, not {ranges!r}")
-    if not 50.0 < percentile <= 100.0:
-        raise ModelError(f"percentile must be above 50 and at most 100, not {percentile}")
-    if output not in ("int8", "float32"):
-        raise ModelError(f"output must be 'int8' or 'float32', not {output!r}")
-    if samples < LEAST_SAMPLES:
-        raise ModelError(f"samples must be at least {LEAST_SAMPLES}, not {samples}")
-    graph = _checked_graph(graph)
-    x = _checked_calibration(graph, calibration, samples)
-    chosen = _chosen_quantizations(graph, x, ranges, percentile)
-    found = _write(Int8Writer(graph, chosen, fused_activations(graph), per_channel), graph)
+    check_choices(ranges, percentile, samples, output)
+    graph = checked_graph(graph)
+    x = checked_calibration(graph, calibration, samples)
+    found = int8_graph(graph, chosen_quantizations(graph, x, ranges, percentile), per_channel)
     if correct_bias:
         found = correct_biases(graph, found, x)
     if output == "float32":
-        found = _with_float_output(found)
+        found = with_float_output(found)
     return verify(found, "quantisation")

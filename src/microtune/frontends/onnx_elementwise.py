@@ -89,7 +89,7 @@ def _int8_with_constant(
     stored = constant.stored
     if stored is None or stored.quantization.axis is not None or stored.array.dtype != np.int8:
         return None
-    if sum(size > 1 for size in x.shape) > 1 and len(axes) == 1:
+    if sum(size > 1 for size in x.shape) > 1 and len(axes) == 1 and stored.array.size < x.tensor.size:
         return None  # spread over an image, a number per channel would take a lot of flash
     q = activation_quantization(float(stored.quantization.scale[0]), int(stored.quantization.zero_point[0]))
     spread = np.asarray(call.per_sample(Constant(constant.name, stored.array), call.full(x)))
@@ -258,12 +258,12 @@ def dropout(call: Call) -> Value:
 
 
 def cast(call: Call) -> Value:
-    """Nothing is done: all floating-point types become float32, and indices are whole numbers in it."""
+    """Nothing is done: all floating-point types become float32, indices are whole numbers in it, int8 stays that."""
     import onnx
 
     x, target = call.variable(), onnx.TensorProto.DataType.Name(call.attributes["to"])
     if target in ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"):
         return replace(x, kind="real") if x.kind == "whole" else x
-    if x.kind == "whole" and target in ("INT32", "INT64"):
+    if x.kind in ("whole", "stored") and target in ("INT32", "INT64"):
         return x
     raise ModelError(f"{call.where}: casts to {target}; only casts between floating-point types are supported")

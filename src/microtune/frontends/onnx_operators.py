@@ -58,7 +58,7 @@ _MOVES = frozenset(
 )  # fmt: skip
 TAKES: Mapping[str, frozenset[str]] = {
     "whole": _MOVES | {"Cast"},
-    "stored": _MOVES | {"DequantizeLinear"},
+    "stored": _MOVES | {"Cast", "DequantizeLinear"},
     "settled": onnx_quantized.PASSED | {"Relu", "Clip", "QuantizeLinear"},
 }
 """Operators for each kind of value that is not real; see ``Variable``."""

@@ -18,7 +18,7 @@ from microtune.frontends.onnx_constants import axes_of, reshaped, slice_ranges
 from microtune.frontends.onnx_layout import arrange
 from microtune.frontends.onnx_quantized import requantized, same
 from microtune.frontends.onnx_values import Call, Constant, Value, Variable
-from microtune.ir import Tensor
+from microtune.ir import Quantization, Tensor
 from microtune.ops.quantized_build import quantize_array
 
 MOST_PADDED = 3
@@ -164,6 +164,8 @@ def gather(call: Call) -> Value:
         shape = (*x.shape[:axis], *place.array.shape, *x.shape[axis + 1 :])
         return call.as_shape(x, (call.batch, *shape))
     table, x = call.array(0, "table"), call.variable(1)
+    if x.kind == "stored" and table.array.shape == (256,) and call.target is not None and call.target.kind == "none":
+        return _looked_up(call, x, table, call.target.quantization)
     if table.array.ndim != 2 or call.attributes.get("axis", 0) != 0:
         raise ModelError(f"{call.where}: an embedding takes rows of a table (V, D), not of {table.array.shape}")
     if not isinstance(indices, Variable) or indices.kind != "whole":
@@ -172,6 +174,14 @@ def gather(call: Call) -> Value:
     rows = call.builder.constant(table.name, table.array, call.where)
     tensor = call.emit("embedding", call.vector(x), rows)
     return call.result(tensor, (*x.shape, table.array.shape[1]))
+
+
+def _looked_up(call: Call, x: Variable, table: Constant, q: Quantization) -> Variable:
+    """Any function of an int8 value, by its stored integer, of which negative ones count from the table's end."""
+    stored = np.roll(quantize_array(table.array, q), 128)
+    data = call.builder.quantized(f"{call.output}.table", stored, call.where, None)
+    y = call.emit("lookup_int8", x.tensor, data, quantization=q)
+    return call.settled(replace(x, kind="real"), y)
 
 
 def _aligned(call: Call, values: Sequence[Variable | Constant]) -> tuple[list[Tensor], tuple[int, ...]]:

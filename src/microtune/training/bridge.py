@@ -178,6 +178,9 @@ def _channel_affine(writer: Writer, node: Node) -> None:
     """A depthwise convolution of one element per channel."""
     from torch import nn
 
+    if any(not writer.graph.tensor(name).is_constant for name in node.inputs[1:]):
+        _computed_affine(writer, node)
+        return
     gamma, beta = writer.constant(node, 1), writer.constant(node, 2)
     layer = _fill(nn.Conv2d(len(gamma), len(gamma), 1, groups=len(gamma)), gamma.reshape(-1, 1, 1, 1), beta)
     rank = len(writer.shape(node.inputs[0]))
@@ -190,6 +193,23 @@ def _channel_affine(writer: Writer, node: Node) -> None:
     x = writer.method("permute", x, 0, 2, 1) if rank == 2 else writer.method("unsqueeze", x, -1)
     y = writer.method("squeeze", writer.layer(node, layer, writer.method("unsqueeze", x, -1)), -1)
     writer.keep(node, *((y, (1, 0)) if rank == 2 else (writer.method("squeeze", y, -1),)))
+
+
+def _computed_affine(writer: Writer, node: Node) -> None:
+    """A factor or shift for each channel that the graph computes, as in squeeze and excitation."""
+    rank = len(writer.shape(node.inputs[0]))
+    axes = FIRST if rank == 3 else tuple(range(rank))
+    y = writer.moved(writer.read(node.inputs[0]), axes)
+    for name, neutral, function in zip(node.inputs[1:], (1.0, 0.0), (operator.mul, operator.add), strict=True):
+        data = writer.graph.tensor(name).data
+        if data is not None and (data == neutral).all():
+            continue
+        numbers = writer.plain(name)
+        for place in range(rank):
+            if place != axes[-1]:
+                numbers = writer.method("unsqueeze", numbers, place + 1)
+        y = writer.calls.call_function(function, (y, numbers))
+    writer.keep(node, y, axes)
 
 
 def _max_pool(writer: Writer, node: Node) -> None:
