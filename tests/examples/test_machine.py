@@ -104,5 +104,5 @@ def test_the_figures_promised(
     low = found["cases"]["low"]["features"]
     assert low["before"] > 90 and low["unguarded_found_after"] < 10  # learning is needed, and so is the guard
     broken = {**low, "false_alarms": 2.1, "found": 96.9, "half_refused": 99.0}
-    lost = missed({"cases": dict.fromkeys(("low", "medium"), {"features": broken, "autoencoder": low})})
+    lost = missed({"cases": {key: {"features": broken, "autoencoder": low} for key in ("low", "medium")}})
     assert len(lost) == 6 and "2.1 % false alarms, at most 2 are promised" in lost[0]
