@@ -55,10 +55,17 @@ static inline float mt_kalman_gain(float *MT_RESTRICT covariance, const float *M
         float *const row = covariance, *const next = covariance + r + 1;
         const float a = phi[r], b = phi[r + 1];
         float sum = 0.0f, next_sum = 0.0f;
+        uint32_t i = r & 2u;
+        if (i != 0) {
+            mt_kalman_column(row, next, phi, gain, 0, a, b, &sum, &next_sum);
+            mt_kalman_column(row, next, phi, gain, 1, a, b, &sum, &next_sum);
+        }
         MT_NOT_UNROLLED
-        for (uint32_t i = 0; i < r; i += 2) {
+        for (; i < r; i += 4) {
             mt_kalman_column(row, next, phi, gain, i, a, b, &sum, &next_sum);
             mt_kalman_column(row, next, phi, gain, i + 1, a, b, &sum, &next_sum);
+            mt_kalman_column(row, next, phi, gain, i + 2, a, b, &sum, &next_sum);
+            mt_kalman_column(row, next, phi, gain, i + 3, a, b, &sum, &next_sum);
         }
         row[r] = mt_kalman_walk(row[r], prior[r], walk);
         next[r + 1] = mt_kalman_walk(next[r + 1], prior[r + 1], walk);
@@ -75,6 +82,14 @@ static inline float mt_kalman_gain(float *MT_RESTRICT covariance, const float *M
     return mt_dot(gain, phi, size);
 }
 
+/* column i of two rows of P less a and b of the gain */
+MT_INLINE void mt_kalman_lessen(float *MT_RESTRICT row, float *MT_RESTRICT next, const float *MT_RESTRICT gain,
+                                uint32_t i, float a, float b)
+{
+    row[i] -= a * gain[i];
+    next[i] -= b * gain[i];
+}
+
 /* P -= factor gain gain'; a variance is never below zero, which only rounding can say */
 static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *MT_RESTRICT gain, float factor,
                                    uint32_t size)
@@ -83,12 +98,17 @@ static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *M
     for (; r + 2 <= size; r += 2) {
         float *const row = covariance, *const next = covariance + r + 1;
         const float a = factor * gain[r], b = factor * gain[r + 1];
+        uint32_t i = r & 2u;
+        if (i != 0) {
+            mt_kalman_lessen(row, next, gain, 0, a, b);
+            mt_kalman_lessen(row, next, gain, 1, a, b);
+        }
         MT_NOT_UNROLLED
-        for (uint32_t i = 0; i < r; i += 2) {
-            row[i] -= a * gain[i];
-            next[i] -= b * gain[i];
-            row[i + 1] -= a * gain[i + 1];
-            next[i + 1] -= b * gain[i + 1];
+        for (; i < r; i += 4) {
+            mt_kalman_lessen(row, next, gain, i, a, b);
+            mt_kalman_lessen(row, next, gain, i + 1, a, b);
+            mt_kalman_lessen(row, next, gain, i + 2, a, b);
+            mt_kalman_lessen(row, next, gain, i + 3, a, b);
         }
         row[r] = mt_not_below_zero(row[r] - a * gain[r]);
         next[r] -= b * gain[r];
