@@ -16,7 +16,7 @@ typedef struct {
 } filter;
 
 filter life;
-float prior[SIZE], phi[SIZE], move[SIZE], basis[3][SIZE];
+float prior[SIZE], phi[SIZE], gain[SIZE + 1u], basis[3][SIZE];
 uint32_t chance;
 
 float uniform(void);
@@ -54,13 +54,13 @@ void live(uint32_t samples, uint32_t kind, uint32_t walks)
             MT_ZERO(phi, sizeof phi);
         }
         const float y = mt_dot(life.parameter, phi, SIZE), target = c > 0.0f ? 1.0f : 0.0f;
-        mt_kalman(life.covariance, prior, phi, &y, &target, move, walk, SIZE);
+        mt_kalman(life.covariance, prior, phi, &y, &target, gain, walk, SIZE);
         for (uint32_t i = 0; i < SIZE; i += 6u) {
-            mt_kalman_move(life.parameter + i, move, i, 6u);
+            mt_kalman_move(life.parameter + i, gain, i, 6u, SIZE);
         }
-        uint32_t still = 1, nothing = 1;
+        const uint32_t still = (uint32_t)(gain[SIZE] == 0.0f);
+        uint32_t nothing = 1;
         for (uint32_t i = 0; i < SIZE; ++i) {
-            still &= (uint32_t)(move[i] == 0.0f);
             nothing &= (uint32_t)(phi[i] == 0.0f);
         }
         /* a sample that is learnt moves something, unless it was expected to the last bit */

@@ -54,25 +54,25 @@ def test_a_sample_of_any_size(kernels: SanitizedKernels, size: int, walk: float,
     phi, y = np.float32(r.normal(size=size)), np.float32(2 * r.normal(size=1))
     target = np.float32(r.integers(0, 2, 1))
     inputs = [state, prior, phi, y, target]
-    found, move = kernels.run("kalman", inputs, {"walk": float(np.float32(walk))})
-    exact, moved = OPS["kalman"].reference([each.astype(np.float64) for each in inputs], {"walk": np.float32(walk)})
+    found, gained = kernels.run("kalman", inputs, {"walk": float(np.float32(walk))})
+    exact, wanted = OPS["kalman"].reference([each.astype(np.float64) for each in inputs], {"walk": np.float32(walk)})
     magnitude = np.abs(unpacked(state.astype(np.float64))) + np.diag(prior.astype(np.float64))
     gain = magnitude @ np.abs(phi)
     # of the gain, relative to what its absolute values come to; of phi' P phi, and so of the step
     relative = (2 * size + 40) * U * (1 + float(gain @ np.abs(phi)))
     allowed = relative * (magnitude + np.outer(gain, gain))
     assert np.all(np.abs(unpacked(found) - unpacked(exact)) <= allowed)
-    assert np.all(np.abs(move - moved) <= relative * (1 + gain))
+    assert np.all(np.abs(gained - wanted) <= relative * np.append(1 + gain, 1))
 
 
-def test_parts_of_phi_and_of_the_step(kernels: SanitizedKernels) -> None:
+def test_parts_of_phi_and_of_the_gain(kernels: SanitizedKernels) -> None:
     r = np.random.default_rng(0)
     parts = [np.float32(r.normal(size=shape)) for shape in ((2, 3), (1,), (4,), (2, 2, 1))]
     for count in (2, 3, 4):
         (row,) = kernels.run("gathered", parts[:count], {})
         np.testing.assert_array_equal(row, np.concatenate([each.ravel() for each in parts[:count]]))
     (moved,) = kernels.run("kalman_move", [parts[0], row], {"start": 5})
-    np.testing.assert_array_equal(moved, parts[0] + row[5:11].reshape(2, 3))
+    np.testing.assert_array_equal(moved, parts[0] + row[-1] * row[5:11].reshape(2, 3))
 
 
 @settings(max_examples=30, deadline=None)
@@ -88,8 +88,8 @@ def test_wild_gradients_teach_nothing(kernels: SanitizedKernels, values: list[fl
     r = np.random.default_rng(seed)
     state, prior = start(3, r)
     phi, y = np.float32(values[:3]), np.float32(values[3:])
-    found, move = kernels.run("kalman", [state, prior, phi, y, np.ones(1, np.float32)], {"walk": 0.1})
-    assert np.isfinite(found).all() and np.isfinite(move).all() and unpacked(found).diagonal().min() >= 0
+    found, gain = kernels.run("kalman", [state, prior, phi, y, np.ones(1, np.float32)], {"walk": 0.1})
+    assert np.isfinite(found).all() and np.isfinite(gain).all() and unpacked(found).diagonal().min() >= 0
 
 
 @pytest.fixture(scope="module")

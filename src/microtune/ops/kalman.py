@@ -41,7 +41,7 @@ def _kalman_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, .
             f"takes a triangle of {phi.size} rows, as many prior variances, a logit and its target, not {state.shape}, "
             f"{prior.shape}, {y.shape} and {target.shape}"
         )
-    return state.shape, (phi.size,)
+    return state.shape, (phi.size + 1,)
 
 
 def _kalman(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
@@ -53,7 +53,8 @@ def _kalman(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
     p = 1 / (1 + np.exp(-y[0] * moderation(variance)))
     curvature = p * (1 - p)
     spread = 1 + curvature * variance
-    return packed(covariance - np.outer(gain, gain) * (curvature / spread)), (target[0] - p) / spread * gain
+    left = packed(covariance - np.outer(gain, gain) * (curvature / spread))
+    return left, np.append(gain, (target[0] - p) / spread)
 
 
 def _kalman_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
@@ -62,20 +63,21 @@ def _kalman_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
 
 
 def _move_shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
-    parameter, move = inputs
-    if not 0 <= given["start"] <= move.size - parameter.size:
-        raise ValueError(f"cannot move {parameter.shape} by {move.size} numbers from {given['start']} on")
+    parameter, gain = inputs
+    if not 0 <= given["start"] <= gain.size - 1 - parameter.size:
+        raise ValueError(f"cannot move {parameter.shape} by {gain.size - 1} numbers from {given['start']} on")
     return (parameter.shape,)
 
 
 def _move(inputs: Sequence[np.ndarray], given: Attributes) -> Arrays:
-    parameter, move = inputs
-    return (parameter + move[given["start"] : given["start"] + parameter.size].reshape(parameter.shape),)
+    parameter, gain = inputs
+    part = gain[given["start"] : given["start"] + parameter.size]
+    return (parameter + gain[-1] * part.reshape(parameter.shape),)
 
 
 def _move_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
-    size = tensors[node.inputs[0]].size
-    return KernelCall("mt_kalman_move", (*node.inputs, int(node.attributes["start"]), size))
+    parameter, gain = (tensors[name].size for name in node.inputs)
+    return KernelCall("mt_kalman_move", (*node.inputs, int(node.attributes["start"]), parameter, gain - 1))
 
 
 OPS = (
@@ -89,7 +91,7 @@ OPS = (
     ),
     Op(
         name="kalman",
-        summary="what one sample says of all that learns: covariance anew, and by how much each parameter moves",
+        summary="what a sample says of all that learns: the covariance anew, the gain of each parameter, and the step",
         shape=_kalman_shape,
         reference=_kalman,
         kernel=_kalman_kernel,
@@ -98,7 +100,7 @@ OPS = (
     ),
     Op(
         name="kalman_move",
-        summary="a parameter moved by its part of a step, from start on",
+        summary="a parameter moved by its part of a gain, from start on, times the step behind it",
         shape=_move_shape,
         reference=_move,
         kernel=_move_kernel,

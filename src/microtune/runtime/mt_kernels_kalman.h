@@ -122,33 +122,29 @@ static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *M
 }
 
 /*
- * covariance packed, prior (size) variances, phi (size), y (1) the logit, target (1) in 0..1; move (size) is what each
- * parameter moves by. walk is the share of its prior that a variance grows by.
+ * covariance packed, prior (size) variances, phi (size), y (1) the logit, target (1) in 0..1. Each parameter moves by
+ * its element of gain (size + 1) times the last one. walk is the share of its prior that a variance grows by.
  */
 static inline void mt_kalman(float *MT_RESTRICT covariance, const float *MT_RESTRICT prior,
                              const float *MT_RESTRICT phi, const float *MT_RESTRICT y,
-                             const float *MT_RESTRICT target, float *MT_RESTRICT move, float walk, uint32_t size)
+                             const float *MT_RESTRICT target, float *MT_RESTRICT gain, float walk, uint32_t size)
 {
-    const float variance = mt_kalman_gain(covariance, prior, phi, move, walk, size);
-    float step = 0.0f;
-    if (mt_covariance_sound(variance)) {
-        const float p = mt_sigmoid(y[0] * mt_moderation(variance));
-        const float curvature = p * (1.0f - p), spread = 1.0f + curvature * variance;
-        mt_kalman_learn(covariance, move, curvature / spread, size);
-        step = (target[0] - p) / spread;
+    const float variance = mt_kalman_gain(covariance, prior, phi, gain, walk, size);
+    if (!mt_covariance_sound(variance)) {
+        MT_ZERO(gain, (size + 1u) * sizeof *gain);
+        return;
     }
-    MT_ONE_BY_ONE
-    for (uint32_t i = 0; i < size; ++i) {
-        /* of a gain that is not sound nothing is taken */
-        move[i] = step != 0.0f ? step * move[i] : 0.0f;
-    }
+    const float p = mt_sigmoid(y[0] * mt_moderation(variance));
+    const float curvature = p * (1.0f - p), spread = 1.0f + curvature * variance;
+    mt_kalman_learn(covariance, gain, curvature / spread, size);
+    gain[size] = (target[0] - p) / spread;
 }
 
-/* parameter (size) += move */
-static inline void mt_kalman_move(float *MT_RESTRICT parameter, const float *MT_RESTRICT move, uint32_t start,
-                                  uint32_t size)
+/* parameter (size) moves by its part of a gain of so many elements, from start on */
+static inline void mt_kalman_move(float *MT_RESTRICT parameter, const float *MT_RESTRICT gain, uint32_t start,
+                                  uint32_t size, uint32_t elements)
 {
-    mt_add_scaled(parameter, 1.0f, move + start, size);
+    mt_add_scaled(parameter, gain[elements], gain + start, size);
 }
 
 #endif

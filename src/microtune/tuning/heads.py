@@ -96,6 +96,9 @@ class Logistic:
     worth: samples that the prior counts like. ridge: added to the Gram matrix's diagonal, as a share of its mean.
     walk: share of the prior variance that comes back with each sample, so that new habits are learnt as fast as the
     first; 0: none. Each output is a question of its own. Binary cross-entropy only.
+
+    Where more learns than that layer, the filter runs over all of it, with the gradients of the one logit in place of
+    the layer's inputs (Singhal and Wu 1989); up to 512 parameters.
     """
 
     worth: float = 5.0
@@ -164,11 +167,11 @@ class Leaves:
     share of trees in which two samples fall into the same leaf (Davies and Ghahramani 2014), as a Kalman filter over
     the leaves. On squared error exact ridge regression; for classes as ``Logistic`` and ``MAP`` linearise.
 
-    worth: samples that the base's answer counts like; None: 0.05 on squared error, 1 for classes. walk: share of the
-    prior variance that comes back with each sample, so that new habits are learnt too; 0: none.
+    worth: samples that the base's answer counts like. walk: share of the prior variance that comes back with each
+    sample, so that new habits are learnt too; 0: none.
     """
 
-    worth: float | None = None
+    worth: float = 0.1
     walk: float = 0.01
     lr = 0.0
     decay = 0.0
@@ -177,16 +180,14 @@ class Leaves:
     def __post_init__(self) -> None:
         check(
             self,
-            worth_must_be_above_0_and_finite=self.worth is None or 0 < self.worth < float("inf"),
+            worth_must_be_above_0_and_finite=0 < self.worth < float("inf"),
             walk_must_be_in_0_to_1=0 <= self.walk < 1,
         )
 
     def prior(self, loss: str, trees: int) -> float:
         """The variance of a leaf's value before anything is seen: that of a sum over ``trees``, on even shares. A sample
         of a yes or no has a curvature of 1/4 at most, where squared error has 1."""
-        if loss == "mse":
-            return 1 / ((0.05 if self.worth is None else self.worth) * trees)
-        return 4 / ((1.0 if self.worth is None else self.worth) * trees)
+        return (1 if loss == "mse" else 4) / (self.worth * trees)
 
 
 ClosedForm = RLS | MAP | SLDA | Logistic | Leaves | Mahalanobis

@@ -132,7 +132,7 @@ def attach_kalman(
     prior = constant(graph.fresh_name("prior_variance"), variances)
     known = [state, prior, *(graph.tensor(name) for name in (phi, logit, target))]
     given = {"walk": max(float(optimizer.walk), ROUNDING * size)}
-    new = [graph.fresh_name("kalman.state.next"), graph.fresh_name("move")]
+    new = [graph.fresh_name("kalman.state.next"), graph.fresh_name("gain")]
     results = OPS["kalman"].results(new, known, given)
     inputs = tuple(each.name for each in known)
     nodes = [*graph.nodes, Node("kalman", "filter", inputs, tuple(new), given, {new[0]: state.name})]
