@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microtune.compiler.program import without_final
+from microtune.compress.qdq import is_int8
 from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
@@ -24,6 +25,16 @@ from microtune.tuning.losses import Loss, loss_of
 FEWEST = 40
 """Samples at least: a fifth of them decide, and the rest must be enough to learn and to calibrate from."""
 HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The net as steps begin with it: a module, its graph, what makes its file, and what there is to say about it."""
+
+    module: Any
+    graph: Graph
+    exported: Callable[[], Any]
+    notes: tuple[str, ...] = ()
 
 
 def shrink(
@@ -75,16 +86,18 @@ def shrink(
     if any(not 0 < each < 1 for each in channels) or list(channels) != sorted(set(channels)):
         raise TrainingError(f"channels={tuple(channels)}: shares between 0 and 1, each larger than the one before it")
     chosen, named = loss_of(loss), core_of(core)
-    taken, graph, notes = _taken(model, data, chosen, named)
-    learnt, judged = _samples(graph, chosen, data, validation, seed)
-    held = None if test is None else _fitting(graph, chosen, test, "test")
+    own = _own(model, named)
+    fitting = _fitting(own, chosen, data)
+    learnt, judged = _samples(fitting, data, validation, seed)
+    held = None if test is None else fitting(test, "test", 1)
+    taken = _taken(own, learnt, chosen)
     chosen_steps = tuple(each for each in steps if each != "distil" or teacher is not None)
     recipe = Recipe(
-        taken, artefacts.prepare(Path(folder)), chosen, limit, named, chosen_steps, tuple(again),
+        taken.module, artefacts.prepare(Path(folder)), chosen, limit, named, chosen_steps, tuple(again),
         Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
-        progress or (lambda text, row: None), notes=notes,
+        progress or (lambda text, row: None), notes=list(taken.notes),
     )  # fmt: skip
-    best = _run(recipe, graph, channels)
+    best = _run(recipe, taken, channels)
     rows = _in_the_end(recipe.rows, best)
     best = next(row for row in rows if row.file == best.file)
     if best.cost.packed:
@@ -96,9 +109,9 @@ def shrink(
     return Shrunk(rows, best, limit, named, (len(judged), 0 if held is None else len(held)), tuple(recipe.notes))
 
 
-def _run(recipe: Recipe, graph: Graph, channels: Sequence[float]) -> Row:
+def _run(recipe: Recipe, taken: _Taken, channels: Sequence[float]) -> Row:
     """All steps in their order; the last that is kept."""
-    base = recipe.judged(recipe.do(FLOAT, FLOAT, None, lambda: recipe.exported(recipe.model), graph), True, "")
+    base = recipe.judged(recipe.do(FLOAT, FLOAT, None, taken.exported, taken.graph), True, "")
     source = recipe.distilled(base) if "distil" in recipe.steps else base
     good = recipe.pruned(source, channels) if "prune" in recipe.steps else [source]
     if "ptq" in recipe.steps or "qat" in recipe.steps:
@@ -119,53 +132,76 @@ def _in_the_end(rows: Sequence[Row], best: Row) -> tuple[Row, ...]:
     return tuple(row if row.file in way or not row.kept else replace(row, kept=False, says=gone) for row in rows)
 
 
-def _taken(model: Any, data: Any, loss: Loss, core: str) -> tuple[Any, Graph, list[str]]:
-    """The model as a module that ends in logits, its graph, and what there is to be said about it."""
+def _own(model: Any, core: str) -> Any:
+    """The model as a module, or as a float graph of one input and one output."""
     from torch import nn
 
-    from microtune.training.bridge import to_torch
-
     if isinstance(model, nn.Module):
-        x = np.asarray(data[0]) if isinstance(data, tuple | list) and len(data) == 2 else None
-        if x is None or x.ndim < 2 or not len(x):
-            raise TrainingError("data must be a pair (x, y): inputs (samples, ...) and what the net should answer")
-        graph = load(model, example=x[:1].astype(np.float32))
-    else:
-        graph = model if isinstance(model, Graph) else load(model)
+        return model
+    graph = model if isinstance(model, Graph) else load(model)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ModelError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each")
-    if any(each.dtype == "int8" and not each.is_constant for each in graph.tensors.values()):
+    if is_int8(graph):
         raise TrainingError(
             f"'{graph.name}' is int8 already, {flash_of(graph, core):,} bytes of flash on {core}: pruning and training "
             "with quantisation begin with a float net. Give the one it was made from; or take it as it is: 'microtune "
             "compile' makes C of it, 'microtune search' finds what of it can learn in your budget"
         )
+    return graph
+
+
+def _taken(own: Any, learnt: Samples, loss: Loss) -> _Taken:
+    """The net without a softmax or sigmoid that the loss contains."""
+    from microtune.frontends.torch import onnx_of
+    from microtune.training.bridge import to_torch
+
+    stored = None if isinstance(own, Graph) else onnx_of(own, learnt.x[:1])
+    graph = own if stored is None else load(stored, name=type(own).__name__)
     trunk = without_final(graph, loss)
-    notes = []
-    if trunk is not graph:
-        ending = f"{loss.activation} at the end of '{graph.name}'"
-        notes.append(f"The {ending} is left out of all nets: it changes no answer, and learning brings its own.")
-    own = model if isinstance(model, nn.Module) and trunk is graph else to_torch(trunk)
-    return own, trunk, notes
+    module = to_torch(trunk) if stored is None or trunk is not graph else own
+    if trunk is graph:
+        return _Taken(module, graph, lambda: onnx_of(module, learnt.x[:1]) if stored is None else stored)
+    note = f"The {loss.activation} at the end of '{graph.name}' is left out: it changes no answer."
+    return _Taken(module, trunk, lambda: onnx_of(module, learnt.x[:1]), (note,))
 
 
-def _fitting(graph: Graph, loss: Loss, data: Any, what: str, fewest: int = 1) -> Samples:
-    try:
-        x, y = data
-    except (TypeError, ValueError):
-        raise TrainingError(f"{what} must be a pair (x, y): inputs and what the net should answer") from None
-    source, output = (graph.tensor(names[0]) for names in (graph.inputs, graph.outputs))
-    try:
-        return checked(x, y, source.shape, output.size, loss, fewest=fewest)
-    except TrainingError as error:
-        raise TrainingError(f"{what}: {error}") from None
+Fitting = Callable[[Any, str, int], Samples]
+"""Samples checked, from (data, what they are, how many are needed)."""
 
 
-def _samples(graph: Graph, loss: Loss, data: Any, validation: Any, seed: int) -> tuple[Samples, Samples]:
+def _fitting(own: Any, loss: Loss, data: Any) -> Fitting:
+    """What checks samples against the net; a module is run on two of ``data`` to see what it takes and gives."""
+    from microtune.training.modules import predictions, samples_for
+
+    indices = False
+    if isinstance(own, Graph):
+        shape, outputs = own.tensor(own.inputs[0]).shape, own.tensor(own.outputs[0]).size
+    else:
+        try:
+            first = samples_for(own, data, loss)
+        except TrainingError as error:
+            raise TrainingError(f"data: {error}") from None
+        shape, indices = first.x.shape[1:], first.x.dtype.kind == "i"
+        outputs = predictions(own, first.x[:2]).shape[1]
+
+    def check(given: Any, what: str, fewest: int) -> Samples:
+        try:
+            x, y = given
+        except (TypeError, ValueError):
+            raise TrainingError(f"{what} must be a pair (x, y): inputs and what the net should answer") from None
+        try:
+            return checked(x, y, shape, outputs, loss, indices=indices, fewest=fewest)
+        except TrainingError as error:
+            raise TrainingError(f"{what}: {error}") from None
+
+    return check
+
+
+def _samples(check: Fitting, data: Any, validation: Any, seed: int) -> tuple[Samples, Samples]:
     """What is learnt and what decides: a fifth, of each class where there are classes, unless it is given."""
-    samples = _fitting(graph, loss, data, "data", FEWEST)
+    samples = check(data, "data", FEWEST)
     if validation is not None:
-        return samples, _fitting(graph, loss, validation, "validation")
+        return samples, check(validation, "validation", 1)
     rng = np.random.default_rng(seed)
     groups = [np.arange(len(samples))]
     if samples.y.ndim == 1:
