@@ -28,6 +28,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 import microtune as mt
+from microtune.choices import optimizer
 from microtune.compiler.passes.fuse_trees import fuse_trees
 from microtune.errors import DeviceError, ModelError, PlanError
 from microtune.frontends.sklearn_trees import TREES
@@ -270,6 +271,9 @@ def test_leaves_belong_to_trees_and_trees_are_integers_already() -> None:
         mt.plan(mt.load(LinearRegression().fit(X, Y["value"])), optimizer=mt.Leaves())
     with pytest.raises(ModelError, match="has trees, whose comparisons are integers already"):
         mt.quantize(mt.load(fitted("forest")), calibration=X)
+    with pytest.raises(PlanError, match="worth must be above 0 and finite"):
+        mt.Leaves(worth=0.0)
+    assert optimizer("leaves:0.3") == mt.Leaves(worth=0.3) and optimizer("leaves") == mt.Leaves()
 
 
 EVERY = mt.Learner(buffer=20, every=1)
