@@ -79,11 +79,16 @@ def train_student(inputs: Array, answers: Array, seed: int, folder: Path, steps:
     return device.parameters()
 
 
+def beginning() -> Parameters:
+    """42 numbers that know nothing."""
+    return {**ones(), **{name: np.full(SIZES[name], BEGIN, np.float32) for name in TERMS}}
+
+
 @cache
 def _student(folder: Path) -> mt.Package:
     """Knows nothing yet, and learns by plain gradient steps."""
     plan = mt.plan(
-        graph({**ones(), **{name: np.full(SIZES[name], BEGIN, np.float32) for name in TERMS}}, "student"),
+        graph(beginning(), "student"),
         learn=mt.Full(),
         loss="binary_cross_entropy",
         optimizer=mt.SGD(lr=RATE, decay=DECAY),
