@@ -26,6 +26,7 @@ from microtune.inspection.command import inspect_command
 from microtune.samples import read_npz
 from microtune.search.data import read_samples
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
+from microtune.search.variants import load_models, read_models
 from microtune.simulation.command import simulate_command
 from microtune.targets.catalogue import Target, boards, targets
 from microtune.targets.command import emulate_command
@@ -257,7 +258,13 @@ def build(
 
 @app.command("search")
 def search_schemes(
-    model: Model,
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A model file: .onnx or .tflite; several forms of one net, or a folder that microtune shrink wrote, "
+            "are searched together."
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="An .npz file with x (samples, input shape) and y (samples).")],
     loss: LossName = "cross_entropy",
     optimizer: Annotated[
@@ -270,14 +277,23 @@ def search_schemes(
     instructions: Annotated[int | None, typer.Option(help="Most instructions of a training step on Cortex-M4.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the learnt samples.")] = 3,
     seconds: Annotated[float, typer.Option(help="After so long nothing more is tried.")] = 600.0,
+    quantized: Annotated[
+        bool | None,
+        typer.Option(
+            "--int8/--no-int8",
+            help="Try the int8 form of each float model too, by calibration with the samples; by default where several "
+            "models are given and none is int8.",
+        ),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the model of the pick: an .onnx file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write accuracy against RAM as an SVG picture.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure on your samples which update scheme learns best within a budget."""
+    """Measure on your samples which update scheme, and which form of the model, learns best within a budget."""
     with _spoken():
         console = Console(stderr=True)
         found = mt.search(
-            mt.load(model),
+            load_models(models),
             read_samples(data),
             loss,
             choices.optimizer(optimizer),
@@ -286,19 +302,25 @@ def search_schemes(
             epochs=epochs,
             seconds=seconds,
             progress=None if as_json else lambda text, point: console.print(Text(text, "bold" if point else "dim")),
+            quantized=quantized,
         )
         if picture is not None:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.write_text(frontier_picture(found, f"{model.stem}: update schemes"))
+            picture.write_text(frontier_picture(found, f"{models[0].stem}: update schemes"))
         if not as_json:
             Console().print(frontier_tables(found))
         best = found.best
+        if save is not None:
+            mt.save(found.models[best.model], save)
         if as_json:
             print(json.dumps(frontier_figures(found), indent=2))
             return
         kept = "" if (buffer, every) == (100, 5) else f" --buffer {buffer} --every {every}"
         print(f"\nPick: {best.name}, {100 * best.accuracy:.1f} % right")
-        print(f"  microtune build {model} --loss {loss} {best.command}{kept} -o build/device")
+        model = save or (read_models(models).get(best.model) if best.model else models[0])
+        if model is None:
+            print("  Its model was made here, by calibration: --save PICK.onnx keeps it.")
+        print(f"  microtune build {model or 'PICK.onnx'} --loss {loss} {best.command}{kept} -o build/device")
         print(f'  mt.plan(graph, loss="{loss}", {best.python})')
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from microtune.compiler.factory import Calibration, samples_at, values_at
 from microtune.compiler.passes.autodiff import dependents, differentiate
@@ -249,7 +250,7 @@ def packed_programs(programs: Programs) -> Programs:
     graphs, packing = pack_weights([each.graph for each in given], kept)
     if not packing.weights:
         return programs
-    changed = {
+    changed: dict[str, Any] = {
         name: Program(verify(graph, "packing weights"), each.arena)
         for name, each, graph in zip(places, given, graphs, strict=True)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,25 @@ from microtune.tuning.schemes import Scheme
 @dataclass(frozen=True)
 class Auto:
     """The scheme that learns ``data`` = (x, y) best within a budget, at the learning rate that suits it; see
-    ``microtune.search``. The budget holds for the whole device, its buffer of samples too."""
+    ``microtune.search``. The budget holds for the whole device, its buffer of samples too.
+
+    models: other forms of the model that is planned, by name, such as pruned or int8; ``quantized``: whether int8 forms
+    by calibration are tried. The plan is then that of the form which serves best."""
 
     budget: Budget | None = None
     data: Any = field(default=None, repr=False, compare=False)
     epochs: int = 3
     seconds: float = 600.0
     progress: Progress | None = field(default=None, repr=False, compare=False)
+    models: Mapping[str, Graph] = field(default_factory=dict, repr=False, compare=False)
+    quantized: bool | None = None
+
+
+def _together(graph: Graph, models: Mapping[str, Graph]) -> Graph | dict[str, Graph]:
+    """The model that is planned beside its other forms, unless it is one of them."""
+    if not models or any(each is graph for each in models.values()):
+        return dict(models) or graph
+    return {"as given": graph, **models}
 
 
 def plan(
@@ -64,10 +76,12 @@ def plan(
         if learn.data is None:
             raise PlanError("Auto(...) measures on your data: give it data=(x, y)")
         limits = learn.budget or budget
-        found = search(
-            graph, learn.data, loss, optimizer, limits, learner=learner or Learner(), epochs=learn.epochs,
-            seconds=learn.seconds, progress=learn.progress,
-        ).best  # fmt: skip
+        frontier = search(
+            _together(graph, learn.models), learn.data, loss, optimizer, limits, learner=learner or Learner(),
+            epochs=learn.epochs, seconds=learn.seconds, progress=learn.progress, quantized=learn.quantized,
+        )  # fmt: skip
+        found = frontier.best
+        graph = frontier.models[found.model]
         learn, precision, optimizer = found.scheme, found.precision, found.optimizer
         budget = budget or limits
     return compile_plan(graph, learn, loss, optimizer, learner, precision, budget, inputs, calibration, sparse)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from microtune.choices import optimizer_text, python_text, scheme_text
 from microtune.errors import BudgetError
+from microtune.ir import Graph
 from microtune.tuning.budget import Budget
 from microtune.tuning.optimizers import Gradient
 from microtune.tuning.schemes import Scheme
 
 
-def name_of(scheme: Scheme, precision: str) -> str:
-    """As on a command line, the precision where it is not float32: ``sparse:2=0:8,biases=3 mixed``."""
-    return scheme_text(scheme) + ("" if precision == "float32" else f" {precision}")
+def name_of(scheme: Scheme | None, precision: str, model: str = "") -> str:
+    """As on a command line, the precision where it is not float32: ``sparse:2=0:8,biases=3 mixed``; behind the name of
+    the model where there are several: ``pruned int8 > head:1``. Without a scheme, the model."""
+    if scheme is None:
+        return model
+    text = scheme_text(scheme) + ("" if precision == "float32" else f" {precision}")
+    return f"{model} > {text}" if model else text
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,8 @@ class Point:
     """One scheme, measured. ``accuracy`` 0 to 1 on held-out samples; ``ram`` and ``flash`` in bytes, the device struct
     with stack, as ``Plan.memory`` has them; ``instructions`` of one training step on Cortex-M4, None if not measured;
     ``parameters`` that learn; ``optimizer`` with the learning rate that suited the scheme; ``right``: of each
-    held-out sample, how much was right."""
+    held-out sample, how much was right. ``model``: which of several it learns on; ``base``: the accuracy of that
+    before it learns."""
 
     scheme: Scheme
     precision: str
@@ -35,11 +41,13 @@ class Point:
     parameters: int
     optimizer: Gradient
     right: tuple[float, ...] = field(repr=False, compare=False)
+    model: str = ""
+    base: float | None = None
 
     @property
     def name(self) -> str:
-        """The scheme as on a command line."""
-        return name_of(self.scheme, self.precision)
+        """The scheme as on a command line, behind its model."""
+        return name_of(self.scheme, self.precision, self.model)
 
     @property
     def rate(self) -> float:
@@ -62,19 +70,21 @@ class Point:
 @dataclass(frozen=True)
 class LeftOut:
     """A scheme that is no choice, and why. ``ram``: bytes it takes at least. ``accuracy``: None if it was not trained.
-    ``excess``: how many times the budget it takes, at least; 0 where that is not the reason."""
+    ``excess``: how many times the budget it takes, at least; 0 where that is not the reason. Without a scheme, a whole
+    ``model``."""
 
-    scheme: Scheme
+    scheme: Scheme | None
     precision: str
     reason: str
     ram: int | None = None
     accuracy: float | None = None
     excess: float = 0.0
+    model: str = ""
 
     @property
     def name(self) -> str:
-        """The scheme as on a command line."""
-        return name_of(self.scheme, self.precision)
+        """The scheme as on a command line, behind its model."""
+        return name_of(self.scheme, self.precision, self.model)
 
 
 def undominated(points: Iterable[Point]) -> tuple[Point, ...]:
@@ -88,13 +98,17 @@ def undominated(points: Iterable[Point]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True)
 class Frontier:
-    """What a search found. ``base`` is the accuracy of the untrained model; ``judged`` the held-out samples."""
+    """What a search found. ``base`` is the accuracy of the untrained model, of several the best; ``judged`` the
+    held-out samples. ``models``: the graphs by name, those made here too, and ``bases``, how right each is untrained;
+    of one model alone the name is ""."""
 
     points: tuple[Point, ...]
     base: float
     judged: int
     budget: Budget
     left_out: tuple[LeftOut, ...]
+    models: Mapping[str, Graph] = field(default_factory=dict, repr=False, compare=False)
+    bases: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def frontier(self) -> tuple[Point, ...]:

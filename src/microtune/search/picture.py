@@ -26,6 +26,8 @@ DARK = {
     "text": "#e6edf3", "faint": "#9198a1", "grid": "#30363d", "paper": "#0d1117", "point": "#58a6ff",
     "line": "#388bfd", "pick": "#3fb950", "limit": "#ff7b72",
 }  # fmt: skip
+# of the second model and those behind it, readable on both grounds
+HUES = ("", "#bf8700", "#8250df", "#1b9e77", "#d6336c", "#6e7781")
 FONT = """
 .frontier text { font: 11px system-ui, sans-serif; }
 .frontier .title { font-size: 14px; font-weight: 600; }
@@ -51,7 +53,8 @@ def _colours(colour: Mapping[str, str]) -> str:
 """
 
 
-STYLE = f"{FONT}{_colours(LIGHT)}@media (prefers-color-scheme: dark) {{\n{_colours(DARK)}}}\n"
+_MODELS = "".join(f".frontier .m{place} {{ fill: {hue}; }}\n" for place, hue in enumerate(HUES) if hue)
+STYLE = f"{FONT}{_colours(LIGHT)}@media (prefers-color-scheme: dark) {{\n{_colours(DARK)}}}\n{_MODELS}"
 
 
 def percent(share: float) -> str:
@@ -62,14 +65,31 @@ def percent(share: float) -> str:
 def _tip(point: Point) -> str:
     text = f"{point.name}: {percent(point.accuracy)}, {spaced(point.ram)} bytes of RAM, {spaced(point.flash)} of flash"
     steps = "" if point.instructions is None else f", {spaced(point.instructions)} instructions a step"
-    return f"{text}{steps}, learning rate {point.rate:g}"
+    before = f"; untrained {percent(point.base)}" if point.model and point.base is not None else ""
+    return f"{text}{steps}, learning rate {point.rate:g}{before}"
 
 
-def _legend() -> Iterator[str]:
+def _untrained(found: Frontier) -> str:
+    """What the line of the base says: of several models whose it is."""
+    if not any(found.bases):
+        return "the model as it is"
+    return f"{max(found.bases, key=lambda name: found.bases[name])} as it is"
+
+
+def _point_class(found: Frontier, model: str) -> str:
+    """How dots of a model look: of several each in its colour, which come again after the last."""
+    names = [name for name in found.models if name]
+    place = names.index(model) % len(HUES) if model in names else 0
+    return f"point m{place}" if place else "point"
+
+
+def _legend(found: Frontier) -> Iterator[str]:
     left = float(LEFT)
-    for kind, text in (("point", "measured"), ("worse", "no better than one in less RAM"), ("ring", "the pick")):
+    names = [name for name in found.models if name]
+    kinds = [(_point_class(found, name), name) for name in names] or [("point", "measured")]
+    for kind, text in (*kinds, ("worse", "no better than one in less RAM"), ("ring", "the pick")):
         yield f'<circle cx="{left + 5:g}" cy="33" r="{6 if kind == "ring" else 4}" class="{kind}"/>'
-        yield f'<text x="{left + 16:g}" y="37" class="faint">{text}</text>'
+        yield f'<text x="{left + 16:g}" y="37" class="faint">{escape(text)}</text>'
         left += 16 + LETTER * len(text) + 24
 
 
@@ -94,7 +114,7 @@ def _chart(found: Frontier, title: str) -> Iterator[str]:
 
     right, foot = LEFT + WIDTH, TOP + HEIGHT
     yield f'<text x="{LEFT}" y="18" class="title">{escape(title)}</text>'
-    yield from _legend()
+    yield from _legend(found)
     for ram in range(0, most + 1, round_step(most, 8)):
         yield f'<line x1="{x(ram)}" y1="{TOP}" x2="{x(ram)}" y2="{foot}" class="grid"/>'
         yield f'<text x="{x(ram)}" y="{foot + 16}" text-anchor="middle" class="faint">{spaced(ram)}</text>'
@@ -107,8 +127,8 @@ def _chart(found: Frontier, title: str) -> Iterator[str]:
     text = f"% of {found.judged} held-out samples right"
     yield f'<text x="{right}" y="{foot + 38}" text-anchor="end" class="faint">{text}</text>'
     yield f'<line x1="{LEFT}" y1="{y(found.base)}" x2="{right}" y2="{y(found.base)}" class="base dashed"/>'
-    text = f"the model as it is, {percent(found.base)}"
-    yield f'<text x="{right - 4}" y="{y(found.base) + 14:g}" text-anchor="end" class="faint">{text}</text>'
+    text = f"{_untrained(found)}, {percent(found.base)}"
+    yield f'<text x="{right - 4}" y="{y(found.base) + 14:g}" text-anchor="end" class="faint">{escape(text)}</text>'
     if limit is not None and limit <= most:
         yield f'<line x1="{x(limit)}" y1="{TOP}" x2="{x(limit)}" y2="{foot}" class="limit dashed"/>'
         yield f'<text x="{x(limit)}" y="{TOP - 6}" text-anchor="end">budget {spaced(limit)}</text>'
@@ -125,7 +145,8 @@ def _chart(found: Frontier, title: str) -> Iterator[str]:
     for point in sorted(found.points, key=lambda each: (each is not best, each not in found.frontier)):
         across, up = x(point.ram), y(point.accuracy)
         tip = escape(_tip(point))
-        yield f'<circle cx="{across}" cy="{up}" r="4" class="point"><title>{tip}</title></circle>'
+        yield f'<circle cx="{across}" cy="{up}" r="4" class="{_point_class(found, point.model)}">'
+        yield f"<title>{tip}</title></circle>"
         if point is best:
             yield f'<circle cx="{across}" cy="{up}" r="8" class="ring"/>'
         name = point.name if len(point.name) <= LABEL else f"{point.name[: LABEL - 1]}…"
@@ -155,7 +176,19 @@ def frontier_picture(found: Frontier, title: str = "update schemes") -> str:
 
 
 def _figures(point: Point) -> dict[str, Any]:
-    named = ("accuracy", "ram", "flash", "instructions", "parameters", "rate", "precision", "command", "python")
+    named = (
+        "model",
+        "base",
+        "accuracy",
+        "ram",
+        "flash",
+        "instructions",
+        "parameters",
+        "rate",
+        "precision",
+        "command",
+        "python",
+    )
     return {"learn": scheme_text(point.scheme), **{name: getattr(point, name) for name in named}}
 
 
@@ -163,13 +196,15 @@ def frontier_figures(found: Frontier) -> dict[str, Any]:
     """For machines: what ``frontier_tables`` shows people."""
     return {
         "base": found.base,
+        "bases": dict(found.bases),
         "judged": found.judged,
         "best": _figures(found.best),
         "frontier": [_figures(point) for point in found.frontier],
         "points": [_figures(point) for point in found.points],
         "left_out": [
             {
-                "learn": scheme_text(each.scheme),
+                "model": each.model,
+                "learn": None if each.scheme is None else scheme_text(each.scheme),
                 "precision": each.precision,
                 "reason": each.reason,
                 "ram": each.ram,
@@ -180,19 +215,30 @@ def frontier_figures(found: Frontier) -> dict[str, Any]:
     }
 
 
+def _several(found: Frontier) -> bool:
+    """Whether forms of a net were searched together."""
+    return any(found.bases)
+
+
+COLUMNS = ("right", "RAM", "flash", "instructions a step", "parameters", "rate")
+
+
 def frontier_tables(found: Frontier) -> Group:
     """For the terminal: the frontier, the pick marked, and what was left out and why."""
     table = Table(title=f"Frontier, of {found.judged} held-out samples", title_justify="left")
     table.add_column("what learns", overflow="fold")
-    for name in ("right", "RAM", "flash", "instructions a step", "parameters", "rate"):
+    together = _several(found)
+    for name in (*(("before",) if together else ()), *COLUMNS):
         table.add_column(name, justify="right")
     table.add_column("pick", justify="center")
-    table.add_row("nothing", percent(found.base), "", "", "", "0", "", "")
+    if not together:
+        table.add_row("nothing", percent(found.base), "", "", "", "0", "", "")
     best = found.best if found.points else None
     for point in found.frontier:
         steps = "not counted" if point.instructions is None else spaced(point.instructions)
         figures = (percent(point.accuracy), spaced(point.ram), spaced(point.flash), steps, spaced(point.parameters))
-        table.add_row(point.name, *figures, f"{point.rate:g}", "●" if point is best else "")
+        before = (percent(point.base or 0.0),) if together else ()
+        table.add_row(point.name, *before, *figures, f"{point.rate:g}", "●" if point is best else "")
     rest = [each for each in found.points if each not in found.frontier]
     if not found.left_out and not rest:
         return Group(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from microtune.search.trial import (
     step_instructions,
     train,
 )
+from microtune.search.variants import fixed_costs, in_int8, named
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Learner
 from microtune.tuning.losses import Loss, loss_of
@@ -45,9 +46,11 @@ FEWEST_STEPS = 64
 
 @dataclass
 class _Search:
-    """What all candidates share, and what is known so far."""
+    """What all candidates on a model share, and what is known so far; ``points`` of all models."""
 
+    model: str
     graph: Graph
+    base: float
     loss: Loss
     optimizer: Gradient
     budget: Budget
@@ -57,8 +60,11 @@ class _Search:
     learner: Learner
     end: float
     seed: int
+    points: list[Point]
     plans: dict[tuple[Scheme, str], Plan | str] = field(default_factory=dict)
-    points: list[Point] = field(default_factory=list)
+    waiting: list[tuple[Scheme, str]] = field(default_factory=list)
+    a_step: float = 0.0
+    spent: float = 0.0
 
     def late(self) -> bool:
         """Whether the time is up, and something has been found in it."""
@@ -88,27 +94,27 @@ class _Search:
         """Plan, learn, judge and measure one candidate; the slow measures only where it may be taken."""
         chosen = self.planned(scheme, precision)
         if isinstance(chosen, str):
-            return LeftOut(scheme, precision, chosen)
+            return self.left_out(scheme, precision, chosen)
         ram = least_ram(chosen)
         if excess := self.over("bytes of RAM or more", ram, self.budget.ram_bytes):
-            return LeftOut(scheme, precision, excess[0], ram, excess=excess[1])
+            return self.left_out(scheme, precision, excess[0], ram, excess=excess[1])
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(chosen, Path(folder))
             rate = trainer.suited_rate(self.learnt, self.late)
             if rate is None:
-                return LeftOut(scheme, precision, "diverges at every learning rate that was tried", ram)
+                return self.left_out(scheme, precision, "diverges at every learning rate that was tried", ram)
             device = train(trainer, self.learnt, rate, self.epochs, self.seed, self.late)
             if device is None:
-                return LeftOut(scheme, precision, "was not learnt to the end: no time left", ram)
+                return self.left_out(scheme, precision, "was not learnt to the end: no time left", ram)
             if not all(np.isfinite(each).all() for each in device.parameters().values()):
-                return LeftOut(scheme, precision, f"diverges at the learning rate {rate:g}", ram)
+                return self.left_out(scheme, precision, f"diverges at the learning rate {rate:g}", ram)
             right = judge(device, self.judged, self.loss, self.learner.tolerance)
             x = device.stored_input(self.learnt.x[0])
         accuracy = float(np.mean(right))
         better = [each for each in self.points if each.ram <= ram and each.accuracy >= accuracy]
         if better:
             reason = f"is {100 * accuracy:.1f} % right; {better[0].name} is as good in no more RAM"
-            return LeftOut(scheme, precision, reason, ram, accuracy)
+            return self.left_out(scheme, precision, reason, ram, accuracy)
         assert isinstance(chosen.optimizer, Gradient)
         optimizer = replace(chosen.optimizer, lr=rate)
         final = replace(chosen, optimizer=optimizer)
@@ -123,19 +129,29 @@ class _Search:
             over.append(self.over("instructions a step", counted, self.budget.instructions))
         if reasons := [each for each in over if each is not None]:
             reason, worst = " and ".join(text for text, _ in reasons), max(times for _, times in reasons)
-            return LeftOut(scheme, precision, reason, memory.ram, accuracy, worst)
+            return self.left_out(scheme, precision, reason, memory.ram, accuracy, worst)
         learns = sum(each.size for each in chosen.programs.trained)
-        return Point(scheme, precision, accuracy, memory.ram, memory.flash, counted, learns, optimizer, right)
+        return Point(
+            scheme, precision, accuracy, memory.ram, memory.flash, counted, learns, optimizer, right, self.model,
+            self.base,
+        )  # fmt: skip
+
+    def left_out(
+        self, scheme: Scheme, precision: str, reason: str, ram: int | None = None, accuracy: float | None = None,
+        excess: float = 0.0,
+    ) -> LeftOut:  # fmt: skip
+        return LeftOut(scheme, precision, reason, ram, accuracy, excess, self.model)
 
 
-def _affordable(samples: Samples, epochs: int, trials: int, a_step: float, seconds: float) -> int:
-    """How many samples all candidates can learn in the time, if a step of each takes as long as one of ``Full``."""
-    passes = trials * (epochs + len(RATES)) * max(a_step, 1e-6)
+def _affordable(samples: Samples, epochs: int, a_pass: float, seconds: float) -> int:
+    """How many samples all candidates can learn in the time. a_pass: seconds of one step of each, taken to be as long
+    as one of ``Full``."""
+    passes = (epochs + len(RATES)) * max(a_pass, 1e-6)
     return min(len(samples), max(FEWEST_STEPS, int(seconds / passes)))
 
 
 def search(
-    graph: Graph,
+    graph: Graph | Mapping[str, Graph],
     data: Any,
     loss: str | Loss = "cross_entropy",
     optimizer: Optimizer | None = None,
@@ -147,8 +163,15 @@ def search(
     seconds: float = 600.0,
     seed: int = 0,
     progress: Progress | None = None,
+    quantized: bool | None = None,
 ) -> Frontier:
     """Try update schemes on the user's data, each with the C that the device would run.
+
+    graph: the model; or several forms of one net by name, ``{"float": graph, "pruned": ...}``: compressions and
+    schemes are then searched together, within one budget. A model whose weights alone, or whose prediction alone, are
+    over it is left out at once; the others get equal shares of the time. quantized: whether the int8 form of each float
+    model, by calibration with the learnt samples, is tried too; by default where several models are given and none is
+    int8. ``Point.model`` says which model, ``Frontier.models`` has their graphs.
 
     data: (x, y): inputs (samples, *input shape), and class indices (samples,) or values (samples, outputs). A share
     ``held_out`` judges, the rest is learnt, ``epochs`` times, one optimiser step per sample. budget: RAM, flash, and
@@ -179,35 +202,66 @@ def search(
     if limits.instructions is not None and not can_count():
         raise PlanError("a budget of instructions needs the emulator: pip install 'microtune[emulation]'")
     say = progress or (lambda text, point: None)
-    first = plan(graph, Head(1), chosen_loss, SGD(), IN_PLACE)
-    learnt, judged = split_samples(check_samples(first.graph, chosen_loss, data), held_out, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        base = float(np.mean(judge(Trainer(first, Path(folder)).base(), judged, chosen_loss, learner.tolerance)))
-    say(f"the model as it is: {100 * base:.1f} % of {len(judged)} held-out samples", None)
-    say("measuring what each layer contributes", None)
-    state = _Search(
-        graph, chosen_loss, optimizer, limits, learnt, judged, epochs, learner, began + seconds, seed
-    )  # fmt: skip
-    measured, a_step = contributions(graph, learnt, chosen_loss)
-    tried = candidates(graph, measured, state.fits)
-    possible = sum(state.fits(*each) for each in tried) or 1
-    count = _affordable(learnt, epochs, possible, a_step, max(state.end - time.monotonic(), 1.0) / 2)
+    models = named(graph)
+    firsts = {name: _first(each, chosen_loss) for name, each in models.items()}
+    samples = check_samples(next(iter(firsts.values())).graph, chosen_loss, data)
+    learnt, judged = split_samples(samples, held_out, seed)
+    derived, failed = in_int8(models, learnt.x, quantized)
+    models |= derived
+    firsts |= {name: _first(each, chosen_loss) for name, each in derived.items()}
+    left_out = [LeftOut(None, "", reason, model=name) for name, reason in failed.items()]
+    points: list[Point] = []
+    states: list[_Search] = []
+    bases: dict[str, float] = {}
+    for name, each in models.items():
+        fixed = fixed_costs(each, chosen_loss)
+        if name and (excess := fixed.over(limits)):
+            left_out.append(LeftOut(None, "", excess[0], fixed.ram, excess=excess[1], model=name))
+            say(f"{name} {excess[0]}", None)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            device = Trainer(firsts[name], Path(folder)).base()
+            bases[name] = float(np.mean(judge(device, judged, chosen_loss, learner.tolerance)))
+        say(f"{name or 'the model'} as it is: {100 * bases[name]:.1f} % of {len(judged)} held-out samples", None)
+        say(f"measuring what each layer{' of ' if name else ''}{name} contributes", None)
+        state = _Search(
+            name, each, bases[name], chosen_loss, optimizer, limits, learnt, judged, epochs, learner, began + seconds,
+            seed, points,
+        )  # fmt: skip
+        measured, state.a_step = contributions(each, learnt, chosen_loss)
+        state.waiting = candidates(each, measured, state.fits)
+        states.append(state)
+    a_pass = sum(each.a_step * (sum(each.fits(*tried) for tried in each.waiting) or 1) for each in states)
+    count = _affordable(learnt, epochs, a_pass, max(began + seconds - time.monotonic(), 1.0) / 2)
     if count < len(learnt):
         say(f"there is time for {count} of {len(learnt)} samples", None)
-        state.learnt = learnt.take(np.arange(count))
-    left_out: list[LeftOut] = []
-    for scheme, precision in tried:
-        if state.late():
-            left_out.append(LeftOut(scheme, precision, "was not tried: no time left"))
-            continue
-        try:
-            found = state.attempt(scheme, precision)
-        except MicrotuneError as error:
-            found = LeftOut(scheme, precision, f"failed: {error}")
-        if isinstance(found, Point):
-            state.points.append(found)
-            say(f"{found.name}: {100 * found.accuracy:.1f} %, {found.ram:,} bytes of RAM", found)
-        else:
-            left_out.append(found)
-            say(f"{found.name} {found.reason}", None)
-    return Frontier(tuple(state.points), base, len(judged), limits, tuple(left_out))
+        for state in states:
+            state.learnt = learnt.take(np.arange(count))
+    while waiting := [each for each in states if each.waiting]:
+        left_out += _next(min(waiting, key=lambda each: each.spent), say)
+    base = max(bases.values(), default=0.0)
+    return Frontier(tuple(points), base, len(judged), limits, tuple(left_out), models, bases)
+
+
+def _first(graph: Graph, loss: Loss) -> Plan:
+    """The plan of a head: that there is one shows that a model can learn, and what it takes and gives."""
+    return plan(graph, Head(1), loss, SGD(), IN_PLACE)
+
+
+def _next(state: _Search, say: Progress) -> list[LeftOut]:
+    """Attempt the next candidate of a model; what is left out of it."""
+    scheme, precision = state.waiting.pop(0)
+    if state.late():
+        return [state.left_out(scheme, precision, "was not tried: no time left")]
+    began = time.monotonic()
+    try:
+        found = state.attempt(scheme, precision)
+    except MicrotuneError as error:
+        found = state.left_out(scheme, precision, f"failed: {error}")
+    state.spent += time.monotonic() - began
+    if isinstance(found, LeftOut):
+        say(f"{found.name} {found.reason}", None)
+        return [found]
+    state.points.append(found)
+    say(f"{found.name}: {100 * found.accuracy:.1f} %, {found.ram:,} bytes of RAM", found)
+    return []

@@ -22,7 +22,7 @@ CODE = {"float32": {"runs": 800, "bitmap": 800}, "int8": {"runs": 1750, "bitmap"
 keep a dense layer beside it. Where all layers are packed it is less than that of the dense kernels."""
 CALL = 64
 """Bytes that a layer must save to be worth its call,"""
-WORTH = 0.25
+WORTH = 0.45
 """and the share of its bytes, since it may take longer: a net that was not pruned stays as it is."""
 
 
