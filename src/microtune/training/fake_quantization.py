@@ -16,19 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtune.compress.quantization import int8_graph
-from microtune.compress.quantized_operators import SOFTMAX, TANH, fused_activations, limits_of
+from microtune.compress.quantized_operators import fused_activations, limits_of
 from microtune.compress.quantized_weights import LARGEST_BIAS
 from microtune.errors import ModelError
 from microtune.ir import Graph, Node, Quantization, constant
-from microtune.ops.quantized_build import activation_quantization
 
 TRAINED = ("dense", "conv2d", "depthwise_conv2d", "channel_affine", "embedding")
 """Float operators whose constants are trained."""
 
 SEVERAL = ("add_int8", "multiply_int8", "concat")
 """int8 operators that read more than one value; what else others read are their own constants."""
-
-Scale = float | Tensor
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -37,7 +34,7 @@ def rounded(x: Tensor) -> Tensor:
     return x + (whole + torch.trunc(2.0 * (x.detach() - whole)) - x).detach()
 
 
-def rescaled(sums: Tensor, factor: Scale, count: int = 1) -> Tensor:
+def rescaled(sums: Tensor, factor: float | Tensor, count: int = 1) -> Tensor:
     """sums * factor / count as ``fixed_point.rescale`` rounds it: first to as many places as its shift will drop.
 
     The result has yet to be rounded itself. factor: one, or one for each channel (the last axis).
@@ -48,21 +45,14 @@ def rescaled(sums: Tensor, factor: Scale, count: int = 1) -> Tensor:
     return rounded(sums * (factor / count * places)) / places
 
 
-def _key(quantization: Quantization) -> tuple[float, int]:
-    return float(quantization.scale), int(quantization.zero_point)
-
-
 class FakeQuantized(nn.Module):
     """``source``, whose layers each have a bias and constants of their own, in the arithmetic of its int8 form.
 
-    Takes real inputs (n, *input shape), returns real outputs. ``chosen``: the quantisation of each float tensor.
-    ``learn_ranges``: their scales are trained too (Esser et al., "Learned Step Size Quantization", ICLR 2020), each by
-    the logarithm of a factor; zero points stay, so that zero stays exact.
+    Takes real inputs (n, *input shape), returns real outputs. ``chosen``: the quantisation of each float tensor, which
+    stays; the scales of weights follow the weights.
     """
 
-    def __init__(
-        self, source: Graph, chosen: Mapping[str, Quantization], per_channel: bool, learn_ranges: bool
-    ) -> None:
+    def __init__(self, source: Graph, chosen: Mapping[str, Quantization], per_channel: bool) -> None:
         super().__init__()
         self.source, self.chosen, self.per_channel = source, chosen, per_channel
         self.graph = int8_graph(source, chosen, per_channel)
@@ -75,22 +65,15 @@ class FakeQuantized(nn.Module):
         names = [name for node in source.nodes if node.op in TRAINED for name in node.inputs[1:]]
         self.place = {name: index for index, name in enumerate(names)}
         self.constants = nn.ParameterList(torch.tensor(source.tensor(name).data) for name in names)
-        # tensors of equal ranges keep them equal: what joins them then needs no rescaling, now or later
-        fixed = [SOFTMAX, TANH, *(tensor.quantization for tensor in self.graph.constants)]
-        kept = {_key(q) for q in fixed if q is not None and q.axis is None}
-        ranges = [key for key in dict.fromkeys(map(_key, chosen.values())) if key not in kept] if learn_ranges else []
-        self.range_place = {key: index for index, key in enumerate(ranges)}
-        self.stretch = nn.Parameter(torch.zeros(len(ranges)), requires_grad=learn_ranges)
 
     def trained(self, name: str) -> Tensor:
         """A constant of the source."""
         found: Tensor = self.constants[self.place[name]]
         return found
 
-    def scale(self, quantization: Quantization) -> Scale:
-        index = self.range_place.get(_key(quantization))
-        scale = float(quantization.scale)
-        return scale if index is None else scale * torch.exp(self.stretch[index])
+    def scale(self, name: str) -> float:
+        """The real size of a step of an int8 tensor."""
+        return float(self.quantization(name).scale)
 
     def quantization(self, name: str) -> Quantization:
         found = self.graph.tensor(name).quantization
@@ -101,23 +84,19 @@ class FakeQuantized(nn.Module):
         """Steps from zero as int8 holds them in tensor ``name``. limits: of real values, of a fused activation."""
         q = self.quantization(name)
         if limits is not None:
-            low, high = (None if limit is None else limit / self.scale(q) for limit in limits)
-            if low is not None:
-                steps = torch.clamp(steps, min=low)
-            if high is not None:
-                steps = torch.clamp(steps, max=high)
+            low, high = (None if limit is None else limit / self.scale(name) for limit in limits)
+            steps = torch.clamp(steps, low, high)
         zero = int(q.zero_point)
         return rounded(torch.clamp(steps, -128.0 - zero, 127.0 - zero))
 
     def real(self, name: str, value: Tensor) -> Tensor:
         """Real values of a tensor, int8 or not."""
-        q = self.graph.tensor(name).quantization
-        return value if q is None else value * self.scale(q)
+        return value if self.graph.tensor(name).quantization is None else value * self.scale(name)
 
     def forward(self, x: Tensor) -> Tensor:
-        source = self.graph.tensor(self.graph.inputs[0])
-        q = source.quantization
-        values = {source.name: x if q is None else self.stored(x / self.scale(q), source.name)}
+        (source,) = self.graph.inputs
+        is_int8 = self.graph.tensor(source).quantization is not None
+        values = {source: self.stored(x / self.scale(source), source) if is_int8 else x}
         for node in self.graph.nodes:
             names = node.inputs if node.op in SEVERAL else node.inputs[:1]
             values[node.output] = RULES[node.op](self, node, [self._read(values, name) for name in names])
@@ -135,15 +114,7 @@ class FakeQuantized(nn.Module):
     def written(self, graph: Graph) -> Graph:
         """The int8 graph of ``graph``, which has the nodes of the source and perhaps more, with what was trained."""
         found = [constant(name, self.trained(name).detach().cpu().numpy().astype(np.float32)) for name in self.place]
-        return int8_graph(graph.with_nodes(graph.nodes, found), self.ranges(), self.per_channel)
-
-    def ranges(self) -> dict[str, Quantization]:
-        """``chosen`` with the scales as they are now."""
-        with torch.no_grad():
-            return {
-                name: activation_quantization(float(self.scale(q)), int(q.zero_point))
-                for name, q in self.chosen.items()
-            }
+        return int8_graph(graph.with_nodes(graph.nodes, found), self.chosen, self.per_channel)
 
 
 Rule = Callable[[FakeQuantized, Node, list[Tensor]], Tensor]
@@ -171,7 +142,7 @@ def _convolution(x: Tensor, weight: Tensor, node: Node) -> Tensor:
     return functional.conv2d(padded, turned, stride=node.attributes["stride"], groups=groups).permute(0, 2, 3, 1)
 
 
-def weight_scales(rows: Tensor, bias: Tensor, x_scale: Scale, per_channel: bool) -> Tensor:
+def weight_scales(rows: Tensor, bias: Tensor, x_scale: float, per_channel: bool) -> Tensor:
     """The real size of a step of each output's weights (O,): ``quantized_weights.quantize_weights`` in PyTorch."""
     largest = rows.abs().amax(1)
     scale = (largest if per_channel else largest.max().expand_as(largest)) / 127.0
@@ -187,7 +158,7 @@ def _layer(sums: Callable[[Tensor, Tensor, Node], Tensor], axis: int) -> Rule:
         weight, bias = (net.trained(name) for name in source.inputs[1:])
         if source.op == "channel_affine":
             weight = weight.reshape(1, 1, -1)
-        x_scale, y_scale = net.scale(net.quantization(node.inputs[0])), net.scale(net.quantization(node.output))
+        x_scale, y_scale = net.scale(node.inputs[0]), net.scale(node.output)
         with torch.no_grad():
             rows = weight.movedim(axis, 0).flatten(1)
             scale = weight_scales(rows, bias, x_scale, net.per_channel)
@@ -204,16 +175,16 @@ def _layer(sums: Callable[[Tensor, Tensor, Node], Tensor], axis: int) -> Rule:
 
 def _add(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
     a, b = (net.real(name, value) for name, value in zip(node.inputs, given, strict=True))
-    return net.stored((a + b) / net.scale(net.quantization(node.output)), node.output, net.limits[node.name])
+    return net.stored((a + b) / net.scale(node.output), node.output, net.limits[node.name])
 
 
 def _multiply(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
-    a, b, y = (net.scale(net.quantization(name)) for name in (*node.inputs, node.output))
+    a, b, y = (net.scale(name) for name in (*node.inputs, node.output))
     return net.stored(rescaled(given[0] * given[1], a * b / y), node.output, net.limits[node.name])
 
 
 def _global_average(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
-    x, y = (net.scale(net.quantization(name)) for name in (node.inputs[0], node.output))
+    x, y = (net.scale(name) for name in (node.inputs[0], node.output))
     positions = given[0][0, ..., 0].numel()
     sums = given[0].flatten(1, -2).sum(1)
     return net.stored(rescaled(sums, x / y, positions), node.output, net.limits[node.name])
@@ -258,7 +229,7 @@ def _transpose(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
 
 def _lookup(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
     """A function of the source, or another quantisation of the same values."""
-    x, y = (net.scale(net.quantization(name)) for name in (node.inputs[0], node.output))
+    x, y = (net.scale(name) for name in (node.inputs[0], node.output))
     source = net.layers.get(node.name)
     if source is None or source.op not in FUNCTIONS:
         return net.stored(rescaled(given[0], x / y), node.output)
@@ -268,7 +239,7 @@ def _lookup(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
 
 def _softmax(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
     real = functional.softmax(net.real(node.inputs[0], given[0]).flatten(1), 1).reshape(given[0].shape)
-    return net.stored(real / net.scale(net.quantization(node.output)), node.output)
+    return net.stored(real / net.scale(node.output), node.output)
 
 
 def _embedding(net: FakeQuantized, node: Node, given: list[Tensor]) -> Tensor:
@@ -305,6 +276,6 @@ RULES: dict[str, Rule] = {
     "lookup_int8": _lookup,
     "softmax_int8": _softmax,
     "embedding": _embedding,
-    "quantize": lambda net, node, given: net.stored(given[0] / net.scale(net.quantization(node.output)), node.output),
+    "quantize": lambda net, node, given: net.stored(given[0] / net.scale(node.output), node.output),
 }
 """By int8 operator."""

@@ -100,7 +100,6 @@ def quantize_aware(
     calibration: Any = None,
     ranges: str = "mse",
     percentile: float = 99.99,
-    learn_ranges: bool = True,
     per_channel: bool = True,
     samples: int = 200,
     output: str = "int8",
@@ -115,9 +114,9 @@ def quantize_aware(
 
     Batch normalisation is folded first. Then each forward pass rounds and limits exactly what the int8 graph does:
     weights by their channel's largest, biases, and every tensor by the range that ``calibration`` (default x) gives it
-    as in ``mt.quantize``; gradients pass the roundings as if they were not there (Jacob et al., CVPR 2018). ``ranges``,
-    ``percentile``, ``per_channel``, ``samples`` and ``output`` mean what they do there. ``progress``: called after
-    each epoch.
+    as in ``mt.quantize``, which stays; gradients pass the roundings as if they were not there (Jacob et al., CVPR
+    2018). ``ranges``, ``percentile``, ``per_channel``, ``samples`` and ``output`` mean what they do there.
+    ``progress``: called after each epoch.
 
     Raises ModelError for operators that have no int8 form, naming the node, and TrainingError for samples that do not
     fit or a loss that is no longer finite.
@@ -135,7 +134,7 @@ def quantize_aware(
     pairs = checked(x, y, source.shape, body.tensor(body.outputs[0]).size, loss)
     chosen_from = checked_calibration(graph, pairs.x if calibration is None else calibration, samples)
     chosen = chosen_quantizations(graph, chosen_from, ranges, percentile)
-    net = FakeQuantized(_corrected(body, chosen, per_channel, chosen_from), chosen, per_channel, learn_ranges)
+    net = FakeQuantized(_corrected(body, chosen, per_channel, chosen_from), chosen, per_channel)
     fit(net, pairs, loss=loss, epochs=epochs, lr=lr, batch=batch, seed=seed, progress=progress)
     found = net.written(graph)
     return verify(with_float_output(found) if output == "float32" else found, "quantisation-aware training")
