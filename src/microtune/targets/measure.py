@@ -136,6 +136,11 @@ class CoreDevice:
         self.machine.write(self._target, self._written(np.asarray(y, "<f4")).tobytes())
         return self._run("step", (self._input, self._target, self._result), count=True)
 
+    @property
+    def ram(self) -> int:
+        """RAM of the device struct: all that it keeps and works with, but for the stack."""
+        return self._bytes
+
     def state(self) -> bytes:
         """The saved part of the device struct, behind the port's address."""
         return self.machine.read(self.address + 4, self._saved)
@@ -150,6 +155,17 @@ def instructions(
         device.use(x, y)
     counts = [device.use(x, y, count=True) for x, y in uses[-last:]]
     return {key: max(count[key] for count in counts) for key in ("predict", "update")}
+
+
+def micro_updates(
+    package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
+) -> dict[str, int]:
+    """The most instructions of a prediction, of a plain step on a sample (which runs the net too), and of observe with
+    the whole update in idle, of ``uses`` (input as the C takes it, target); and bytes: RAM of the device, and stack."""
+    device = CoreDevice(package, core)
+    counts = [{**device.use(x, y, count=True), "step": device.step(x, y)} for x, y in uses]
+    found = {key: max(each[key] for each in counts) for key in ("predict", "step", "update")}
+    return {**found, "ram": device.ram, "stack": int(package.manifest["memory"]["stack"])}
 
 
 def cost(
