@@ -16,6 +16,10 @@ from benchmarks.example_pages import camera_table, heart_table, speaker_tables, 
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from benchmarks.integer_accuracy import SECTION as ACCURACY
 from benchmarks.integer_accuracy import integers_tables
+from benchmarks.machine import SECTION as MACHINE_SECTION
+from benchmarks.machine import machine_table
+from benchmarks.trees import SECTION as TREES_SECTION
+from benchmarks.trees import trees_tables
 from microtune.targets.catalogue import targets
 from microtune.targets.power import with_unit
 
@@ -341,6 +345,9 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     INTEGERS: (("integers", ACCURACY), integers_tables),
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
     DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
+    DOCS / "trees.md": ((TREES_SECTION,), trees_tables),
+    DOCS / "anomaly.md": ((MACHINE_SECTION,), machine_table),
+    EXAMPLES / "machine" / "README.md": ((MACHINE_SECTION,), machine_table),
     EXAMPLES / "heart" / "README.md": (("heart",), heart_table),
     EXAMPLES / "thermostat" / "README.md": (("thermostat",), thermostat_table),
     EXAMPLES / "camera" / "README.md": (("camera",), camera_table),

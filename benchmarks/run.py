@@ -24,6 +24,7 @@ from benchmarks.readme import rewrite
 from benchmarks.results import record
 from benchmarks.sensors import run_sensors
 from benchmarks.stack import run_stack
+from benchmarks.trees import run_trees
 
 # what was promised; beside others in benchmarks/aifes.py
 INSTRUCTIONS, RAM = 1300, 200
@@ -84,6 +85,7 @@ def main() -> int:
     run_forgetting()
     held.append(run_change())
     held.append(run_sensors())
+    held.append(run_trees())
     held.append(run_stack())
     run_power()
     rewrite()
