@@ -83,6 +83,7 @@ TWINS: dict[str, Callable[[Values, Given], torch.Tensor]] = {
     "hard_sigmoid": lambda v, given: (given["alpha"] * v[0] + given["beta"]).clamp(0, 1),
     "hard_swish": lambda v, _: F.hardswish(v[0]),
     "channel_affine": lambda v, _: v[1] * v[0] + v[2],
+    "channel_scale": lambda v, _: v[1] * v[0],
     "embedding": _embedding,
 }
 
