@@ -93,6 +93,12 @@ def test_the_smaller_net_is_loaded_and_answers_the_same() -> None:
     expected = predictions(small, X[:4])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
+    # and a graph is pruned like a module: the layers read from it are tied in the same way, and all of them are found
+    half = mt.prune(graph, DATA, channels=0.5, **CUT_ONLY)
+    modules = mt.prune(small, DATA, channels=0.5, **CUT_ONLY)
+    sizes = [sorted(each.numel() for each in net.parameters() if each.ndim > 1) for net in (half, modules)]
+    assert sizes[0] == sizes[1]
+
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(1, 3), st.integers(5, 12), st.sampled_from([0.25, 0.5, 0.7]), st.sampled_from([1, 4]))
