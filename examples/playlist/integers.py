@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from network import graph
+from network import integers
 
-import microtune as mt
 from microtune.ir import Graph, Node
 
 REACH: Mapping[str, float] = {"scoring": 1.0, "time": 2.0}
@@ -17,7 +16,7 @@ REACH: Mapping[str, float] = {"scoring": 1.0, "time": 2.0}
 
 def stored(parameters: Mapping[str, np.ndarray], calibration: np.ndarray, name: str = "playlist") -> Graph:
     """The int8 network of these parameters; ``calibration`` (n, 24) are inputs as they come."""
-    found = mt.quantize(graph(parameters, name), calibration=calibration.astype(np.float32))
+    found = integers(parameters, calibration.astype(np.float32), name)
     for layer in [node for node in found.nodes if node.op == "dense_int8"]:
         found = _widened(found, layer, REACH[layer.inputs[1]])
     return found

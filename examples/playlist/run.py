@@ -25,7 +25,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from integers import stored
-from network import LEARN, SIZES, SLOTS, graph
+from network import LEARN, SLOTS, graph
 from player import HISTORY, SKIPS, Play, Player, session
 from teacher import Parameters, factory, songs_of
 from trial import COUNTS, Trial, known, learn, trial
@@ -34,7 +34,7 @@ from world import FEATURES, Array, Song, draw_listener
 from world import SLOTS as TIMES
 
 import microtune as mt
-from microtune.targets.measure import instructions
+from microtune.targets.measure import micro_updates
 
 BASE_SEED = 30  # of the population that teaches the factory
 SONG_SEED = 530  # of the songs that are heard under test
@@ -183,18 +183,12 @@ def reached(package: mt.Package, trials: list[Trial]) -> dict[str, Any]:
 
 
 def cost(package: mt.Package, core: str, plays: list[Play]) -> dict[str, Any]:
-    """Bytes, and instructions of a prediction and a micro-update on that core."""
-    memory = package.manifest["memory"]
-    counted = instructions(package, core, [(package_input(package, play), [play.liked]) for play in plays])
-    return {
-        "core": core, "parameters": sum(SIZES.values()), "flash": memory["flash"], "ram": memory["ram"],
-        "stack": memory["stack"], "struct": package.manifest["layout"]["bytes"], **counted,
-    }  # fmt: skip
-
-
-def package_input(package: mt.Package, play: Play) -> Array:
-    """An input as the package's C takes it."""
-    return np.asarray(mt.Device(package).stored_input(play.inputs))
+    """Bytes of RAM (the whole device), stack and flash; instructions on that core: a prediction, a micro-update by
+    itself (``NAME_step``, which runs the network too), and the same in the whole loop (observe and idle)."""
+    device = mt.Device(package)
+    counted = micro_updates(package, core, [(device.stored_input(play.inputs), [play.liked]) for play in plays])
+    parameters = sum(int(np.prod(each["shape"])) for each in package.manifest["tensors"]["trained"])
+    return {"core": core, "parameters": parameters, "flash": package.manifest["memory"]["flash"], **counted}
 
 
 def figures(packages: dict[str, mt.Package], trials: list[Trial]) -> dict[str, Any]:
@@ -226,9 +220,9 @@ def show(found: dict[str, Any], console: Console) -> None:
     for kind, core in KINDS.items():
         table.add_column(f"{kind}, {core}", justify="right")
     for label, name in (
-        ("parameters that learn", "parameters"), ("device struct, bytes", "struct"), ("stack, bytes", "stack"),
+        ("parameters that learn", "parameters"), ("RAM of the whole device, bytes", "ram"), ("stack, bytes", "stack"),
         ("flash, bytes", "flash"), ("a prediction, instructions", "predict"),
-        ("a micro-update, instructions", "update"),
+        ("a micro-update, instructions", "step"), ("the same, in the whole loop", "update"),
     ):  # fmt: skip
         table.add_row(label, *(f"{found[kind]['cost'][name]:,}" for kind in KINDS))
     console.print(table)
