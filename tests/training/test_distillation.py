@@ -168,6 +168,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ({"temperature": 0.0}, "temperature=0.0: above 0"),
         ({"weight": 1.5}, "weight=1.5: from 0"),
         ({"hidden_weight": -1.0}, "hidden_weight=-1.0"),
+        ({"hidden": ["0"]}, r"hidden=\['0'\]: a dictionary"),
         ({"hidden": {"nope": "0"}}, "hidden: the student has no layer 'nope'. Known: 0, 1, 2"),
         ({"hidden": {"0": "nope"}}, "hidden: the teacher has no layer 'nope'"),
         ({"teacher": dense(8, 4)}, r"the teacher answers 160 samples by \(160, 4\); \(160, 3\) is needed"),

@@ -59,6 +59,13 @@ def test_layers_are_chosen_by_name_and_others_left_alone() -> None:
         mt.prune(randomised(Residual()), DATA, weights="much")
     with pytest.raises(mt.TrainingError, match="Embedding has no dense or convolutional layer"):
         mt.prune(nn.Embedding(5, 10), (np.arange(16).reshape(8, 2) % 5, np.zeros((8, 20))), weights=0.5, loss="mse")
+    computed = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))
+    with pytest.raises(mt.TrainingError, match="weight of layer '1' is computed by a parametrisation"):
+        mt.prune(computed, DATA, weights=0.5)
+    masked = nn.Sequential(nn.Flatten(), nn.utils.prune.l1_unstructured(nn.Linear(64, 10), "weight", 0.5))
+    masked(torch.tensor(X[:1]))
+    with pytest.raises(mt.TrainingError, match=r"Sequential cannot be copied: .*Masks .* made permanent by its remove"):
+        mt.prune(masked, DATA, weights=0.5)
     memory = mt.prune(Recurrent(), DATA, weights=0.5, **CUT_ONLY)  # beside a recurrent layer, which stays
     assert bool((memory.memory.weight_ih_l0 != 0).all()) and bool((memory.into.weight == 0).any())
 

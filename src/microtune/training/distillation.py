@@ -57,6 +57,8 @@ def distill(
         raise TrainingError(f"weight={weight}: from 0, the data alone, to 1, the teacher alone")
     if not (hidden_weight >= 0 and math.isfinite(hidden_weight)):
         raise TrainingError(f"hidden_weight={hidden_weight}: 0 or more")
+    if hidden is not None and not isinstance(hidden, Mapping):
+        raise TrainingError(f"hidden={hidden!r}: a dictionary, layers of the student to layers of the teacher")
     require("distillation")
     from microtune.training.fit import check_settings, descend
     from microtune.training.modules import own_copy, samples_for, seeded

@@ -23,7 +23,10 @@ def own_copy(model: Any) -> nn.Module:
         try:
             return copy.deepcopy(model)
         except Exception as error:
-            raise TrainingError(f"{type(model).__name__} cannot be copied: {error}") from error
+            raise TrainingError(
+                f"{type(model).__name__} cannot be copied: {error}. Masks of torch.nn.utils.prune are made permanent "
+                "by its remove, other tensors that are computed belong into forward"
+            ) from error
     from microtune.frontends.load import load
     from microtune.training.bridge import to_torch
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils import prune as masks
 
 from microtune.errors import TrainingError
@@ -28,6 +29,12 @@ class Zeros:
         self._layers = weighted_layers(module)
         if not self._layers:
             raise TrainingError(f"{type(module).__name__} has no dense or convolutional layer whose weights could go")
+        for name, layer in self._layers.items():
+            if parametrize.is_parametrized(layer):
+                raise TrainingError(
+                    f"the weight of layer {name!r} is computed by a parametrisation; make it permanent with "
+                    "torch.nn.utils.parametrize.remove_parametrizations"
+                )
         known = dict.fromkeys(self._layers, "")
         self._shares = shares_of("weights", shares, known) if isinstance(shares, Mapping) else float(shares)
 
@@ -46,7 +53,7 @@ class Zeros:
     def _mask(self, layers: list[Any], share: float, scores: dict[Any, Tensor]) -> None:
         """Of the weights of these layers together, mask those with the least scores up to a share."""
         left, total = _left(layers)
-        masks.global_unstructured(  # type: ignore[no-untyped-call]
+        masks.global_unstructured(
             [(each, "weight") for each in layers], masks.L1Unstructured,
             {(each, "weight"): score for each, score in scores.items()},
             amount=max(left - (total - round(share * total)), 0),
