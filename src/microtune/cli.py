@@ -377,7 +377,7 @@ def _target_figures(each: Target) -> dict[str, Any]:
 
 @app.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="An example: toaster.")] = "toaster",
+    name: Annotated[str, typer.Argument(help="An example: toaster, playlist.")] = "toaster",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Package directory.")] = None,
     as_json: Json = False,
 ) -> None:
