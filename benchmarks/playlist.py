@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from types import ModuleType
 from typing import Any
 
@@ -160,6 +161,97 @@ def _mean_and_error(differences: list[float]) -> dict[str, float]:
     found = np.array(differences)
     error = found.std(ddof=1) / np.sqrt(len(found))
     return {"mean": round(float(found.mean()), 4), "error": round(float(error), 4)}
+
+
+TABLES = """\
+| area under the curve after so many songs | {counts} |
+|{rule}|
+| floats: as delivered | {float_base} |
+| learning | {float_learnt} |
+| **gained** | {float_gain} |
+| people it harmed by more than 0.01, % | {float_harmed} |
+| integers: as delivered | {integers_base} |
+| learning | {integers_learnt} |
+| **gained** | {integers_gain} |
+| people it harmed by more than 0.01, % | {integers_harmed} |
+
+Standard error of what is gained after 20 songs: {float_error:.3f} in floats, {integers_error:.3f} in integers.
+Where the player takes the best of three songs, {before:.0f} % are heard to the end as delivered, and after 20 songs
+{after:.0f} % (in integers {after_integers:.0f} %).
+
+| | floats, Cortex-M4F | integers, Cortex-M0 |
+|---|---|---|
+| parameters that learn | {float[parameters]} | {integers[parameters]} |
+| RAM of the whole device, bytes | {float[ram]:,} | {integers[ram]:,} |
+| stack besides, bytes | {float[stack]:,} | {integers[stack]:,} |
+| flash: code, runtime, base, bytes | {float[flash]:,} | {integers[flash]:,} |
+| a prediction, instructions | {float[predict]:,} | {integers[predict]:,} |
+| a micro-update (`playlist_step`) | {float[step]:,} | {integers[step]:,} |
+| the same in the whole loop (`observe` and `idle`) | {float[update]:,} | {integers[update]:,} |
+
+The morning run: {morning[float][first]:.2f}, after the skip {morning[float][learnt]:.2f} by the 42 numbers alone and
+{morning[float][now]:.2f} with that skip in the session; in integers {morning[integers][first]:.2f},
+{morning[integers][learnt]:.2f} and {morning[integers][now]:.2f}.
+
+| plays that the student sees | {plays} |
+|{plays_rule}|
+| area: distilled | {distilled} |
+| alone, on hard answers | {alone} |
+| **better by** (standard error) | {better} |
+| better in so many of {seeds} populations | {populations} |
+
+{compared}
+"""
+
+
+def playlist_tables(results: dict[str, Any]) -> str:
+    """What examples/playlist/README.md shows of it."""
+    found = results["playlist"]
+    counts, plays = list(found["float"]["gain"]), found["distillation"]["plays"]
+    cells = {
+        f"{kind}_{name}": " | ".join(text(found[kind][name][count]) for count in counts)
+        for kind in ("float", "integers")
+        for name, text in (
+            ("base", lambda each: f"{each['area']:.3f}"),
+            ("learnt", lambda each: f"{each['area']:.3f}"),
+            ("gain", lambda each: f"**{each:+.3f}**"),
+            ("harmed", lambda each: f"{100 * each:.0f}"),
+        )
+    }
+    alone = [each["better"]["alone"] for each in plays.values()]
+    row = next(each for each in plays.values() if "alone, stopped" in each)
+    stopped = row["better"]["alone, stopped"]
+    compared = (
+        f"At {next(count for count, each in plays.items() if each is row)} plays, against one alone that is stopped in "
+        f"time (area {row['alone, stopped']['area']:.3f}): better by {stopped['area']['mean']:.3f} "
+        f"({stopped['area']['error']:.3f}), in {stopped['populations']} of {found['distillation']['seeds']}."
+    )
+    if "mt.distill" in row:
+        compared += (
+            f" `mt.distill`, in PyTorch, reaches {row['mt.distill']['area']:.3f} and alone "
+            f"{row['mt.distill, alone']['area']:.3f}."
+        )
+    return TABLES.format(
+        **cells,
+        counts=" | ".join(counts),
+        rule="---|" * len(counts) + "---",
+        float_error=found["float"]["error"]["20"],
+        integers_error=found["integers"]["error"]["20"],
+        before=100 * found["float"]["base"]["20"]["heard"],
+        after=100 * found["float"]["learnt"]["20"]["heard"],
+        after_integers=100 * found["integers"]["learnt"]["20"]["heard"],
+        float=found["float"]["cost"],
+        integers=found["integers"]["cost"],
+        morning=found["morning"],
+        plays=" | ".join(f"{int(count):,}" for count in plays),
+        plays_rule="---|" * len(plays) + "---",
+        distilled=" | ".join(f"{each['distilled']['area']:.3f}" for each in plays.values()),
+        alone=" | ".join(f"{each['alone']['area']:.3f}" for each in plays.values()),
+        better=" | ".join(f"{each['area']['mean']:+.3f} ({each['area']['error']:.3f})" for each in alone),
+        seeds=found["distillation"]["seeds"],
+        populations=" | ".join(str(each["populations"]) for each in alone),
+        compared=fill(compared, 118),
+    )
 
 
 def run_playlist() -> bool:

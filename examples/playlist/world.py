@@ -37,7 +37,7 @@ a prototype, on catalogues, people and base networks of other seeds than those r
 differed by 1.5, 1.0 and 0.8 along the three directions; what 20 songs taught was then worth 0.10 under the curve,
 give or take 0.01, so that a test of 100 listeners would have been a coin tossed, and people now differ by a third
 more. The network that learns has no bias, no styles and no tastes of a time of day, moods come and go, and somebody
-who knew all of a person but their mood would reach about 0.89.
+who knew all of a person but their mood would reach about 0.88.
 """
 
 from __future__ import annotations
