@@ -100,6 +100,8 @@ def shrink(
     best = _run(recipe, taken, channels)
     rows = _in_the_end(recipe.rows, best)
     best = next(row for row in rows if row.file == best.file)
+    if validation is None:
+        recipe.notes.append("A fifth of the data decided; samples that the float net has not learnt are better judges.")
     if best.cost.packed:
         recipe.notes.append(f"Weights of {best.step} are stored packed: {best.cost.packed:,} bytes of flash less.")
     if len(judged) * limit < 100 and limit:

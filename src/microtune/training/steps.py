@@ -21,7 +21,7 @@ from microtune.ir import Graph
 from microtune.training import artefacts
 from microtune.training.measured import Measured, measure
 from microtune.training.samples import Samples
-from microtune.training.table import Row
+from microtune.training.table import Row, points
 from microtune.tuning.losses import Loss
 from microtune.version import VERSION
 
@@ -79,11 +79,11 @@ class Recipe:
         """What tells one teacher from another: its answers to some samples."""
         if self.teacher is None:
             return None
+        from microtune.training.modules import predictions
         from microtune.training.teaching import answers_of, teacher_of
 
-        outputs = load(self.rows[0].file)
-        size = outputs.tensor(outputs.outputs[0]).size
-        return answers_of(teacher_of(self.teacher), self.learnt.x[:TEACHER_SAMPLES], size)
+        x = self.learnt.x[:TEACHER_SAMPLES]
+        return answers_of(teacher_of(self.teacher), x, predictions(self.model, x).shape[1])
 
     @property
     def floor(self) -> float:
@@ -134,7 +134,7 @@ class Recipe:
         if row.cost.validation < self.floor:
             return self.judged(row, False, f"no: {lost:.1f} points lost, {self.limit:g} allowed")
         times = source.cost.flash / row.cost.flash
-        return self.judged(row, True, f"flash {times:.2f} times smaller, {lost:.1f} points lost")
+        return self.judged(row, True, f"flash {times:.2f} times smaller, {points(lost)}")
 
     def exported(self, module: Any) -> Any:
         from microtune.frontends.torch import onnx_of

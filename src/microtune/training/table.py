@@ -91,7 +91,10 @@ def tables(found: Shrunk) -> Group:
         sizes = (cost.flash, cost.weights, cost.code, cost.ram, cost.instructions)
         style = "bold" if row is found.best else "" if row.kept else "dim"
         shares = _percent(cost.validation), _percent(cost.test)
-        table.add_row(row.step, *map(_count, sizes), *shares, row.says, style=style)
+        often = sum(each.step == row.step for each in found.table) > 1
+        table.add_row(
+            f"{row.step} of {row.after}" if often else row.step, *map(_count, sizes), *shares, row.says, style=style
+        )
     return Group(table, *map(Text, (*found.notes, summary(found))))
 
 
@@ -102,13 +105,14 @@ def summary(found: Shrunk) -> str:
         return "No step earned its place: the float net stays as it is."
     weights = base.cost.weights / best.cost.weights
     validation, test = found.counts
-    lost = f"{_points(base.cost.validation - best.cost.validation)} on {validation:,} validation samples"
+    lost = f"{points(base.cost.validation - best.cost.validation)} on {validation:,} validation samples"
     if base.cost.test is not None and best.cost.test is not None:
-        lost += f", {_points(base.cost.test - best.cost.test)} on {test:,} test samples"
+        lost += f", {points(base.cost.test - best.cost.test)} on {test:,} test samples"
     return f"{best.step}: flash {found.times:.1f} times smaller, weights {weights:.1f} times; {lost}. {best.file}"
 
 
-def _points(lost: float) -> str:
+def points(lost: float) -> str:
+    """Points of accuracy lost, or won, in words."""
     return f"{lost:.1f} points lost" if lost >= 0.05 else f"{-lost:.1f} points won" if lost <= -0.05 else "nothing lost"
 
 
