@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,7 +38,8 @@ class Report:
     """A float graph against its int8 form on the same samples. ``print(report)`` shows a table.
 
     ``accuracy_*``: share of samples answered rightly, None without labels. ``agreement``: share of samples with the
-    same answer before and after, None where the output is one number. ``bytes_*``: all constants.
+    same answer before and after, None where the output is one number. ``bytes_*``: all constants. ``trained``: the same
+    float graph against another int8 form of it, from ``quantize_aware``.
     """
 
     layers: tuple[Layer, ...]
@@ -48,6 +49,7 @@ class Report:
     agreement: float | None
     bytes_before: int
     bytes_after: int
+    trained: Report | None = None
 
     @property
     def output_sqnr(self) -> float:
@@ -57,20 +59,28 @@ class Report:
     def __str__(self) -> str:
         width = max(len("total"), *(len(layer.name) for layer in self.layers))
         kinds = max(len("operator"), *(len(layer.op) for layer in self.layers))
+        trained = {} if self.trained is None else {layer.name: layer.sqnr for layer in self.trained.layers}
         lines = [f"{'tensor':{width}}  {'operator':{kinds}}  SQNR dB  saturated  bytes before   after"]
+        lines[0] += "  trained dB" if trained else ""
         for layer in self.layers:
+            other = f"  {trained[layer.name]:10.1f}" if layer.name in trained else ""
             lines.append(
                 f"{layer.name:{width}}  {layer.op:{kinds}}  {layer.sqnr:7.1f}  {layer.saturated:9.3%}"
-                f"  {layer.bytes_before:12d} {layer.bytes_after:7d}"
+                f"  {layer.bytes_before:12d} {layer.bytes_after:7d}{other}"
             )
         total = f"{self.samples} samples"
         lines.append(
             f"{'total':{width}}  {total:{kinds}}  {'':7}  {'':9}  {self.bytes_before:12d} {self.bytes_after:7d}"
         )
+        again = self.trained
         if self.agreement is not None:
-            lines.append(f"same answer before and after: {self.agreement:.1%}")
+            with_training = f", {again.agreement:.1%} trained" if again and again.agreement is not None else ""
+            lines.append(f"same answer before and after: {self.agreement:.1%}{with_training}")
         if self.accuracy_before is not None and self.accuracy_after is not None:
-            lines.append(f"accuracy: {self.accuracy_before:.1%} before, {self.accuracy_after:.1%} after")
+            with_training = (
+                f", {again.accuracy_after:.1%} trained" if again and again.accuracy_after is not None else ""
+            )
+            lines.append(f"accuracy: {self.accuracy_before:.1%} before, {self.accuracy_after:.1%} after{with_training}")
         return "\n".join(lines)
 
 
@@ -155,12 +165,22 @@ def _shared(float_graph: Graph, int8_graph: Graph) -> list[str]:
     return both
 
 
-def quantization_report(float_graph: Graph, int8_graph: Graph, x: ArrayLike, y: ArrayLike | None = None) -> Report:
+def quantization_report(
+    float_graph: Graph,
+    int8_graph: Graph,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    trained: Graph | None = None,
+) -> Report:
     """Both graphs on real inputs ``x`` (n, *input shape), which the int8 graph is given quantised.
 
-    ``y`` (n,) are class indices; of a network with one output, 0 or 1. Raises ModelError for samples, labels or graphs
-    that do not fit.
+    ``y`` (n,) are class indices; of a network with one output, 0 or 1. ``trained``: another int8 graph, from
+    ``quantize_aware``, told in the same report. Raises ModelError for samples, labels or graphs that do not fit.
     """
+    if trained is not None:
+        other = quantization_report(float_graph, trained, x, y)
+        return replace(quantization_report(float_graph, int8_graph, x, y), trained=other)
     samples = checked_samples(float_graph, x, "x")
     if not len(samples):
         raise ModelError("x has no samples")
