@@ -21,6 +21,7 @@ import microtune as mt
 from microtune.errors import MicrotuneError, TrainingError
 from microtune.training import artefacts, steps
 from microtune.training.measured import Measured
+from microtune.training.steps import Progress
 from microtune.training.table import Row, Shrunk, figures
 
 torch = pytest.importorskip("torch")
@@ -232,6 +233,29 @@ def test_a_failed_step_leaves_what_was_there(done: Shrunk, wide: nn.Module, monk
     with pytest.raises(TrainingError, match=r"prune 50 %: no more\. What came before it is whole in .*; to leave it"):
         mt.shrink(wide, DATA, **SETTINGS, folder=folder, again=["prune"])
     assert contents(folder) == before
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_stopped(done: Shrunk, wide: nn.Module, tmp_path: Path) -> None:
+    """Stopped in the middle of a training and before the next step: in the end the files are those of a run at once."""
+
+    def stops_at(place: str, said: list[str]) -> Progress:
+        def progress(text: str, _: Row | None) -> None:
+            said.append(text)
+            if text.startswith(place):
+                raise KeyboardInterrupt
+
+        return progress
+
+    run = {**SETTINGS, "folder": tmp_path, "steps": ["prune", "ptq"]}
+    for place, there in (("prune 50 %: epoch", {"float"}), ("ptq: begins", {"float", "prune-50"})):
+        with pytest.raises(KeyboardInterrupt):
+            mt.shrink(wide, DATA, **run, progress=stops_at(place, []))
+        assert {each.stem for each in tmp_path.iterdir()} == there
+    said: list[str] = []
+    mt.shrink(wide, DATA, **run, progress=stops_at("never", said))
+    assert [text for text in said if "begins" in text] == ["ptq: begins"]
+    before = contents(done.best.file.parent)
+    assert all(before[name] == content for name, content in contents(tmp_path).items())
 
 
 KILLED = """

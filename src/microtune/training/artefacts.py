@@ -37,7 +37,8 @@ def write(path: Path, model: onnx.ModelProto, record: Mapping[str, Any]) -> None
     others = [each for each in stored.metadata_props if each.key != RECORD]
     del stored.metadata_props[:]
     stored.metadata_props.extend(others)
-    stored.metadata_props.add(key=RECORD, value=json.dumps(record, sort_keys=True))
+    kept = {**record, "graph": _graph_sum(model)}
+    stored.metadata_props.add(key=RECORD, value=json.dumps(kept, sort_keys=True))
     replace_file(path, stored.SerializeToString(deterministic=True))
 
 
@@ -70,7 +71,12 @@ def read(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]] | None:
         raise
     except Exception:  # parsers meet damaged files in many ways; each of them means that the step is done again
         return None
-    return (model, found) if isinstance(found, dict) else None
+    whole = isinstance(found, dict) and found.get("graph") == _graph_sum(model)
+    return (model, found) if whole else None
+
+
+def _graph_sum(model: onnx.ModelProto) -> str:
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
 def prepare(folder: Path) -> Path:

@@ -32,6 +32,8 @@ CHANNELS = (0.25, 0.5, 0.75, 0.875)
 LEAST_HALF_STEP = 0.05
 BETWEEN = 8
 """One in so many epochs of a step is spent after each of the two cuts of a pruning."""
+GENTLY = 0.2
+"""The learning rate of training with quantisation, as a part of that of the float net."""
 TEACHER = 0.75
 """How much a net listens to the teacher."""
 TEACHER_SAMPLES = 64
@@ -86,6 +88,11 @@ class Recipe:
         return answers_of(teacher_of(self.teacher), x, predictions(self.model, x).shape[1])
 
     @property
+    def gently(self) -> dict[str, Any]:
+        """How a net that is trained already gets used to its roundings."""
+        return {**asdict(self.training), "lr": self.training.lr * GENTLY}
+
+    @property
     def floor(self) -> float:
         """The least per cent right on validation samples that a step may leave."""
         return self.rows[0].cost.validation - self.limit - 1e-9
@@ -99,7 +106,7 @@ class Recipe:
         began = None if after is None else load(after.file)
         key = artefacts.key_of(VERSION, kind, began, *self.pair, *settings)
         judged = [each for each in (self.validation, self.test) if each is not None]
-        cost_key = artefacts.key_of(key, self.core, self.loss.operator, *(part for s in judged for part in (s.x, s.y)))
+        cost_key = artefacts.key_of(key, self.core, str(self.loss), *(part for s in judged for part in (s.x, s.y)))
         stored = None if kind in self.again else artefacts.read(path)
         try:
             if stored is None or stored[1].get("key") != key:
@@ -164,7 +171,7 @@ class Recipe:
         row = self.do(
             "distil", "distil", base,
             lambda: self.exported(self.taught("distil", self.module_of(base), self.pair)),
-            self.teacher_says, asdict(self.training), self.loss.operator,
+            self.teacher_says, asdict(self.training), str(self.loss),
         )  # fmt: skip
         won = row.cost.validation - base.cost.validation
         if won > 0:
@@ -200,7 +207,7 @@ class Recipe:
             )  # fmt: skip
             return self.exported(self.taught(step, module, self.pair))
 
-        settings = part, self.teacher_says, asdict(self.training), self.loss.operator
+        settings = part, self.teacher_says, asdict(self.training), str(self.loss)
         return self.within(self.do("prune", step, source, made, *settings), source)
 
     def quantised(self, source: Row) -> Row | None:
@@ -216,9 +223,8 @@ class Recipe:
                 f"qat was not done: after ptq {max(lost, 0.0):.1f} points are lost, {self.limit:g} allowed"
             )
             return plain
-        trained = self.do(
-            "qat", "qat", source, lambda: _stored(self.trained_int8(source)), asdict(self.training), self.loss.operator
-        )
+        settings = self.gently, str(self.loss)
+        trained = self.do("qat", "qat", source, lambda: _stored(self.trained_int8(source)), *settings)
         if plain is not None and plain.kept and trained.cost.validation <= plain.cost.validation:
             self.judged(trained, False, "no: no better than ptq")
             return plain
@@ -234,9 +240,7 @@ class Recipe:
     def trained_int8(self, source: Row) -> Graph:
         from microtune.training.quantization_aware import quantize_aware
 
-        return quantize_aware(
-            load(source.file), self.pair, loss=self.loss, progress=self.told("qat"), **asdict(self.training)
-        )
+        return quantize_aware(load(source.file), self.pair, loss=self.loss, progress=self.told("qat"), **self.gently)
 
 
 def _stored(graph: Graph) -> Any:
