@@ -230,6 +230,8 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def demo(out: Path = Path("build/playlist"), as_json: bool = False, count: int = LISTENERS) -> dict[str, Any]:
     """The whole way, from a listening population to players that know their owners. Returns the figures."""
+    if count < 1:
+        raise mt.MicrotuneError(f"{count} listeners: at least one is needed, such as --listeners 20")
     console = Console(stderr=as_json)
     console.print("A larger network learns from a listening population, and teaches 42 numbers ...")
     made = factory(BASE_SEED, out.parent)

@@ -32,12 +32,12 @@ shares of sessions in the six, a Dirichlet draw with ``OFTEN``.
 Of the songs not heard to the end the less wanted are the more surely skipped early: with chance
 sigmoid(0.5 - logit) in the first 20 seconds, else anywhere up to two thirds of the song.
 
-These numbers are a choice: how real people's skips hang together is not published in such detail. They were set with
-a prototype, on catalogues, people and base networks of other seeds than those reported. In a first draft people
-differed by 1.5, 1.0 and 0.8 along the three directions; what 20 songs taught was then worth 0.10 under the curve,
-give or take 0.01, so that a test of 100 listeners would have been a coin tossed, and people now differ by a third
-more. The network that learns has no bias, no styles and no tastes of a time of day, moods come and go, and somebody
-who knew all of a person but their mood would reach about 0.88.
+These numbers are a choice, fitted to no real people. They were set with a prototype, on catalogues, people and base
+networks of other seeds than those reported. In a first draft people differed by 1.5, 1.0 and 0.8 along the three
+directions; what 20 songs taught was then worth 0.10 under the curve, give or take 0.01, so that a test of 100 listeners
+would have been a coin tossed, and people now differ by a third more. The network that learns has no bias, no styles and
+no tastes of a time of day, moods come and go, and somebody who knew all of a person but their mood would reach about
+0.88.
 """
 
 from __future__ import annotations
