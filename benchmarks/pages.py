@@ -18,6 +18,7 @@ from benchmarks.integer_accuracy import SECTION as ACCURACY
 from benchmarks.integer_accuracy import integers_tables
 from benchmarks.machine import SECTION as MACHINE_SECTION
 from benchmarks.machine import machine_table
+from benchmarks.playlist import playlist_tables
 from benchmarks.trees import SECTION as TREES_SECTION
 from benchmarks.trees import trees_tables
 from microtune.targets.catalogue import targets
@@ -347,6 +348,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
     DOCS / "trees.md": ((TREES_SECTION,), trees_tables),
     DOCS / "anomaly.md": ((MACHINE_SECTION,), machine_table),
+    EXAMPLES / "playlist" / "README.md": (("playlist",), playlist_tables),
     EXAMPLES / "machine" / "README.md": ((MACHINE_SECTION,), machine_table),
     EXAMPLES / "heart" / "README.md": (("heart",), heart_table),
     EXAMPLES / "thermostat" / "README.md": (("thermostat",), thermostat_table),

@@ -19,6 +19,7 @@ from benchmarks.integers import run_integers
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
 from benchmarks.networks import run_networks
+from benchmarks.playlist import run_playlist
 from benchmarks.power import run_power
 from benchmarks.readme import rewrite
 from benchmarks.results import record
@@ -85,6 +86,7 @@ def main() -> int:
     run_forgetting()
     held.append(run_change())
     held.append(run_sensors())
+    held.append(run_playlist())
     held.append(run_trees())
     held.append(run_stack())
     run_power()
