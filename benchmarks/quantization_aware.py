@@ -3,8 +3,8 @@
 The net says which of ten digits was spoken by which of six people (fsdd: 60 classes). It is a MobileNetV2 of four to
 sixteen channels, 16 inverted residual blocks deep, with hard swish: its residual stream is a sum over many blocks that
 int8 rounds in each of them. Judged on takes 0 to 14 of each person and digit (900), learnt from the others (2,100), by
-the generated C. ``longer``: the float net trained on as long and as fast, then calibrated: what the training alone
-does.
+the generated C. Training with quantisation is training too: it is compared with the float net trained on for as many
+epochs at the same rate (``longer``), and with that calibrated.
 """
 
 from __future__ import annotations
@@ -86,17 +86,22 @@ def one(seed: int, folder: Path) -> dict[str, float]:
     graph = mt.load(module, example=x[:1])
     longer = mt.to_torch(graph)
     fit(longer, pairs, seed=seed, **AWARE)
+    after = mt.load(longer, example=x[:1])
     nets = {
         "float": graph,
         "calibrated": mt.quantize(graph, x),
-        "longer": mt.quantize(mt.load(longer, example=x[:1]), x),
+        "longer": after,
+        "longer_calibrated": mt.quantize(after, x),
         "aware": mt.quantize_aware(graph, (x, y), seed=seed, **AWARE),
     }
     return {name: accuracy(net, judged_x, judged_y, folder / f"{name}{seed}") for name, net in nets.items()}
 
 
 def measure() -> dict[str, Any]:
-    """Per cent right of each form and seed, their means, points that calibration loses and the share won back."""
+    """Per cent right of each form and seed, their means, points that calibration loses and the share won back.
+
+    ``lost`` and ``recovered`` are those of the nets trained on, ``lost_before`` of the net as it was.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -107,20 +112,22 @@ def measure() -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     means = {name: float(np.mean([row[name] for row in rows.values()])) for name in next(iter(rows.values()))}
-    lost = means["float"] - means["calibrated"]
+    lost = means["longer"] - means["longer_calibrated"]
     return {
         "seeds": rows,
         "accuracy": means,
+        "lost_before": means["float"] - means["calibrated"],
         "lost": lost,
-        "recovered": (means["aware"] - means["calibrated"]) / lost,
+        "recovered": (means["aware"] - means["longer_calibrated"]) / lost,
     }
 
 
 def problems(found: dict[str, Any]) -> list[str]:
     """What is not as promised."""
     wrong = []
-    if not found["lost"] > LEAST_LOST:
-        wrong.append(f"calibration loses {found['lost']:.2f} points; the net must lose more than {LEAST_LOST}")
+    for key in ("lost_before", "lost"):
+        if not found[key] > LEAST_LOST:
+            wrong.append(f"{key}: calibration costs {found[key]:.2f} points; the net must lose more than {LEAST_LOST}")
     if not found["recovered"] >= LEAST_RECOVERED:
         wrong.append(f"training recovers {found['recovered']:.0%} of the loss, less than {LEAST_RECOVERED:.0%}")
     return wrong
