@@ -30,8 +30,8 @@ FLOAT = "float"
 CHANNELS = (0.25, 0.5, 0.75, 0.875)
 """Shares of the channels that are pruned one after the other, as long as the limit holds."""
 LEAST_HALF_STEP = 0.05
-BETWEEN = 8
-"""One in so many epochs of a step is spent after each of the two cuts of a pruning."""
+BETWEEN = 4
+"""Between the two cuts of a pruning a net is taught for one in so many of the epochs after them."""
 GENTLY = 0.2
 """The learning rate of training with quantisation, as a part of that of the float net."""
 TEACHER = 0.75
@@ -157,20 +157,21 @@ class Recipe:
     def told(self, step: str) -> Callable[[str, Any], None]:
         return lambda text, _: self.say(f"{step}: {text}", None)
 
-    def taught(self, step: str, student: Any, pair: tuple[np.ndarray, np.ndarray]) -> Any:
+    def taught(self, step: str, student: Any, epochs: int) -> Any:
         """A net that has learnt from the samples and from the teacher, which is the float net where none is given."""
         from microtune.training.distillation import distill
 
         listened = self.model if self.teacher is None else self.teacher
+        settings = {**asdict(self.training), "epochs": epochs}
         return distill(
-            student, listened, pair, weight=TEACHER, loss=self.loss, progress=self.told(step), **asdict(self.training)
+            student, listened, self.pair, weight=TEACHER, loss=self.loss, progress=self.told(step), **settings
         )
 
     def distilled(self, base: Row) -> Row:
         """The float net taught by the teacher, where that makes it better."""
         row = self.do(
             "distil", "distil", base,
-            lambda: self.exported(self.taught("distil", self.module_of(base), self.pair)),
+            lambda: self.exported(self.taught("distil", self.module_of(base), self.training.epochs)),
             self.teacher_says, asdict(self.training), str(self.loss),
         )  # fmt: skip
         won = row.cost.validation - base.cost.validation
@@ -196,16 +197,19 @@ class Recipe:
         return good
 
     def narrower(self, step: str, source: Row, part: float) -> Row:
-        """A net without a part of its channels: cut in two steps, trained a little after each, then taught."""
+        """A net without a part of its channels: cut twice, and taught after each cut, most after the second."""
         from microtune.training.pruning import prune
 
         def made() -> Any:
-            between = {**asdict(self.training), "epochs": -(-self.training.epochs // BETWEEN)}
-            module = prune(
-                self.module_of(source), self.pair, channels=part, steps=2, loss=self.loss, progress=self.told(step),
-                **between,
-            )  # fmt: skip
-            return self.exported(self.taught(step, module, self.pair))
+            net, epochs = self.module_of(source), self.training.epochs
+            first = part / 2
+            for share, passes in ((first, -(-epochs // BETWEEN)), (1 - (1 - part) / (1 - first), epochs)):
+                net = prune(
+                    net, self.pair, channels=share, steps=1, epochs=0, loss=self.loss, seed=self.training.seed,
+                    progress=self.told(step),
+                )  # fmt: skip
+                net = self.taught(step, net, passes)
+            return self.exported(net)
 
         settings = part, self.teacher_says, asdict(self.training), str(self.loss)
         return self.within(self.do("prune", step, source, made, *settings), source)
