@@ -21,8 +21,8 @@ import microtune as mt
 DATA = Path(__file__).parents[2] / "shared/data/fsdd/fsdd_logmel.npz"
 SEEDS = (0, 1, 2)
 TEST_TAKES = 15
-BASE = {"epochs": 12, "lr": 1e-2, "batch": 64}
-AWARE = {"epochs": 6, "lr": 1e-3, "batch": 64}
+BASE: dict[str, Any] = {"epochs": 12, "lr": 1e-2, "batch": 64}
+AWARE: dict[str, Any] = {"epochs": 6, "lr": 1e-3, "batch": 64}
 LEAST_LOST, LEAST_RECOVERED = 1.0, 0.5
 
 
