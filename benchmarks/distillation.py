@@ -134,8 +134,8 @@ def run_distillation(seed: int = SEED, runs: int = RUNS) -> bool:
 
 
 TABLE = """\
-A teacher's worth, on spoken digits: per cent right, mean of {runs} runs. The students of a row differ in nothing but the
-teacher, of {size:,} parameters, which has learnt from the same takes of each digit by six people.
+A teacher's worth, on spoken digits: per cent right, mean of {runs} runs. The students of a row differ in nothing but
+the teacher, of {size:,} parameters, which has learnt from the same takes of each digit by six people.
 
 | student | parameters | alone | taught | gain | least of {runs} runs | teacher |
 |---|---|---|---|---|---|---|
