@@ -16,23 +16,9 @@ from benchmarks.results import record
 from microtune import gallery
 
 SECTION = "machine"
-FALSE_ALARMS, FOUND = 2.0, 97.0
-"""Per cent: at most, and at least, after 20 windows of the fan mounted again, at low speed and at medium speed."""
-ROWS = (
-    ("false alarms as mounted in the factory", "at_the_factory"),
-    ("false alarms mounted again, before it learns", "before"),
-    ("false alarms after 20 windows", "false_alarms"),
-    ("the worst of 20 places to begin", "worst_false_alarms"),
-    ("coin found after 20 windows", "found"),
-    ("the worst of 20 places to begin", "least_found"),
-    ("20 windows with the coin on, said to be well: refused", "coin_refused"),
-    ("coin found after that", "found_after"),
-    ("10 of 20 with the coin on: refused", "half_refused"),
-    ("coin found after that", "half_found_after"),
-    ("3 of 20 with the coin on: refused", "few_refused"),
-    ("coin found after that", "few_found_after"),
-    ("coin found after 20 windows with it on, without a guard", "unguarded_found_after"),
-)
+FALSE_ALARMS, FOUND, LEAST_FOUND = 2.0, 97.0, 90.0
+"""Per cent: at most, and at least, after 20 windows of the fan mounted again, at low speed and at medium speed; and in
+the worst life in which few windows with the coin on were learnt."""
 DETECTORS = ("features", "autoencoder")
 PROMISED = tuple((speed, detector) for speed in ("low", "medium") for detector in DETECTORS)
 SHOWN = (*PROMISED, *(("high", detector) for detector in DETECTORS))
@@ -58,9 +44,14 @@ def missed(found: dict[str, Any]) -> list[str]:
         for key, what in (("found", "found"), ("found_after", after), ("half_found_after", after)):
             if figures[key] < FOUND:
                 lost.append(f"{where}: {figures[key]} % of the coin {what}, at least {FOUND:g} are promised")
-        for key, what in (("coin_refused", "the coin"), ("half_refused", "half of it the coin")):
+        if figures["least_found_after_few"] < LEAST_FOUND:
+            lost.append(
+                f"{where}: few windows with the coin on hide all but {figures['least_found_after_few']} % of it"
+            )
+        for key, what in (("coin_refused", "the coin, refused"), ("half_refused", "half of it the coin, refused"),
+                          ("taken", "well, learnt")):  # fmt: skip
             if figures[key] < 100:
-                lost.append(f"{where}: {what}, refused in {figures[key]} % of lives, and in all is promised")
+                lost.append(f"{where}: {what} in {figures[key]} % of lives, and in all is promised")
     return lost
 
 
@@ -69,7 +60,7 @@ def machine_table(results: dict[str, Any]) -> str:
     found = results[SECTION]
     head = "| % | " + " | ".join(f"{speed} speed, {detector}" for speed, detector in SHOWN) + " |"
     lines = [head, "|---" * (1 + len(SHOWN)) + "|"]
-    for label, key in ROWS:
+    for key, label in gallery.load_example("machine").LINES.items():
         shown = (f"{found['cases'][speed][detector][key]:.1f}" for speed, detector in SHOWN)
         lines.append(f"| {label} | {' | '.join(shown)} |")
     takes_head = "| on a Cortex-M4F | RAM, stack included | flash | a prediction | learning 20 windows |"

@@ -104,7 +104,8 @@ LossName = Annotated[str, typer.Option(help="mse, huber, binary_cross_entropy or
 OptimizerName = Annotated[
     str,
     typer.Option(
-        help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:WORTH or bayes."
+        help="sgd:LR, momentum:LR, adam:LR, rmsprop:LR, rls:FORGETTING, map:WORTH, slda:WORTH, logistic:WORTH, "
+        "leaves:WORTH, mahalanobis:WORTH or bayes."
     ),
 ]
 Buffer = Annotated[int, typer.Option(help="Newest samples kept.")]

@@ -75,7 +75,7 @@ def test_plan_shows_the_same_figures_to_people_and_machines(model: Path) -> None
         assert title in shown
 
 
-def test_what_learns_and_how_reaches_the_plan(model: Path) -> None:
+def test_what_learns_and_how_reaches_the_plan(model: Path, tmp_path: Path) -> None:
     """Parameters in bytes, by hand: head 5, everything 17, biases 5, rank-1 adapters 6 + 5 floats."""
     for learn, floats in {"head": 5, "head:2": 17, "full": 17, "bias": 5, "lora:1": 6 + 5}.items():
         assert figures("plan", model, "--learn", learn)["parameters"] == 4 * floats, learn
@@ -85,6 +85,17 @@ def test_what_learns_and_how_reaches_the_plan(model: Path) -> None:
     kept = figures("plan", model, "--buffer", 7, "--learner", "replay=3,profiles=2,contexts=0:0.5")["buffers"]
     assert kept == 4 * (7 + 3) * (4 + 2) * 2 * 2  # of each profile in each context
     assert figures("plan", model, "--optimizer", "bayes")["buffers"] > 0
+    known = np.repeat([0, 1], [30, 10])  # windows that are well, and a known fault
+    np.savez(tmp_path / "well.npz", x=np.random.default_rng(0).normal(size=(40, 2)) + 3 * known[:, None], y=known)
+    detector = (
+        "--optimizer",
+        "mahalanobis:40",
+        "--loss",
+        "binary_cross_entropy",
+        "--calibration",
+        tmp_path / "well.npz",
+    )
+    assert figures("plan", model, *detector)["parameters"] == 4 * (1 + 1 + 2)  # mean, precision, limits
 
 
 def test_build_leaves_a_package(package: Path) -> None:

@@ -75,11 +75,34 @@ def test_nothing_of_the_coin_under_test_is_known(machine: ModuleType, rows: dict
         assert not (known[:, None] == rows["deploy"][None, machine.KEPT :]).all(axis=2).any()
 
 
-def test_a_fan_mounted_again(machine: ModuleType, rows: dict[str, Any], tmp_path: Path) -> None:
-    """One life of those that the benchmark averages; and with the coin on, all or half of the time."""
-    package = mt.build(machine.plan(rows, machine.CASES["low"], "features"), tmp_path / "machine")
+@pytest.fixture(scope="module")
+def figures(machine: ModuleType, rows: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What ``run`` finds at low speed, by features; its package is ``machine`` in the folder."""
+    folder = tmp_path_factory.mktemp("fan")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(machine, "CASES", {"low": machine.CASES["low"]})
+        patched.setattr(machine, "DETECTORS", ("features",))
+        found = machine.run(machine.data.DEFAULT_PATH, folder / "machine")
+    return found["cases"]["low"]["features"], folder
+
+
+def test_the_figures_promised(machine: ModuleType, figures: Any, rows: dict[str, Any]) -> None:
+    """At low speed, both detectors; ``make bench`` holds medium speed to the same."""
+    low, folder = figures
+    rebuilt = mt.build(machine.plan(rows, machine.CASES["low"], "autoencoder"), folder / "autoencoder")
+    other = machine.measure(rows, machine.CASES["low"], rebuilt, rebuilt)
+    both = {"features": low, "autoencoder": other}
+    assert missed({"cases": {"low": both, "medium": both}}) == []
+    assert low["before"] > 90 and low["unguarded_found_after"] < 10  # learning is needed, and so is the guard
+    broken = {**low, "false_alarms": 2.1, "found": 96.9, "half_refused": 99.0, "least_found_after_few": 80.0}
+    lost = missed({"cases": {key: {"features": broken, "autoencoder": low} for key in ("low", "medium")}})
+    assert len(lost) == 8 and "2.1 % false alarms, at most 2 are promised" in lost[0]
+
+
+def test_a_mounting_that_was_learnt_is_kept(machine: ModuleType, figures: Any, rows: dict[str, Any]) -> None:
+    """One life of those averaged; and with the coin on, all or half of the time."""
+    device = mt.Device(mt.open_package(figures[1] / "machine"))
     well, coin = rows["low"], rows["low with coin"]
-    device = mt.Device(package)
     assert machine.alarms(device, well[::10]) > 0.9
     update = machine.teach(device, well[:20])
     assert update is not None and update.accepted
@@ -93,16 +116,7 @@ def test_a_fan_mounted_again(machine: ModuleType, rows: dict[str, Any], tmp_path
     assert machine.alarms(device, coin[::5]) >= 0.97 and device.metrics().suspect >= 20
 
 
-@pytest.mark.slow
-def test_the_figures_promised(
-    machine: ModuleType, rows: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At low speed, both detectors; ``make bench`` holds medium speed to the same."""
-    monkeypatch.setattr(machine, "CASES", {"low": machine.CASES["low"]})
-    found = machine.run(machine.data.DEFAULT_PATH, tmp_path / "machine")
-    assert missed({"cases": {"low": found["cases"]["low"], "medium": found["cases"]["low"]}}) == []
-    low = found["cases"]["low"]["features"]
-    assert low["before"] > 90 and low["unguarded_found_after"] < 10  # learning is needed, and so is the guard
-    broken = {**low, "false_alarms": 2.1, "found": 96.9, "half_refused": 99.0}
-    lost = missed({"cases": {key: {"features": broken, "autoencoder": low} for key in ("low", "medium")}})
-    assert len(lost) == 6 and "2.1 % false alarms, at most 2 are promised" in lost[0]
+def test_at_high_speed_the_fan_changes_by_itself(machine: ModuleType, rows: dict[str, Any]) -> None:
+    """Why nothing is promised there: without a coin it goes most of the way to what it sounds like with one."""
+    for speed, least, most in (("low", -0.2, 0.2), ("medium", -0.2, 0.2), ("high", 0.6, 0.9)):
+        assert least < machine.gone_by_itself(rows[speed], rows[f"{speed} with coin"]) < most

@@ -117,29 +117,25 @@ def test_it_stays_a_scatter_for_long(kernels: SanitizedKernels) -> None:
     assert np.all(np.abs(now[0] / wide - 2 * (1 - np.exp(-1000 / memory))) < 0.3)
 
 
-def test_a_window_beyond_the_limit_counts_as_one_at_it(kernels: SanitizedKernels) -> None:
-    """Wherever in that direction it lies; but the first of all tells where the others are, and counts in full."""
+def test_a_window_beyond_the_limit_counts_the_less_the_further_it_is(kernels: SanitizedKernels) -> None:
+    """One at four times the limit moves the mean, and widens the scatter, as one at a quarter of it does; but the first
+    of all tells where the others are, and counts in full."""
     r, size = np.random.default_rng(2), 5
     precision = packed(np.linalg.inv(WORTH * scatter(size, r)))
     old = single(r.normal(size=size), precision, np.array([25.0, 30.0]), np.array([10.0]))
     away = r.normal(size=size)
     at_limit = away * np.sqrt(30 / (25 * (away @ unpacked(precision) @ away)))
-    found = [
-        kernels.run("mahalanobis_learn", [*old, np.float32(old[0] + factor * at_limit), BELOW, WELL], GIVEN)[:4]
-        for factor in (1.0, 3.0, 1000.0)
-    ]
-    inside = kernels.run("mahalanobis_learn", [*old, np.float32(old[0] + 0.9 * at_limit), BELOW, WELL], GIVEN)[:4]
-    for other in found[1:]:
-        for have, want in zip(other, found[0], strict=True):
-            np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-6)
-    want = OPS["mahalanobis_learn"].reference(
-        [each.astype(float) for each in [*old, old[0] + 3 * at_limit, BELOW, WELL]], GIVEN
-    )
-    np.testing.assert_allclose(found[1][0], want[0], rtol=1e-5)
-    np.testing.assert_allclose(found[1][1], want[1], rtol=1e-4, atol=1e-5 * np.abs(precision).max())
-    assert np.linalg.norm(inside[0] - old[0]) < np.linalg.norm(found[0][0] - old[0])
-    far, none = np.float32(old[0] + 1000 * at_limit), np.zeros(1, np.float32)
-    first = kernels.run("mahalanobis_learn", [*old[:3], none, far, BELOW, WELL], GIVEN)
+    given = [np.float32(old[0] + factor * at_limit) for factor in (0.5, 1.0, 2.0, 1000.0)]  # of distances the roots
+    inside, at, beyond, far = (kernels.run("mahalanobis_learn", [*old, x, BELOW, WELL], GIVEN)[:4] for x in given)
+    for have, want in zip(beyond, inside, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-6)
+    moved = [np.linalg.norm(each[0] - old[0]) for each in (far, inside, at)]
+    assert moved[0] < 0.01 * moved[1] and moved[1] == pytest.approx(moved[2] / 2, rel=1e-3)
+    want = OPS["mahalanobis_learn"].reference([each.astype(float) for each in [*old, given[2], BELOW, WELL]], GIVEN)
+    np.testing.assert_allclose(beyond[0], want[0], rtol=1e-5)
+    np.testing.assert_allclose(beyond[1], want[1], rtol=1e-4, atol=1e-5 * np.abs(precision).max())
+    none = np.zeros(1, np.float32)
+    first = kernels.run("mahalanobis_learn", [*old[:3], none, given[3], BELOW, WELL], GIVEN)
     np.testing.assert_allclose(first[0], old[0] + 1000 * at_limit, rtol=1e-6)
     assert np.array_equal(first[1], old[1])
 

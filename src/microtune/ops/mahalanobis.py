@@ -63,10 +63,10 @@ def _learn(inputs: Sequence[np.ndarray], given: Attributes) -> tuple[np.ndarray,
     count, gap, matrix = state[0] + 1, x - mean, unpacked(precision)
     distance = limits[0] * (gap @ matrix @ gap)
     share = limits[1] / distance if state[0] > 0 and distance > limits[1] else 1.0
-    moved = mean + np.sqrt(share) * gap / min(count, given["memory"])
+    moved = mean + share * gap / min(count, given["memory"])
     if count > given["memory"]:
         return moved, precision, limits, state, scratch
-    scatter = np.linalg.inv(matrix) + share * np.outer(gap, gap) * (count - 1) / count
+    scatter = np.linalg.inv(matrix) + share**2 * np.outer(gap, gap) * (count - 1) / count
     u = 1 / (given["worth"] + count - x.size)
     limit = np.exp(sum(given[each] * u**power for power, each in enumerate(CURVE))) * (1 + 1 / count)
     return (

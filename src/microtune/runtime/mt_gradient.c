@@ -78,7 +78,7 @@ MT_COLD static void begin_final(const mt_learner *learner)
     }
 }
 
-MT_COLD static void begin_work(const mt_learner *learner)
+MT_COLD void mt_gradient_begin_update(const mt_learner *learner)
 {
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
@@ -179,7 +179,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
     mt_work *work = learner->work;
     const uint32_t count = mt_samples_size(&learner->samples);
     if (!work->begun) {
-        begin_work(learner);
+        mt_gradient_begin_update(learner);
     }
     switch (work->phase) {
     case FOLD:

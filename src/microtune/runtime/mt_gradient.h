@@ -16,6 +16,10 @@ extern "C" {
 
 extern const mt_rule mt_gradient_rule;
 
+/* Begin an update that learns nothing yet: for a rule that has a word in each of its slices. Without it the first slice
+ * does so. */
+void mt_gradient_begin_update(const mt_learner *learner);
+
 /// For mt_model: NULL in a build that does without ///
 
 /* Look for a change of habits (mt_change.h) in the newest sample, and drop those that one has overtaken. */

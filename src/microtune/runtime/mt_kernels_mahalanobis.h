@@ -34,10 +34,10 @@ static inline void mt_mahalanobis(const float *MT_RESTRICT x, const float *MT_RE
  * (inputs); known[0] above 0: it looks like a known fault; target[0] a half or more: it was a fault. Neither is learnt.
  * The scatter begins as `worth` windows of the factory's, the mean as none; after `memory` windows the scatter stays,
  * and the mean follows a slow drift as if it were of the last `memory`. A window beyond the limit of those before it
- * counts as one at the limit, so that few that are unlike the others do not widen what is normal much. The limit is that
- * of the next window from the same normal distribution, for as few windows as there were:
- * e^(c0 + c1 u + ... + c4 u^4) (1 + 1 / n), u = 1 / the degrees of freedom, fitted at build time to the quantile of
- * Hotelling's T^2. gap and gain, (2, inputs), are scratch.
+ * counts the less the further it is, limit / distance of its way from the mean, so that few that are unlike the others do
+ * not widen what is normal much. The limit is that of the next window from the same normal distribution, for as few
+ * windows as there were: e^(c0 + c1 u + ... + c4 u^4) (1 + 1 / n), u = 1 / the degrees of freedom, fitted at build time
+ * to the quantile of Hotelling's T^2. gap and gain, (2, inputs), are scratch.
  */
 static inline void mt_mahalanobis_learn(float *MT_RESTRICT mean, float *MT_RESTRICT precision,
                                         float *MT_RESTRICT limits, float *MT_RESTRICT state,
@@ -62,12 +62,12 @@ static inline void mt_mahalanobis_learn(float *MT_RESTRICT mean, float *MT_RESTR
     const int is_full = count > memory;
     /* the first has none before it, and tells where the others are */
     const float share = before > 0.0f && distance > limits[1] ? limits[1] / distance : 1.0f;
-    mt_add_scaled(mean, mt_sqrt(share) / (is_full ? memory : count), gap, inputs);
+    mt_add_scaled(mean, share / (is_full ? memory : count), gap, inputs);
     if (is_full) {
         return;
     }
     /* the scatter about a mean that moves (Welford 1962), its inverse by Sherman and Morrison (1950) */
-    const float weight = share * (before / count);
+    const float weight = share * share * (before / count);
     const float factor = weight / (1.0f + weight * square);
     for (uint32_t row = 0; row < inputs; ++row) {
         mt_add_scaled(precision, -(factor * gain[row]), gain, row + 1);

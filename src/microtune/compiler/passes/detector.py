@@ -22,6 +22,8 @@ WELL, FAULT, ELSEWHERE = 0, 1, 2
 """Labels of the calibration."""
 LEAST = 20
 """Windows that normal can be told from."""
+BLOCKS = 10
+"""Parts of the factory's recording, each held against the others."""
 DISCRIMINANT_SHRINKAGE = 0.02
 NEVER = -1.0
 """What a guard that knows no faults says of every window."""
@@ -92,26 +94,40 @@ def with_detector(graph: Graph, loss: Loss, optimizer: Mahalanobis, precision: s
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """What the factory's windows (n, H) come to: mean (H,), covariance (H, H), and how much heavier than a normal
-    distribution's its tail is, a factor on the limit of 1 or more."""
+    """What the factory's windows (n, H) come to: mean (H,), covariance (H, H), and how much wider than for a normal
+    distribution that stays as it is the limit must be, a factor of 1 or more."""
 
     mean: Floats
     covariance: Floats
     tail: float
 
 
-def normal_of(rows: Floats, optimizer: Mahalanobis) -> Normal:
-    """Mean, shrunk covariance and tail of windows that are well."""
+def moments_of(rows: Floats, optimizer: Mahalanobis) -> tuple[Floats, Floats]:
+    """Mean and shrunk covariance."""
     mean = rows.mean(axis=0)
     covariance = second_moments(rows - mean) * (len(rows) / (len(rows) - 1))
     least = max(float(np.trace(covariance)) / len(covariance), 1e-12) * 1e-6  # of an input that is always the same
     covariance = (1 - optimizer.shrinkage) * covariance + optimizer.shrinkage * np.diag(covariance.diagonal())
-    covariance += least * np.eye(len(covariance))
-    gap = rows - mean
-    distances = np.einsum("ni,ij,nj->n", gap, inverse(covariance), gap)
-    found = float(np.quantile(distances, 1 - optimizer.false_alarms))
-    wanted = limit(rows.shape[1], max(float(len(rows) - rows.shape[1]), 4.0), optimizer.false_alarms)
-    return Normal(mean, covariance, max(1.0, found / wanted))
+    return mean, covariance + least * np.eye(len(covariance))
+
+
+def limit_of(windows: int, size: int, optimizer: Mahalanobis) -> float:
+    """The limit that so many windows allow."""
+    return limit(size, max(float(windows - size), 4.0), optimizer.false_alarms)
+
+
+def normal_of(rows: Floats, optimizer: Mahalanobis) -> Normal:
+    """Mean, shrunk covariance and tail of windows that are well, in the order of time. The tail is that of windows that
+    the rest did not know, a block of neighbours at a time: neighbours resemble each other, and a machine changes."""
+    beyond = []
+    for block in np.array_split(np.arange(len(rows)), BLOCKS):
+        others = np.delete(rows, block, axis=0)
+        mean, covariance = moments_of(others, optimizer)
+        gap = rows[block] - mean
+        distances = np.einsum("ni,ij,nj->n", gap, inverse(covariance), gap)
+        beyond.append(distances / limit_of(len(others), rows.shape[1], optimizer))
+    tail = float(np.quantile(np.concatenate(beyond), 1 - optimizer.false_alarms))
+    return Normal(*moments_of(rows, optimizer), max(1.0, tail))
 
 
 def guard_of(well: Floats, faults: Floats, optimizer: Mahalanobis) -> tuple[Floats, float]:
@@ -152,7 +168,7 @@ def measured(graph: Graph, calibration: Calibration | None, optimizer: Mahalanob
     weight, bias = np.zeros(size), NEVER
     if (labels == FAULT).any():
         weight, bias = guard_of(guarded[labels != FAULT], guarded[labels == FAULT], optimizer)
-    bound = limit(size, max(float(len(well) - size), 4.0), optimizer.false_alarms) * factory.tail
+    bound = limit_of(len(well), size, optimizer) * factory.tail
     data = {
         guard.inputs[1]: weight[None],
         guard.inputs[2]: np.array([bias]),
