@@ -4,7 +4,8 @@ The net says which of ten digits was spoken by which of six people (fsdd: 60 cla
 sixteen channels, 16 inverted residual blocks deep, with hard swish: its residual stream is a sum over many blocks that
 int8 rounds in each of them. Judged on takes 0 to 14 of each person and digit (900), learnt from the others (2,100), by
 the generated C. Training with quantisation is training too: it is compared with the float net trained on for as many
-epochs at the same rate (``longer``), and with that calibrated.
+epochs at the same rate (``longer``), and with that calibrated. The net was sought: of some thirty tried on fsdd, wisdm
+and digits most lose less than a point, and so does this one, 0.7 on average, after 24 epochs instead of 12.
 """
 
 from __future__ import annotations
