@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import microtune as mt
+from microtune.cli import app
 from microtune.compiler.inference import emit_network
 from microtune.compiler.passes import pack_weights as packing
 from microtune.compiler.show import show_stage
@@ -121,6 +123,16 @@ def test_a_bias_of_minus_zero_keeps_its_layer_dense(graphs: dict[str, Graph]) ->
     bias[3] = -0.0
     changed = replace(graph, tensors={**graph.tensors, "b1": constant("b1", bias)})
     assert {each.name for each in packing.pack_weights([changed])[1].weights} == {"w0", "w2"}
+
+
+def test_the_command_says_what_is_packed_and_can_be_told_not_to(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    model = mt.save(graphs["int8"], tmp_path / "net.onnx")
+    out = ["-o", str(tmp_path / "net")]
+    shown = CliRunner().invoke(app, ["compile", str(model), *out])
+    assert shown.exit_code == 0 and "stored packed: flash is at least" in shown.output, shown.output
+    assert sum(" % zeros" in line for line in shown.output.splitlines()) == 3
+    told = CliRunner().invoke(app, ["compile", str(model), *out, "--no-sparse", "--json"])
+    assert told.exit_code == 0 and json.loads(told.stdout)["packed"] == [] and json.loads(told.stdout)["saved"] == 0
 
 
 def test_an_unknown_choice_is_refused(graphs: dict[str, Graph], tmp_path: Path) -> None:
