@@ -182,18 +182,23 @@ class Recipe:
 
     def pruned(self, source: Row, channels: Sequence[float]) -> list[Row]:
         """Float nets within the limit, each smaller than the one before it, beginning with ``source``."""
-        good, done, left, too_far = [source], 0.0, list(channels), 0.0
+        good, done, left = [source], 0.0, list(channels)
+        too_far, again = 0.0, False
         while left:
             share = left.pop(0)
             part = 1 - (1 - share) / (1 - done)  # of what the nets before it have left
-            found = self.narrower(f"prune {100 * share:g} %", good[-1], part)
+            found = self.narrower(f"prune {100 * share:g} %{' again' if again else ''}", good[-1], part)
             if found.kept:
                 good.append(found)
                 done = share
             else:  # nothing beyond it is tried, but what lies halfway
                 too_far, left = share, []
-            if not left and too_far - done >= 2 * LEAST_HALF_STEP:
+            if left or again:
+                continue
+            if too_far - done >= 2 * LEAST_HALF_STEP:
                 left = [(done + too_far) / 2]
+            elif channels and done not in (0.0, *channels):  # from here it is a smaller cut than it was
+                left, again = [too_far], True
         return good
 
     def narrower(self, step: str, source: Row, part: float) -> Row:
