@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.sanitized_kernels import SanitizedKernels
+from tests.ops.sanitized_kernels import SanitizedKernels, node_of
 
+from microtune.compiler.sources import runtime_directory
 from microtune.ops import OPS
 from microtune.ops.packed import FORMS, pack, packed_name, unpack
 from microtune.ops.window import window_output
+from microtune.toolchain import compile_objects
 
 Case = tuple[list[np.ndarray], dict[str, Any]]
 BASES = ("dense", "conv2d", "dense_int8", "conv2d_int8")
@@ -124,3 +127,33 @@ def test_bytes_are_what_the_format_says() -> None:
     even = np.array([[7, -8, 1]], np.int8)
     halves = pack(even, "halves")
     assert halves is not None and [int(byte) & 255 for byte in halves.codes] == [0x87, 0x01]
+
+
+def calls() -> str:
+    """C that calls each kernel once."""
+    r = np.random.default_rng(3)
+    lines = ['#include "mt_kernels_packed_int8.h"']
+    kinds = {"int8": "int8_t", "int32": "int32_t", "float32": "float"}
+    for op in BASES[1::2]:
+        case = random_case(op, r, 7)
+        for form in FORMS:
+            packed = packed_case(case, form)
+            if packed is None:
+                continue
+            node, tensors = node_of(packed_name(op, form), *packed)
+            call = OPS[node.op].kernel(node, tensors)
+            assert call is not None
+            names = dict.fromkeys(each for each in call.arguments if isinstance(each, str))
+            taken = ", ".join(
+                f"{'' if name in node.outputs else 'const '}{kinds[tensors[name].dtype]} *{name}" for name in names
+            )
+            signature = f"void use_{call.function}({taken})"
+            lines += [f"{signature};", f"{signature} {{ {call.function}({', '.join(map(str, call.arguments))}); }}"]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m0", "cortex-m4", "wasm32"])
+def test_the_headers_are_clean_c(target: str, tmp_path: Path) -> None:
+    source = tmp_path / "calls.c"
+    source.write_text(calls())
+    compile_objects([source], [runtime_directory()], target, strict=True)
