@@ -7,7 +7,6 @@ What docs/anomaly.md and examples/machine/README.md show. The figures that are p
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -74,14 +73,19 @@ def machine_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Command line."""
+def run_machine() -> bool:
+    """Measure, print and record; False when a limit is missed."""
+    path = gallery.load_example("machine").data.DEFAULT_PATH
+    if not path.exists():
+        print(f"\nthe machine listener: not run, no data in {path}")
+        return True
     found = measure()
     record(SECTION, found)
-    print(json.dumps(found, indent=2))
-    for each in missed(found):
-        print(each)
+    print(f"\n{machine_table({SECTION: found})}")
+    lost = missed(found)
+    print("\n".join(lost))
+    return not lost
 
 
 if __name__ == "__main__":
-    main()
+    run_machine()

@@ -19,6 +19,8 @@ from benchmarks.integer_accuracy import integers_tables
 from benchmarks.machine import SECTION as MACHINE_SECTION
 from benchmarks.machine import machine_table
 from benchmarks.playlist import playlist_tables
+from benchmarks.shrinking_page import SECTIONS as SHRINKING_SECTIONS
+from benchmarks.shrinking_page import shrinking_page
 from benchmarks.trees import SECTION as TREES_SECTION
 from benchmarks.trees import trees_tables
 from microtune.targets.catalogue import targets
@@ -346,6 +348,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     INTEGERS: (("integers", ACCURACY), integers_tables),
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
     DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
+    DOCS / "shrinking.md": (SHRINKING_SECTIONS, shrinking_page),
     DOCS / "trees.md": ((TREES_SECTION,), trees_tables),
     DOCS / "anomaly.md": ((MACHINE_SECTION,), machine_table),
     EXAMPLES / "playlist" / "README.md": (("playlist",), playlist_tables),

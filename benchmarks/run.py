@@ -9,6 +9,7 @@ from benchmarks.bayes import run_bayes
 from benchmarks.change import run_change
 from benchmarks.cmsis_nn import run_cmsis_nn
 from benchmarks.cores import measure_step, step_ram, table
+from benchmarks.distillation import run_distillation
 from benchmarks.examples import run_examples
 from benchmarks.forgetting import run_forgetting
 from benchmarks.heads import run_heads
@@ -16,14 +17,18 @@ from benchmarks.heads_fixed import run_fixed_heads
 from benchmarks.host import compare
 from benchmarks.integer_accuracy import run_integer_accuracy
 from benchmarks.integers import run_integers
+from benchmarks.machine import run_machine
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
 from benchmarks.networks import run_networks
+from benchmarks.packed import run_packed
 from benchmarks.playlist import run_playlist
 from benchmarks.power import run_power
+from benchmarks.quantization_aware import run_quantization_aware
 from benchmarks.readme import rewrite
 from benchmarks.results import record
 from benchmarks.sensors import run_sensors
+from benchmarks.shrinking import run_shrinking
 from benchmarks.stack import run_stack
 from benchmarks.trees import run_trees
 
@@ -86,7 +91,12 @@ def main() -> int:
     run_forgetting()
     held.append(run_change())
     held.append(run_sensors())
+    held.append(run_shrinking())
+    held.append(run_distillation())
+    held.append(run_quantization_aware())
+    held.append(run_packed())
     held.append(run_playlist())
+    held.append(run_machine())
     held.append(run_trees())
     held.append(run_stack())
     run_power()
