@@ -31,7 +31,7 @@ TEST_TAKES, DECIDING_TAKES = 10, 10
 TEST_PICTURES, DECIDING_PICTURES = 540, 257
 ASIDE = 3  # pixels that a picture is moved by at most, so that a thousand of them are not learnt by heart
 SECTION = "shrinking"
-LIMIT, LR = 1.0, 2e-3
+LIMIT, LR, CHANNELS = 1.0, 2e-3, (0.25, 0.5, 0.625)
 SMALLER, LOST = 8.0, 1.0
 """At least so many times smaller in weights, at most so many points lost."""
 Pair = tuple[np.ndarray, np.ndarray]
@@ -134,7 +134,9 @@ def shrunk(name: str, folder: Path, progress: Any = None) -> Shrunk:
     samples = net.samples()
     with one_thread():
         path = baseline(name, net, samples["data"])
-        return mt.shrink(path, **samples, folder=folder / name, limit=LIMIT, lr=LR, progress=progress)
+        return mt.shrink(
+            path, **samples, folder=folder / name, limit=LIMIT, channels=CHANNELS, lr=LR, progress=progress
+        )
 
 
 def measure(progress: Any = None) -> dict[str, Any]:
