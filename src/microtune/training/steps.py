@@ -133,15 +133,15 @@ class Recipe:
         self.say(f"{found.step}: {found.cost.flash:,} bytes, {found.cost.validation:.1f} % right; {says}", found)
         return found
 
-    def within(self, row: Row, source: Row) -> Row:
-        """Judge a step that is there to make flash smaller."""
+    def within(self, row: Row, source: Row, more: str = "") -> Row:
+        """Judge a step that is there to make flash smaller; ``more`` is said where it stays."""
         lost = self.rows[0].cost.validation - row.cost.validation
         if row.cost.flash >= source.cost.flash:
             return self.judged(row, False, f"no: flash is no smaller than after {source.step}")
         if row.cost.validation < self.floor:
             return self.judged(row, False, f"no: {lost:.1f} points lost, {self.limit:g} allowed")
         times = source.cost.flash / row.cost.flash
-        return self.judged(row, True, f"flash {times:.2f} times smaller, {points(lost)}")
+        return self.judged(row, True, f"flash {times:.2f} times smaller, {points(lost)}{more}")
 
     def exported(self, module: Any) -> Any:
         from microtune.frontends.torch import onnx_of
@@ -237,10 +237,9 @@ class Recipe:
         if plain is not None and plain.kept and trained.cost.validation <= plain.cost.validation:
             self.judged(trained, False, "no: no better than ptq")
             return plain
-        trained = self.within(trained, source)
-        if trained.kept and plain is not None and not plain.kept:
-            won = trained.cost.validation - plain.cost.validation
-            trained = self.judged(trained, True, f"{trained.says}, {won:.1f} fewer than after ptq")
+        won = 0.0 if plain is None else trained.cost.validation - plain.cost.validation
+        more = f", {won:.1f} fewer than after ptq" if plain is not None and not plain.kept else ""
+        trained = self.within(trained, source, more)
         return trained if trained.kept else plain if plain is not None and plain.kept else None
 
     def calibrated(self, source: Row) -> Graph:
