@@ -287,6 +287,7 @@ class Device:
         for name, array in checked.items():
             where = self._personal(known[name]["offset"])
             self._field("parameters", where, array.size, array.dtype)[:] = array.ravel()
+        self._field("pending", 3, 1, np.uint8)[:] = 1  # what was suggested is not what the model answers by now
 
     def state(self) -> bytes:
         """The bytes that ``save`` writes: the same on every target after the same calls."""

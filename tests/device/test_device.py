@@ -44,6 +44,27 @@ def test_predicts_what_the_model_says(package: mt.Package) -> None:
         assert 0 <= found.confidence <= 1 and found.fallback is False
 
 
+def test_counts_the_error_of_what_the_model_answers_by_now(package: mt.Package) -> None:
+    """Suggested before an update, or before other parameters were loaded, and observed after it."""
+    device, other = mt.Device(package), mt.Device(package)
+    suggested = float(device.predict(GOOD).value[0])
+    device.load_parameters({name: values + 0.5 for name, values in other.parameters().items()})
+    device.observe([suggested])
+    own = float(mt.Device(package).predict(GOOD).value[0])
+    assert suggested == own and device.metrics().overrides == 0
+    assert device.metrics().mean_error == pytest.approx(abs(float(device.predict(GOOD).value[0]) - own), rel=1e-5) != 0
+    for _ in range(5):
+        other.predict(GOOD)
+        other.observe([suggested + 1])
+    before = other.metrics().mean_error
+    assert before == pytest.approx(1)
+    other.predict(GOOD)
+    assert other.idle().accepted
+    other.observe([suggested + 1])
+    learnt = abs(float(other.predict(GOOD).value[0]) - suggested - 1)
+    assert learnt < 0.9 and other.metrics().mean_error == pytest.approx((5 * before + learnt) / 6)
+
+
 def test_learns_its_person(package: mt.Package, use: Use) -> None:
     device = mt.Device(package)
     updates = use(device, 60)

@@ -81,7 +81,6 @@ MT_COLD static void begin_final(const mt_learner *learner)
 MT_COLD void mt_gradient_begin_update(const mt_learner *learner)
 {
     mt_work *work = learner->work;
-    const uint32_t count = mt_samples_size(&learner->samples);
     const uint16_t set = work->set;
     MT_ZERO(work, sizeof *work);
     work->begun = 1;
@@ -90,6 +89,7 @@ MT_COLD void mt_gradient_begin_update(const mt_learner *learner)
     if (learner->settings->folds == 0) {
         begin_final(learner);
     } else if (learner->settings->sequential) {
+        const uint32_t count = mt_samples_size(&learner->samples);
         work->phase = IN_ORDER;
         work->position = count > MT_GRADIENT_JUDGED ? count - MT_GRADIENT_JUDGED : 0u;
         mt_training_begin_candidate(learner, 1);
@@ -128,12 +128,13 @@ MT_COLD static void back_to_base(const mt_learner *learner)
 MT_COLD static int finished(const mt_learner *learner, mt_update *update, int accepted)
 {
     const mt_work *work = learner->work;
-    const uint32_t measured = work->measured != 0 ? work->measured : 1u;
     learner->person->random = work->random;
     update->accepted = (uint8_t)accepted;
-    update->loss_before = mt_number_share(work->base.loss, measured);
-    update->loss_after = mt_number_share(work->candidate.loss, measured);
     update->steps = work->steps;
+    if (work->measured != 0) {
+        update->loss_before = mt_number_share(work->base.loss, work->measured);
+        update->loss_after = mt_number_share(work->candidate.loss, work->measured);
+    }
     return 1;
 }
 
@@ -177,10 +178,10 @@ MT_COLD static int compare(const mt_learner *learner, mt_update *update)
 MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
 {
     mt_work *work = learner->work;
-    const uint32_t count = mt_samples_size(&learner->samples);
     if (!work->begun) {
         mt_gradient_begin_update(learner);
     }
+    const int any = work->phase != TRAIN && work->position < mt_samples_size(&learner->samples);
     switch (work->phase) {
     case FOLD:
         if (!mt_training_step(learner, folds_of(learner), work->fold)) {
@@ -189,7 +190,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
         }
         return 0;
     case LEFT_OUT:
-        if (work->position < count) {
+        if (any) {
             mt_judgement_add(learner, work->position);
             mt_judgement_compare(learner, work->position);
             work->position += folds_of(learner);
@@ -201,7 +202,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
         }
         return 0;
     case IN_ORDER:
-        if (work->position < count) {
+        if (any) {
             mt_judgement_add(learner, work->position);
             mt_training_learn(learner, work->position++);
         } else {
@@ -211,7 +212,7 @@ MT_COLD static int gradient_slice(const mt_learner *learner, mt_update *update)
     case TRAIN:
         return mt_training_step(learner, 0, 0) ? 0 : end_training(learner, update);
     case TRAIN_NEW:
-        if (work->position < count) {
+        if (any) {
             if (learner->settings->folds != 0) {
                 mt_judgement_compare(learner, work->position);
             }

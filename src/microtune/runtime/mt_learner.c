@@ -181,6 +181,7 @@ MT_COLD mt_status mt_learner_predict(mt_learner *learner, const void *input, mt_
     learner->pending[0] = 1;
     learner->pending[1] = (uint8_t)learner->set;
     learner->pending[2] = suspect;
+    learner->pending[3] = prediction->fallback;
     state->last = learner->set;
     ++state->metrics.predictions;
     mt_person *person = learner->person;
@@ -243,16 +244,22 @@ MT_COLD mt_status mt_learner_observe(mt_learner *learner, const mt_number *targe
     mt_person *person = learner->person;
     learner->pending[0] = 0;
     ++state->metrics.observations;
-    state->metrics.overrides += !mt_answer_is_right(learner, learner->pending_output, target);
+    int right = mt_answer_is_right(learner, learner->pending_output, target);
+    state->metrics.overrides += !right;
     if (learner->pending[2] != 0) {
         ++state->metrics.suspect; /* what a broken sensor says of a context teaches nothing */
         mt_people_tell(learner, MT_LOG_USE, 0);
         return MT_OK;
     }
     ++person->uses;
-    /* what was suggested may have been the safe default */
-    mt_answer_of(learner, learner->pending_cut, learner->output);
-    count_error(learner, learner->output, target, mt_answer_is_right(learner, learner->output, target));
+    const mt_number *answer = learner->pending_output;
+    if (learner->pending[3] != 0) {
+        /* what was suggested was the safe default, or something was learnt since */
+        mt_answer_of(learner, learner->pending_cut, learner->output);
+        answer = learner->output;
+        right = mt_answer_is_right(learner, answer, target);
+    }
+    count_error(learner, answer, target, right);
     const uint32_t changed = model->rule->observe(learner, learner->pending_cut, target);
     count_sample(&person->fresh, learner->samples.ring);
     count_sample(&person->since, learner->samples.ring);
@@ -284,7 +291,8 @@ MT_COLD static int find_work(mt_learner *learner)
         mt_people_turn_to(learner, work->set);
         return 1;
     }
-    for (uint32_t set = 0; set < mt_people_count(learner); ++set) {
+    const uint32_t count = mt_people_count(learner);
+    for (uint32_t set = 0; set < count; ++set) {
         mt_people_turn_to(learner, set);
         if (has_cause(learner)) {
             work->set = (uint16_t)set;
@@ -311,7 +319,8 @@ MT_COLD static mt_status finish(mt_learner *learner, mt_update *update)
     }
     const mt_status status = mt_learner_save(learner);
     mt_people_tell(learner, update->accepted ? MT_LOG_TAKEN : MT_LOG_DROPPED, 0);
-    update->more = (uint8_t)find_work(learner);
+    /* whoever was just learnt from has no cause for more */
+    update->more = (uint8_t)(mt_people_count(learner) > 1u && find_work(learner));
     return status;
 }
 
@@ -323,12 +332,15 @@ MT_COLD mt_status mt_learner_idle(mt_learner *learner, mt_update *update)
         return MT_INVALID_ARGUMENT;
     }
     MT_ZERO(update, sizeof *update);
-    for (uint32_t done = 0; find_work(learner); ++done) {
-        update->more = 1;
-        if ((most != 0 && done == most) ||
-            (port != NULL && port->may_learn != NULL && port->may_learn(port->context) == 0)) {
+    if (!find_work(learner)) {
+        return MT_OK;
+    }
+    update->more = 1;
+    for (uint32_t done = 0; most == 0 || done < most; ++done) {
+        if (port != NULL && port->may_learn != NULL && port->may_learn(port->context) == 0) {
             break;
         }
+        learner->pending[3] = 1;
         if (learner->model->rule->slice(learner, update)) {
             return finish(learner, update);
         }

@@ -215,7 +215,7 @@ struct mt_learner {
     /* scratch, not saved */
     uint32_t *sequence;       /* number of the newest saved state */
     uint8_t *pending;         /* (4): [0] 1: a prediction waits for its observation; [1] its set; [2] flags of its
-                               * sensors */
+                               * sensors; [3] 1: pending_output is not what the model itself answers by now */
     mt_number *pending_cut;   /* (cut) */
     mt_number *pending_output;/* (outputs): what was suggested, values or probabilities */
     mt_work *work;
@@ -276,8 +276,8 @@ struct mt_rule {
     void (*begin)(const mt_learner *learner);
     /* cut -> output (outputs): values or logits. Returns the variance of the error to expect (regression). */
     mt_number (*predict)(const mt_learner *learner, const mt_number *cut, mt_number *output);
-    /* Keep a sample. learner->output is the model's own answer to it. Returns for how many of the newest
-     * samples, this one included, habits have been new, when it is known now; else 0. */
+    /* Keep a sample. Returns for how many of the newest samples, this one included, habits have been new, when it is
+     * known now; else 0. */
     uint32_t (*observe)(const mt_learner *learner, const mt_number *cut, const mt_number *target);
     /* The next slice of the update that learner->work tells of. Returns 1 with the last one, which takes or drops
      * what was learnt as a whole; `update`, but for `ran` and `more`, is filled in then. */
