@@ -13,7 +13,8 @@ static uint32_t call(uint32_t function, uint32_t a, uint32_t b, uint32_t c)
     case 4: return (uint32_t)mt_number_lives(a, b);
     case 5: return (uint32_t)mt_number_chance((mt_number)a, b);
     case 6: return mt_number_byte((mt_number)a);
-    default: return mt_number_float_bits((mt_number)a);
+    case 7: return mt_number_float_bits((mt_number)a);
+    default: return (uint32_t)mt_fixed_share_of_one((mt_fixed)a);
     }
 }
 

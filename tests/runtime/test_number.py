@@ -14,17 +14,18 @@ from microtune.toolchain import compile_program
 from .test_store import RUNTIME
 
 HERE = Path(__file__).parent
-NAMES = ("of", "whole", "share", "mean", "lives", "chance", "byte", "float_bits", "running")
+NAMES = ("of", "whole", "share", "mean", "lives", "chance", "byte", "float_bits", "running", "share_of_one")
 LARGEST, ONE = 2**31 - 1, 65536
 ENDS = np.array([-(2**31), -LARGEST, -LARGEST + 1, -ONE, -1, 0, 1, 2, ONE - 1, ONE, ONE + 1, LARGEST - 1, LARGEST])
 Function = Callable[..., np.ndarray]
 
 
-@pytest.fixture(scope="module")
-def number(tmp_path_factory: pytest.TempPathFactory) -> Function:
-    """number(name, a, b, c): the function over arrays, as int64."""
+@pytest.fixture(scope="module", params=[[], ["MT_NO_DIVIDER"]], ids=["divider", "no divider"])
+def number(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Function:
+    """number(name, a, b, c): the function over arrays, as int64; also as cores without a divider compute it."""
+    folder = tmp_path_factory.mktemp("number")
     program = compile_program(
-        [HERE / "number_probe.c"], [RUNTIME], tmp_path_factory.mktemp("number") / "number", sanitize=True
+        [HERE / "number_probe.c"], [RUNTIME], folder / "number", sanitize=True, defines=request.param
     )
 
     def call(name: str, *given: np.ndarray) -> np.ndarray:
@@ -55,6 +56,11 @@ def test_whole_numbers_and_shares(number: Function) -> None:
     a = np.repeat(draw(300), 8)
     counts = np.resize([1, 2, 3, 7, 1000, LARGEST, 2**31, 2**32 - 1], a.size)
     assert np.array_equal(number("share", a, counts), np.trunc(a / counts) * (counts <= LARGEST))
+
+
+def test_shares_of_one_are_the_nearest(number: Function) -> None:
+    e = np.arange(ONE + 1)
+    assert np.array_equal(number("share_of_one", e), (2**33 + ONE + e) // (2 * (ONE + e)))  # none is halfway
 
 
 def test_a_mean_of_few_values_is_rounded_to_nearest(number: Function) -> None:

@@ -96,8 +96,9 @@ def row(mark: float, label: float, time: int, stride: int) -> list[int]:
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
     sources = [runtime_directory() / "mt_samples.c", Path(__file__).parent / "samples_probe.c"]
     program = compile_program(
-        sources, [runtime_directory()], tmp_path_factory.mktemp("samples") / "probe", sanitize=True
-    )
+        sources, [runtime_directory()], tmp_path_factory.mktemp("samples") / "probe", sanitize=True,
+        defines=["MT_NO_DIVIDER"],
+    )  # fmt: skip
     made = Probe(program)
     yield made
     assert made.process.stdin

@@ -187,19 +187,10 @@ static inline mt_fixed mt_fixed_exp(mt_fixed x)
     return n == 8 ? (mt_fixed)e : (mt_fixed)(((e >> (7 - n)) + 1u) >> 1);
 }
 
-/* ln x; that of the smallest number above 0, -11.09, for anything not above 0 */
-static inline mt_fixed mt_fixed_log(mt_fixed x)
+/* ln 2^n m, m in [1, 2) with 31 places */
+static inline mt_fixed mt_fixed_log_of(uint32_t m, int32_t n)
 {
-    /* x = 2^n (1 + f): first 1 + f in [1, 2) with 31 places */
-    uint32_t m = x > 0 ? (uint32_t)x : 1u;
-    int32_t n = 15;
-    for (uint32_t places = 16u; places != 0u; places >>= 1) {
-        if (m >> (32u - places) == 0u) {
-            m <<= places;
-            n -= (int32_t)places;
-        }
-    }
-    /* then in [2/3, 4/3), f with 24 places */
+    /* 1 + f in [2/3, 4/3), f with 24 places */
     int32_t f = (int32_t)(m >> 7) - 16777216;
     if (f >= 5592405) {
         f = (int32_t)(m >> 8) - 16777216;
@@ -217,14 +208,61 @@ static inline mt_fixed mt_fixed_log(mt_fixed x)
     return (n * 11629080 + f + ((square * h + 256) >> 9) + 128) >> 8;
 }
 
+/* ln x; that of the smallest number above 0, -11.09, for anything not above 0 */
+static inline mt_fixed mt_fixed_log(mt_fixed x)
+{
+    uint32_t m = x > 0 ? (uint32_t)x : 1u;
+    int32_t n = 15;
+    for (uint32_t places = 16u; places != 0u; places >>= 1) {
+        if (m >> (32u - places) == 0u) {
+            m <<= places;
+            n -= (int32_t)places;
+        }
+    }
+    return mt_fixed_log_of(m, n);
+}
+
+/* ln(1 + e) of e from 0 to 1 */
+static inline mt_fixed mt_fixed_log_above_one(mt_fixed e)
+{
+    return e < MT_FIXED_ONE ? mt_fixed_log_of((uint32_t)(MT_FIXED_ONE + e) << 15, 0) : mt_fixed_log_of(1u << 31, 1);
+}
+
+/* 1 / (1 + e) of e from 0 to 1 */
+static inline mt_fixed mt_fixed_share_of_one(mt_fixed e)
+{
+    const uint32_t whole = (uint32_t)(MT_FIXED_ONE + e);
+#if defined(MT_NO_DIVIDER)
+    /* two of Newton's steps from a straight line, by what the product lacks to 2^32: the same, or a unit less */
+    uint32_t p = 92504u - (61681u * (whole >> 1) >> 16);
+    p += (uint32_t)((int32_t)p * ((int32_t)(0u - whole * p) >> 16) >> 16);
+    p += (uint32_t)(((int32_t)p * ((int32_t)(0u - whole * p) >> 14) + 131072) >> 18);
+    return (mt_fixed)(p + (uint32_t)((int32_t)(0u - whole * p) > (int32_t)(whole >> 1)));
+#else
+    /* 2^32 / (1 + e), rounded; 2^32 itself, for e of 0, has no place in 32 bits but the same result */
+    return (mt_fixed)((0xFFFFFFFFu - (whole >> 1)) / whole + 1u);
+#endif
+}
+
+/* e^-|x|, which a sigmoid and its loss are made of */
+static inline mt_fixed mt_fixed_exp_below(mt_fixed x)
+{
+    mt_fixed below = x < 0 ? x : -x;
+    MT_OPAQUE(below); /* one exponential, and not one for each sign */
+    return mt_fixed_exp(below);
+}
+
+/* 1 / (1 + e^-x) by mt_fixed_exp_below(x) */
+static inline mt_fixed mt_fixed_sigmoid_by(mt_fixed x, mt_fixed e)
+{
+    const mt_fixed p = mt_fixed_share_of_one(e);
+    return x < 0 ? MT_FIXED_ONE - p : p;
+}
+
 /* 1 / (1 + e^-x) */
 static inline mt_fixed mt_fixed_sigmoid(mt_fixed x)
 {
-    const uint32_t one = MT_FIXED_ONE;
-    const uint32_t e = (uint32_t)mt_fixed_exp(x < 0 ? x : mt_fixed_subtract(0, x));
-    /* 2^32 / (1 + e), rounded; 2^32 itself, for e of 0, has no place in 32 bits but the same result */
-    const uint32_t p = (0xFFFFFFFFu - ((one + e) >> 1)) / (one + e) + 1u;
-    return (mt_fixed)(x < 0 ? one - p : p);
+    return mt_fixed_sigmoid_by(x, mt_fixed_exp_below(x));
 }
 
 #endif

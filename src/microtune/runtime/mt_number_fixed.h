@@ -69,8 +69,32 @@ static inline mt_number mt_number_share(mt_number x, uint32_t count)
     return count <= (uint32_t)MT_FIXED_LARGEST ? x / (int32_t)count : 0;
 }
 
+/* magnitude / count, of 1 to 1023 */
+static inline uint32_t mt_number_divided(uint32_t magnitude, uint32_t count)
+{
+#if defined(MT_NO_DIVIDER)
+    /* 17 digits where there are no more, as of means of right and wrong; behind a one that ends in the highest bit */
+    uint32_t digits = 1u << 14, part = count << 16;
+    for (; digits > 1u && magnitude >> 1 >= part; digits >>= 1) {
+        part <<= 1;
+    }
+    do {
+        digits <<= 1;
+        if (magnitude >= part) {
+            magnitude -= part;
+            ++digits;
+            MT_OPAQUE(digits); /* a branch, which is shorter */
+        }
+        part >>= 1;
+    } while ((int32_t)digits >= 0);
+    return digits & 0x7FFFFFFFu;
+#else
+    return magnitude / count;
+#endif
+}
+
 /* a running mean that has looked at `count` values, this one included, or at about the last 1024 of them */
-static inline mt_number mt_number_mean(mt_number mean, mt_number value, uint32_t count)
+MT_COLD MT_APART static mt_number mt_number_mean(mt_number mean, mt_number value, uint32_t count)
 {
     const mt_number apart = mt_fixed_subtract(value, mean);
     if (count >= MT_NUMBER_MEMORY) {
@@ -78,8 +102,8 @@ static inline mt_number mt_number_mean(mt_number mean, mt_number value, uint32_t
         const mt_number dither = (mt_number)(count * 0x9E3779B9u >> 22);
         return mt_fixed_add(mean, mt_fixed_add(apart, dither) >> 10);
     }
-    const int32_t over = (int32_t)count, half = over / 2;
-    return mt_fixed_add(mean, mt_fixed_add(apart, apart < 0 ? -half : half) / over);
+    const mt_fixed up = mt_fixed_add(mt_fixed_absolute(apart), (mt_fixed)(count / 2u));
+    return mt_fixed_add(mean, mt_fixed_signed(mt_number_divided((uint32_t)up, count), apart < 0));
 }
 
 static inline mt_number mt_number_absolute(mt_number x)

@@ -59,6 +59,11 @@ typedef int16_t mt_int16;
 #define MT_SHORT_PRODUCTS
 #endif
 
+/* Of these, Cortex-M0 and M0+ divide in software. */
+#if defined(__ARM_ARCH_6M__)
+#define MT_NO_DIVIDER
+#endif
+
 /* One copy in flash, whatever calls it. */
 #if defined(__GNUC__)
 #define MT_APART __attribute__((noinline, unused))
@@ -93,6 +98,19 @@ typedef int16_t mt_int16;
 #else
 #define MT_OPAQUE(variable)
 #endif
+
+/* Words that lie where words do: a library's memcpy, which does not know that, takes longer for few of them. */
+static inline void mt_copy_words(void *to, const void *from, uint32_t words)
+{
+    uint32_t *put = (uint32_t *)to;
+    const uint32_t *next = (const uint32_t *)from;
+    for (; words != 0; --words) {
+        uint32_t word;
+        MT_COPY(&word, next++, sizeof word);
+        MT_OPAQUE(word); /* or the loop becomes a call of memcpy */
+        MT_COPY(put++, &word, sizeof word);
+    }
+}
 
 /* refuse to compile when a condition known at compile time does not hold; name says which */
 #define MT_REQUIRE(condition, name) typedef char mt_require_##name[(condition) ? 1 : -1]

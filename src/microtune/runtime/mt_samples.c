@@ -25,11 +25,23 @@ static uint32_t stride_of(const mt_samples *s)
     return s->cut + s->targets + 1u;
 }
 
+/* a place of the ring, whose end is its beginning */
+static uint32_t around(const mt_samples *s, uint32_t number)
+{
+#if defined(MT_NO_DIVIDER)
+    /* few numbers lie beyond the second round */
+    const uint32_t rest = number - s->ring;
+    if (number < s->ring || rest < s->ring) {
+        return number < s->ring ? number : rest;
+    }
+#endif
+    return number % s->ring;
+}
+
 /* in the ring, counted from the oldest; the number of them all: where the next goes */
 static mt_number *ring_at(const mt_samples *s, uint32_t age)
 {
-    const uint32_t slot = ((uint32_t)s->state->next + s->ring - in_ring(s) + age) % s->ring;
-    return s->words + slot * stride_of(s);
+    return s->words + around(s, (uint32_t)s->state->next + s->ring - in_ring(s) + age) * stride_of(s);
 }
 
 /* in the reservoir, which lies behind the ring from its oldest on */
@@ -178,10 +190,10 @@ MT_COLD void mt_samples_add(const mt_samples *s, const mt_number *cut, const mt_
     if (count == s->ring) {
         offer(s, sample); /* the next place of a full ring is that of its oldest */
     }
-    MT_COPY(sample, cut, s->cut * sizeof *sample);
-    MT_COPY(sample + s->cut, target, s->targets * sizeof *sample);
+    mt_copy_words(sample, cut, s->cut);
+    mt_copy_words(sample + s->cut, target, s->targets);
     MT_COPY(sample + s->cut + s->targets, &time, sizeof time);
-    s->state->next = (uint16_t)(((uint32_t)s->state->next + 1u) % s->ring);
+    s->state->next = (uint16_t)around(s, (uint32_t)s->state->next + 1u);
     s->state->count = (uint16_t)least(count + 1u, s->ring);
 }
 
@@ -191,7 +203,7 @@ MT_COLD void mt_samples_drop_newest(const mt_samples *s, uint32_t count)
     for (uint32_t dropped = least(count, left); dropped > 0; --dropped) {
         --left;
         wipe(s, ring_at(s, left));
-        s->state->next = (uint16_t)(((uint32_t)s->state->next + s->ring - 1u) % s->ring);
+        s->state->next = (uint16_t)around(s, (uint32_t)s->state->next + s->ring - 1u);
         s->state->count = (uint16_t)left;
     }
 }
