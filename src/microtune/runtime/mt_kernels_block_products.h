@@ -73,6 +73,10 @@ static inline mt_gained_scaling mt_gained_scaling_of(const mt_int16 *dy, const m
     /* beyond 2^8 all is 64 grid steps: a factor not zero has 25 digits before it loses any */
     scaling.up = more + mt_clamp_int32(exponent, 0, 8);
     scaling.factor = factor >> more;
+    if (scaling.up == 1) { /* twice such a product is within the bound as it is: below 2^30 */
+        scaling.factor *= 2;
+        scaling.up = 0;
+    }
     return scaling;
 }
 
@@ -81,8 +85,9 @@ MT_INLINE int32_t mt_gained_units(const mt_gained_scaling *by, int32_t product)
 {
     const int32_t units = by->factor * product;
     if (MT_RARELY(by->up != 0)) {
-        const int32_t most = 1073741823 >> by->up;
-        return mt_clamp_int32(units, -most, most) * (1 << by->up);
+        const uint32_t most = 1073741823u >> by->up;
+        const int beyond = (uint32_t)units + most > 2u * most;
+        return (MT_RARELY(beyond) ? (units < 0 ? -(int32_t)most : (int32_t)most) : units) * (1 << by->up);
     }
     return units;
 }
@@ -93,9 +98,11 @@ MT_INLINE void mt_gained_move(int8_t *w, int8_t *rest, int32_t units, int32_t di
 {
     const int32_t total = *w * 256 + *rest - ((units + dither) >> MT_MOVE_PLACES);
     const int32_t whole = (total + 128) >> 8;
+    int32_t kept = (int8_t)((uint32_t)whole & 0xFFu);
     *rest = (int8_t)((uint32_t)total & 0xFFu);
-    *w = (int8_t)whole;
-    if (MT_RARELY(*w != whole)) {
+    *w = (int8_t)kept;
+    MT_OPAQUE(kept); /* compared as it is, and not by another number that waits on the stack */
+    if (MT_RARELY(kept != whole)) {
         *w = whole < 0 ? -128 : 127;
         *rest = *w;
     }

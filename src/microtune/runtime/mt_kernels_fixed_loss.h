@@ -112,11 +112,11 @@ static inline mt_fixed mt_binary_cross_entropy_fixed(const mt_fixed *y, const mt
     mt_block_writer writer = mt_block_begin(dy);
     for (uint32_t i = 0; i < size; ++i) {
         const mt_fixed positive = y[i] > 0 ? y[i] : 0;
-        const mt_fixed e = mt_fixed_exp(mt_fixed_subtract(0, mt_fixed_absolute(y[i])));
+        const mt_fixed e = mt_fixed_exp_below(y[i]);
         const mt_fixed linear = mt_fixed_subtract(positive, mt_fixed_multiply(y[i], t[i]));
-        sum = mt_fixed_add(sum, mt_fixed_add(linear, mt_fixed_log(MT_FIXED_ONE + e)));
+        sum = mt_fixed_add(sum, mt_fixed_add(linear, mt_fixed_log_above_one(e)));
         if (dy != NULL) {
-            mt_block_put(&writer, i, mt_fixed_subtract(mt_fixed_sigmoid(y[i]), t[i]));
+            mt_block_put(&writer, i, mt_fixed_subtract(mt_fixed_sigmoid_by(y[i], e), t[i]));
         }
     }
     if (dy != NULL) {

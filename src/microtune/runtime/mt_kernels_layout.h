@@ -23,12 +23,29 @@ static inline void mt_transpose(const void *MT_RESTRICT x, void *MT_RESTRICT y, 
     }
 }
 
+/* A constant number of bytes: up to eight one by one on cores that read words only where words lie, where a call takes
+ * longer. */
+static inline void mt_copy_few(const uint8_t *MT_RESTRICT from, uint8_t *MT_RESTRICT to, uint32_t count)
+{
+#if defined(__ARM_ARCH_6M__)
+    if (count <= 8u) {
+        for (uint32_t i = 0; i < count; ++i) {
+            uint32_t byte = from[i];
+            MT_OPAQUE(byte); /* or the loop becomes a call of memcpy */
+            to[i] = (uint8_t)byte;
+        }
+        return;
+    }
+#endif
+    MT_COPY(to, from, count);
+}
+
 /* rows of `count` bytes, found every `from_step` bytes and put every `to_step` bytes */
 static inline void mt_copy_rows(const void *MT_RESTRICT x, void *MT_RESTRICT y, uint32_t rows, uint32_t count,
                                 uint32_t from_step, uint32_t to_step, uint32_t from, uint32_t to)
 {
     for (uint32_t i = 0; i < rows; ++i) {
-        MT_COPY((uint8_t *)y + to + (size_t)i * to_step, (const uint8_t *)x + from + (size_t)i * from_step, count);
+        mt_copy_few((const uint8_t *)x + from + (size_t)i * from_step, (uint8_t *)y + to + (size_t)i * to_step, count);
     }
 }
 
