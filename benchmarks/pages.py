@@ -16,6 +16,8 @@ from benchmarks.example_pages import camera_table, heart_table, speaker_tables, 
 from benchmarks.forgetting import JUDGED, MEANS, MEMORIES, text
 from benchmarks.integer_accuracy import SECTION as ACCURACY
 from benchmarks.integer_accuracy import integers_tables
+from benchmarks.joint_search import SECTION as JOINT_SECTION
+from benchmarks.joint_search import joint_search_table
 from benchmarks.machine import SECTION as MACHINE_SECTION
 from benchmarks.machine import machine_table
 from benchmarks.playlist import playlist_tables
@@ -349,6 +351,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
     DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
     DOCS / "shrinking.md": (SHRINKING_SECTIONS, shrinking_page),
+    DOCS / "search.md": ((JOINT_SECTION,), lambda results: joint_search_table(results[JOINT_SECTION])),
     DOCS / "trees.md": ((TREES_SECTION,), trees_tables),
     DOCS / "anomaly.md": ((MACHINE_SECTION,), machine_table),
     EXAMPLES / "playlist" / "README.md": (("playlist",), playlist_tables),

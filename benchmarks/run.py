@@ -17,6 +17,7 @@ from benchmarks.heads_fixed import run_fixed_heads
 from benchmarks.host import compare
 from benchmarks.integer_accuracy import run_integer_accuracy
 from benchmarks.integers import run_integers
+from benchmarks.joint_search import run_joint_search
 from benchmarks.machine import run_machine
 from benchmarks.mcunet_device import run_devices
 from benchmarks.nets import cases, small
@@ -97,6 +98,7 @@ def main() -> int:
     held.append(run_packed())
     held.append(run_playlist())
     held.append(run_machine())
+    held.append(run_joint_search())
     held.append(run_trees())
     held.append(run_stack())
     run_power()

@@ -19,8 +19,8 @@ The recipe, on the nets of MLPerf Tiny: the keyword net learns spoken digits, th
 instructions on Cortex-M4.
 """
 TRAINED = """\
-Weights that learn to be int8, in a deep and narrow net that tells which of six people said which digit; it was sought among
-some thirty, of which most lose less than a point by calibration:
+Weights that learn to be int8, in a deep and narrow net that tells which of six people said which digit. It was sought
+among some thirty, of which most lose less than a point by calibration:
 """
 STORED = "Weights stored without their zeros, in a net of dense layers:\n"
 
