@@ -121,7 +121,7 @@ Rule = Callable[[FakeQuantized, Node, list[Tensor]], Tensor]
 
 
 def _image(x: Tensor) -> Tensor:
-    """(n, H, W, C) as (n, C, H, W); see ``bridge.Writer.image`` for the single channel."""
+    """(n, H, W, C) as (n, C, H, W); see ``bridge_writer.Writer.image`` for the single channel."""
     return x.squeeze(-1).unsqueeze(1) if x.shape[-1] == 1 else x.permute(0, 3, 1, 2)
 
 
