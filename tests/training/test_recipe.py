@@ -278,9 +278,12 @@ while True:
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     """A process that writes over and over is killed outright at many moments; each time what is there can be read."""
     goal = tmp_path / "step.onnx"
+    environment = {**os.environ, "PYTHONPATH": str(Path(mt.__file__).parents[1])}
     rng, seen = np.random.default_rng(0), []
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(goal)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(goal)], stdout=subprocess.PIPE, text=True, env=environment
+        )
         assert process.stdout is not None and process.stdout.readline()
         time.sleep(float(rng.uniform(0.0, 0.03)))
         os.kill(process.pid, signal.SIGKILL)
@@ -361,4 +364,5 @@ def test_machines_get_all_figures(done: Shrunk) -> None:
     assert found["best"] == done.best.step and len(found["table"]) == 4 and found["table"][0]["kept"]
     assert found["table"][0]["code"] + found["table"][0]["weights"] == found["table"][0]["flash"]
     shown = str(replace(done, notes=("a note",)))
-    assert "a note" in shown and "earned its place" in shown and str(done.best.file) in shown.replace("\n", "")
+    assert "a note" in shown and "Which step earned its place" in shown
+    assert str(done.best.file) in shown.replace("\n", "")

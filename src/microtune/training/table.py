@@ -62,7 +62,7 @@ class Shrunk:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=150, color_system=None)
+        console = Console(width=120, color_system=None)
         with console.capture() as captured:
             console.print(tables(self))
         return captured.get().rstrip()
@@ -77,25 +77,29 @@ def _count(value: int | None) -> str:
 
 
 def tables(found: Shrunk) -> Group:
-    """The table of the terminal, what it means, and the result in a sentence."""
+    """The table of the terminal, which steps earned their place, and the result in a sentence."""
+    from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"Bytes and instructions on {found.core}; right answers of its C, %", title_justify="left")
-    columns = ("step", "flash", "weights", "code", "RAM", "instructions", "validation", "test", "earned its place")
+    title = f"Bytes and instructions on {found.core}; right answers of its C, %"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = ("step", "flash", "weights", "code", "RAM", "instructions", "valid.", "test")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("step", columns[-1]) else "right")
+        table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
+    said = []
     for row in found.table:
         cost = row.cost
         sizes = (cost.flash, cost.weights, cost.code, cost.ram, cost.instructions)
         style = "bold" if row is found.best else "" if row.kept else "dim"
-        shares = _percent(cost.validation), _percent(cost.test)
         often = sum(each.step == row.step for each in found.table) > 1
-        table.add_row(
-            f"{row.step} of {row.after}" if often else row.step, *map(_count, sizes), *shares, row.says, style=style
-        )
-    return Group(table, *map(Text, (*found.notes, summary(found))))
+        name = f"{row.step} of {row.after}" if often else row.step
+        table.add_row(name, *map(_count, sizes), _percent(cost.validation), _percent(cost.test), style=style)
+        if row.says:
+            said.append(Text(f"  {name}: {row.says}", style))
+    earned = [Text("Which step earned its place:"), *said] if said else []
+    return Group(table, *earned, *map(Text, (*found.notes, summary(found))))
 
 
 def summary(found: Shrunk) -> str:
