@@ -4,7 +4,6 @@ from microtune.compiler.inference import compile_inference
 from microtune.compiler.package import build
 from microtune.compiler.planned import Memory, Plan
 from microtune.compress.joining import features, join
-from microtune.compress.qdq import save
 from microtune.compress.quantization import quantize
 from microtune.compress.quantization_report import quantization_report
 from microtune.compress.replacing import replace_head
@@ -26,6 +25,7 @@ from microtune.frontends.load import load
 from microtune.interface import Metrics, Prediction, Status, Update
 from microtune.network import Network
 from microtune.package import Package, open_package
+from microtune.saving import save
 from microtune.search import Frontier, search
 from microtune.search.auto import Auto, plan
 from microtune.training.bridge import to_torch

@@ -31,15 +31,15 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _inference(module: Any) -> Iterator[None]:
-    """The module as it predicts (no dropout, fixed batch norm); every part is put back as it was."""
+def in_mode(module: Any, training: bool) -> Iterator[None]:
+    """The module as it trains, or as it predicts (no dropout, fixed batch norm); every part is put back as it was."""
     before = [(part, part.training) for part in module.modules()]
-    module.eval()
+    module.train(training)
     try:
         yield
     finally:
-        for part, training in before:
-            part.training = training
+        for part, was in before:
+            part.training = was
 
 
 def _first_sample(module: Any, example: Any) -> Any:
@@ -97,7 +97,7 @@ def onnx_of(module: Any, example: Any) -> Any:
         raise ModelError(
             f"{kind}: give an example input, such as load(module, example=torch.zeros(1, 4)); its values do not matter"
         )
-    with torch.no_grad(), _inference(module), _quiet():
+    with torch.no_grad(), in_mode(module, False), _quiet():
         x = _first_sample(module, example)
         try:
             return _export(module, x)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtune.errors import TrainingError
-from microtune.training.modules import answer, device_of, in_mode, predictions, seeded
+from microtune.frontends.torch import in_mode
+from microtune.training.modules import answer, device_of, predictions, seeded
 from microtune.training.samples import Samples
 from microtune.tuning.losses import Loss, loss_of
 

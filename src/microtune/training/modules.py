@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from microtune.errors import TrainingError
+from microtune.frontends.torch import in_mode
 from microtune.ir import Graph
 from microtune.training.samples import Samples, array_of, checked
 from microtune.tuning.losses import Loss, loss_of
@@ -32,18 +33,6 @@ def own_copy(model: Any) -> nn.Module:
 
     module: nn.Module = to_torch(model if isinstance(model, Graph) else load(model))
     return module
-
-
-@contextlib.contextmanager
-def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """The module in training or inference mode; every part is put back as it was."""
-    before = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, was in before:
-            part.training = was
 
 
 @contextlib.contextmanager

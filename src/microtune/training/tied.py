@@ -20,7 +20,8 @@ import torch_pruning
 from torch import Tensor, nn
 
 from microtune.errors import TrainingError
-from microtune.training.modules import answer, device_of, in_mode, seeded
+from microtune.frontends.torch import in_mode
+from microtune.training.modules import answer, device_of, seeded
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 EXACT = 1e-4
