@@ -265,8 +265,8 @@ def run_playlist() -> bool:
         ("area gained after 20 songs, integers", found["integers"]["gain"]["20"], ">=", GAIN),
         ("RAM of the device in floats, bytes", found["float"]["cost"]["ram"], "<=", FLOAT_BYTES),
         ("RAM of the device in integers, bytes", found["integers"]["cost"]["ram"], "<=", INTEGER_BYTES),
-        ("micro-update on Cortex-M4F, floats", found["float"]["cost"]["step"], "<=", FLOAT_UPDATE),
-        ("micro-update on Cortex-M0, integers", found["integers"]["cost"]["step"], "<=", INTEGER_UPDATE),
+        ("micro-update on Cortex-M4F, floats", found["float"]["cost"]["update"], "<=", FLOAT_UPDATE),
+        ("micro-update on Cortex-M0, integers", found["integers"]["cost"]["update"], "<=", INTEGER_UPDATE),
         *(
             (f"student, area above {name}", each["area"]["mean"], ">=", 2 * each["area"]["error"])
             for name, each in better.items()

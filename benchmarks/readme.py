@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import Any
 
 from benchmarks.pages import anchor, rewrite_pages
+from benchmarks.readme_devices import devices
 from benchmarks.results import FILE
 
 README = Path(__file__).parent.parent / "README.md"
@@ -55,7 +56,7 @@ harmed: served worse than without learning, by more than a point (mean of seeds 
 | accuracy, % | {wa0} | {wa5} | {wa10} | {wa20} | {wa50} |
 | people harmed by more than a point, % | | {wh5} | {wh10} | {wh20} | {wh50} |
 
-{speaker}{camera}{networks}**One training step** of a 4-16-1 ReLU net on one sample:
+{speaker}{camera}{devices}{networks}**One training step** of a 4-16-1 ReLU net on one sample:
 
 | | Cortex-M4F, instructions | RAM beyond the parameters, bytes | x86-64, relative time |
 |---|---|---|---|
@@ -235,6 +236,7 @@ def section(results: dict[str, Any]) -> str:
         **found,
         speaker=_speaker(results),
         camera=_camera(results),
+        devices=devices(results),
         networks=_networks(results),
         chip=_chip(results),
         si=f"{step['instructions']:,}",
