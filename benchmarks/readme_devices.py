@@ -12,19 +12,19 @@ Area under the ROC curve over {listeners} simulated listeners, on songs they hav
 | 42 parameters | RAM of the whole device | one micro-update | as delivered | after 20 songs |
 |---|---|---|---|---|
 | floats, Cortex-M4F | {float_ram} bytes | {float_update} instructions | {float_base} | **{float_learnt}** |
-| integers only, Cortex-M0 | {integers_ram} bytes | {integers_update} instructions | {integers_base} | **{integers_learnt}** |
+| integers, Cortex-M0 | {integers_ram} bytes | {integers_update} instructions | {integers_base} | **{integers_learnt}** |
 
 """
 
 MACHINE = (
     "**The machine listener** (`examples/machine`): a real fan, its accelerometer fixed anew. Of its healthy seconds "
-    "{before:.0f} % are false alarms, and **{after:.1f} %** after 20 windows; of those with a coin on a blade it finds "
+    "{before:.0f} % are false alarms at first, and **{after:.1f} %** after 20 windows; of those with a coin on a blade it finds "
     "**{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of trials "
     "([how](docs/anomaly.md))."
 )
 
 SMALL = """\
-**Made small** by `microtune shrink`: channels pruned, then int8 ([how](docs/shrinking.md)); right answers on test samples:
+**Made small** by `microtune shrink`: channels pruned, then int8 ([how](docs/shrinking.md)); right: of test samples.
 
 | MLPerf Tiny's net, trained on | flash, bytes | weights | instructions, Cortex-M4F | right, % |
 |---|---|---|---|---|
@@ -34,8 +34,8 @@ SMALL = """\
 TRAINED_ON = {"keywords": "keywords, on spoken digits", "images": "images, on handwritten digits"}
 
 TREES = (
-    "**Trees**: scikit-learn's forest of ten trees on iris is {iris} bytes on Cortex-M0, code included (emlearn: 1,060), "
-    "with equal answers; boosted stumps whose leaves learn are accepted by **{accepted:.1f} %** of the toaster's "
+    "**Trees**: scikit-learn's forest of ten trees on iris is {iris} bytes on Cortex-M0, code included (emlearn: "
+    "1,060), with equal answers; boosted stumps whose leaves learn are accepted by **{accepted:.1f} %** of the toaster's "
     "households after 20 uses ([how](docs/trees.md))."
 )
 
