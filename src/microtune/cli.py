@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 import microtune as mt
 from microtune import choices, gallery
@@ -24,13 +23,9 @@ from microtune.compiler.show import STAGES, packed_lines, show_stage
 from microtune.export.command import export_command
 from microtune.inspection.command import inspect_command
 from microtune.samples import read_npz
-from microtune.search.data import read_samples
-from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
-from microtune.search.variants import load_models, read_models
+from microtune.search.command import search_command
 from microtune.simulation.command import simulate_command
-from microtune.targets.catalogue import Target, boards, targets
-from microtune.targets.command import emulate_command
-from microtune.targets.power import with_unit
+from microtune.targets.command import emulate_command, targets_command
 from microtune.training.command import shrink_command
 
 app = typer.Typer(
@@ -185,20 +180,8 @@ def plan(
     """Show what a model would cost on the device: RAM, flash, and the life of every buffer."""
     with _spoken():
         found = _plan(
-            model,
-            learn,
-            loss,
-            optimizer,
-            buffer,
-            every,
-            learner,
-            precision,
-            ram,
-            flash,
-            calibration,
-            quantized,
-            sparse,
-        )
+            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized, sparse
+        )  # fmt: skip
         if picture is not None:
             picture.parent.mkdir(parents=True, exist_ok=True)
             picture.write_text(plan_picture(found))
@@ -231,20 +214,8 @@ def build(
     """Compile a model into a package directory: C that predicts and learns."""
     with _spoken():
         found = _plan(
-            model,
-            learn,
-            loss,
-            optimizer,
-            buffer,
-            every,
-            learner,
-            precision,
-            ram,
-            flash,
-            calibration,
-            quantized,
-            sparse,
-        )
+            model, learn, loss, optimizer, buffer, every, learner, precision, ram, flash, calibration, quantized, sparse
+        )  # fmt: skip
         stage = {show: show_stage(found, show, out.name)} if show else {}
         if not as_json:
             print(*stage.values(), sep="\n", end="\n" if stage else "")
@@ -255,74 +226,6 @@ def build(
         console = Console()
         _show_memory(found, console)
         console.print(f"The C is in {package.directory}/ (start with {package.name}.h)")
-
-
-@app.command("search")
-def search_schemes(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            help="A model file: .onnx or .tflite; several forms of one net, or a folder that microtune shrink wrote, "
-            "are searched together."
-        ),
-    ],
-    data: Annotated[Path, typer.Option(help="An .npz file with x (samples, input shape) and y (samples).")],
-    loss: LossName = "cross_entropy",
-    optimizer: Annotated[
-        str, typer.Option(help="sgd:LR, momentum:LR, adam:LR or rmsprop:LR; rates around LR are tried.")
-    ] = "sgd:0.01",
-    buffer: Buffer = 100,
-    every: Every = 5,
-    ram: Ram = None,
-    flash: Flash = None,
-    instructions: Annotated[int | None, typer.Option(help="Most instructions of a training step on Cortex-M4.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the learnt samples.")] = 3,
-    seconds: Annotated[float, typer.Option(help="After so long nothing more is tried.")] = 600.0,
-    quantized: Annotated[
-        bool | None,
-        typer.Option(
-            "--int8/--no-int8",
-            help="Try the int8 form of each float model too, by calibration with the samples; by default where several "
-            "models are given and none is int8.",
-        ),
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the model of the pick: an .onnx file.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write accuracy against RAM as an SVG picture.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure on your samples which update scheme, and which form of the model, learns best within a budget."""
-    with _spoken():
-        console = Console(stderr=True)
-        found = mt.search(
-            load_models(models),
-            read_samples(data),
-            loss,
-            choices.optimizer(optimizer),
-            mt.Budget(ram, flash, instructions),
-            learner=mt.Learner(buffer=buffer, every=every),
-            epochs=epochs,
-            seconds=seconds,
-            progress=None if as_json else lambda text, point: console.print(Text(text, "bold" if point else "dim")),
-            quantized=quantized,
-        )
-        if picture is not None:
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            picture.write_text(frontier_picture(found, f"{models[0].stem}: update schemes"))
-        if not as_json:
-            Console().print(frontier_tables(found))
-        best = found.best
-        if save is not None:
-            mt.save(found.models[best.model], save)
-        if as_json:
-            print(json.dumps(frontier_figures(found), indent=2))
-            return
-        kept = "" if (buffer, every) == (100, 5) else f" --buffer {buffer} --every {every}"
-        print(f"\nPick: {best.name}, {100 * best.accuracy:.1f} % right")
-        model = save or (read_models(models).get(best.model) if best.model else models[0])
-        if model is None:
-            print("  Its model was made here, by calibration: --save PICK.onnx keeps it.")
-        print(f"  microtune build {model or 'PICK.onnx'} --loss {loss} {best.command}{kept} -o build/device")
-        print(f'  mt.plan(graph, loss="{loss}", {best.python})')
 
 
 @app.command()
@@ -343,39 +246,6 @@ def quantize(
         print(report)
 
 
-@app.command("targets")
-def list_targets(as_json: Json = False) -> None:
-    """List the cores and boards that packages are compiled for, and what running costs on those that are emulated."""
-    if as_json:
-        print(json.dumps({each.name: _target_figures(each) for each in (*targets(), *boards())}, indent=2))
-        return
-    cores, carried = Table(), Table()
-    for column in ("target", "what it is", "an instruction", "typical of"):
-        cores.add_column(column, justify="right" if column == "an instruction" else "left")
-    for column in ("board", "chip", "core", "flash", "RAM", "clock"):
-        carried.add_column(column, justify="left" if column in ("board", "chip", "core") else "right")
-    for each in targets():
-        power = each.power
-        energy = "" if power is None else with_unit(power.joules, "J")
-        cores.add_row(each.name, each.description, energy, "" if power is None else power.text)
-    for each in boards():
-        if board := each.board:
-            memory = f"{board.flash // 1024:,} KB", f"{board.ram // 1024:,} KB"
-            carried.add_row(each.name, board.chip, board.core, *memory, with_unit(board.hertz, "Hz"))
-    console = Console()
-    console.print(cores)
-    console.print(carried)
-
-
-def _target_figures(each: Target) -> dict[str, Any]:
-    power, board = each.power, each.board
-    figures = {} if power is None else {**asdict(power), "energy": power.joules, "clock": power.hertz}
-    found: dict[str, Any] = {"description": each.description, "power": figures or None}
-    if board is not None:
-        found |= {key: value for key, value in asdict(board).items() if key not in ("name", "power")}
-    return found
-
-
 @app.command()
 def demo(
     name: Annotated[str, typer.Argument(help="An example: toaster, playlist.")] = "toaster",
@@ -392,6 +262,8 @@ def demo(
 
 app.command("compile")(_spoken()(compile_command))
 app.command("shrink")(_spoken()(shrink_command))
+app.command("search")(_spoken()(search_command))
+app.command("targets")(_spoken()(targets_command))
 app.command("simulate")(_spoken()(simulate_command))
 app.command("inspect")(_spoken()(inspect_command))
 app.command("emulate")(_spoken()(emulate_command))

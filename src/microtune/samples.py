@@ -31,3 +31,9 @@ def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
             return {name: found[name] for name in found.files}
         except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise PlanError(f"{path} cannot be read: {error}") from None
+
+
+def read_pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of an .npz file. Raises PlanError for another file, and where one of them is missing."""
+    found = read_npz(path, "x", "y")
+    return found["x"], found["y"]

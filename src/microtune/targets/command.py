@@ -1,16 +1,18 @@
-"""``microtune emulate``: what a package takes of cores and boards, as tables or JSON."""
+"""``microtune emulate`` and ``microtune targets``: what a package takes of cores and boards, and which there are."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from microtune.package import open_package
+from microtune.targets.catalogue import Target, boards, targets
 from microtune.targets.power import with_unit
 
 if TYPE_CHECKING:
@@ -132,3 +134,37 @@ def _symbols(found: Report, count: int) -> Table:
     for each in found.size.symbols[:count]:
         table.add_row(each.name, each.section, f"{each.size:,}")
     return table
+
+
+def targets_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures for machines.")] = False,
+) -> None:
+    """List the cores and boards that packages are compiled for, and what running costs on those that are emulated."""
+    if as_json:
+        print(json.dumps({each.name: _target_figures(each) for each in (*targets(), *boards())}, indent=2))
+        return
+    cores, carried = Table(), Table()
+    for column in ("target", "what it is", "an instruction", "typical of"):
+        cores.add_column(column, justify="right" if column == "an instruction" else "left")
+    for column in ("board", "chip", "core", "flash", "RAM", "clock"):
+        carried.add_column(column, justify="left" if column in ("board", "chip", "core") else "right")
+    for each in targets():
+        power = each.power
+        energy = "" if power is None else with_unit(power.joules, "J")
+        cores.add_row(each.name, each.description, energy, "" if power is None else power.text)
+    for each in boards():
+        if board := each.board:
+            memory = f"{board.flash // 1024:,} KB", f"{board.ram // 1024:,} KB"
+            carried.add_row(each.name, board.chip, board.core, *memory, with_unit(board.hertz, "Hz"))
+    console = Console()
+    console.print(cores)
+    console.print(carried)
+
+
+def _target_figures(each: Target) -> dict[str, Any]:
+    power, board = each.power, each.board
+    figures = {} if power is None else {**asdict(power), "energy": power.joules, "clock": power.hertz}
+    found: dict[str, Any] = {"description": each.description, "power": figures or None}
+    if board is not None:
+        found |= {key: value for key, value in asdict(board).items() if key not in ("name", "power")}
+    return found
