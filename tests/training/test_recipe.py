@@ -295,8 +295,35 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         # what was reported as written is there, or the one after it
         assert found[1]["key"] >= (told[-1] if told else 1)
         seen.append(found[1]["key"])
-    artefacts.prepare(tmp_path)
+    artefacts.sweep(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["step.onnx"], "parts are swept away"
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from microtune.training.alone import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_a_folder_is_told_who_runs_there(wide: nn.Module, tmp_path: Path) -> None:
+    """Refused while the other lives, with nothing written; when it was killed, its lock is taken over."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(mt.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == b"in\n"
+    before = contents(tmp_path)
+    with pytest.raises(TrainingError, match=rf"process {process.pid} on .*, since .*; wait until it ends") as caught:
+        mt.shrink(wide, DATA, **SETTINGS, folder=tmp_path, steps=[])
+    assert str(tmp_path) in str(caught.value) and contents(tmp_path) == before
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert list(before) == [".running"] and contents(tmp_path) == before, "what a killed run leaves behind"
+    mt.shrink(wide, DATA, **SETTINGS, folder=tmp_path, steps=[])
+    assert list(contents(tmp_path)) == ["float.onnx"]
 
 
 def test_damaged_or_foreign_files_are_made_again(done: Shrunk, wide: nn.Module, tmp_path: Path) -> None:

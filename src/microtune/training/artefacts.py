@@ -79,15 +79,18 @@ def _graph_sum(model: onnx.ModelProto) -> str:
     return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
-def prepare(folder: Path) -> Path:
-    """The folder, made where it is not; parts that a stopped run left behind are removed. Raises TrainingError."""
+def prepare(folder: Path) -> None:
+    """Make the folder where it is not. Raises TrainingError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{folder} cannot be a folder for the steps: {error.strerror}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a run that was stopped left unfinished."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
-    return folder
 
 
 def key_of(*parts: Any) -> str:

@@ -16,6 +16,7 @@ from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
 from microtune.training import artefacts, require
+from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
 from microtune.training.samples import Samples, checked
 from microtune.training.steps import CHANNELS, FLOAT, STEPS, Progress, Recipe, Training
@@ -70,8 +71,9 @@ def shrink(
     much still, the nets pruned less are tried. The result is the smallest net within the limit.
 
     folder: one .onnx file for each step, written whole or not at all. A step whose input, samples and settings are
-    those of its file is not done again, unless it is in ``again``; ``steps`` leaves out what is not in it. epochs, lr,
-    batch, seed: of each step that learns. core: what flash, RAM and instructions are of.
+    those of its file is not done again, unless it is in ``again``; ``steps`` leaves out what is not in it. Two runs in
+    one folder at once are refused. epochs, lr, batch, seed: of each step that learns. core: what flash, RAM and
+    instructions are of.
 
     A final softmax or sigmoid that the loss contains is left out of all nets. Raises TrainingError for samples and
     settings that do not fit, and for a step that fails, whose earlier file and those before it stay as they are.
@@ -92,12 +94,16 @@ def shrink(
     held = None if test is None else fitting(test, "test", 1)
     taken = _taken(own, learnt, chosen)
     chosen_steps = tuple(each for each in steps if each != "distil" or teacher is not None)
-    recipe = Recipe(
-        taken.module, artefacts.prepare(Path(folder)), chosen, limit, named, chosen_steps, tuple(again),
-        Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
-        progress or (lambda text, row: None), notes=list(taken.notes),
-    )  # fmt: skip
-    best = _run(recipe, taken, channels)
+    place = Path(folder)
+    artefacts.prepare(place)
+    with alone_in(place):
+        artefacts.sweep(place)
+        recipe = Recipe(
+            taken.module, place, chosen, limit, named, chosen_steps, tuple(again),
+            Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
+            progress or (lambda text, row: None), notes=list(taken.notes),
+        )  # fmt: skip
+        best = _run(recipe, taken, channels)
     rows = _in_the_end(recipe.rows, best)
     best = next(row for row in rows if row.file == best.file)
     if validation is None:
