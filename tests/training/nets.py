@@ -108,6 +108,44 @@ class Recurrent(nn.Module):
         return self.out(self.memory(self.into(x.reshape(-1, 8, 8)))[0][:, -1])
 
 
+class Tied(nn.Module):
+    """Two dense layers of one weight, and two that can be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.down, self.out = nn.Linear(64, 8), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x.flatten(1)))))
+        return self.out(torch.relu(self.down(x)))
+
+
+class Gated(nn.Module):
+    """Half of the channels say how much of the other half passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.out = nn.Conv2d(1, 8, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gates = self.both(x).chunk(2, 1)
+        return self.out((values * torch.sigmoid(gates)).mean((2, 3)))
+
+
+class Attending(nn.Module):
+    """Attention, which reads the weights of its last layer past it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.among, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(-1, 8, 8)
+        return self.out(self.among(x, x, x)[0].mean(1))
+
+
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
     """Random weights, and batch norms that do something."""
     generator = torch.Generator().manual_seed(seed)

@@ -19,11 +19,13 @@ from tests.training.conftest import Known  # noqa: E402
 from tests.training.nets import (  # noqa: E402
     ChannelsLast,
     FromInput,
+    Gated,
     Joined,
     Normed,
     Recurrent,
     Residual,
     Sound,
+    Tied,
     randomised,
 )
 from torch import nn  # noqa: E402
@@ -128,12 +130,26 @@ def test_what_cannot_be_cut_exactly_stays_and_is_named() -> None:
     for net, reasons in (
         (FromInput(), {"same": "inputs", "down": "inputs", "out": "outputs"}),
         (Recurrent(), {"into": "recurrent", "out": "out"}),
+        (Gated(), {"both": "both is split into parts", "out": "outputs"}),
     ):
         free, bound = tied_channels(net, X[:2])
         assert not free and bound.keys() == reasons.keys()
         assert all(reason in bound[name] for name, reason in reasons.items()), bound
         with pytest.raises(mt.TrainingError, match=r"no channels of .* can be cut: "):
             mt.prune(net, DATA, channels=0.5, **CUT_ONLY)
+
+
+def test_layers_that_share_weights_stay_and_others_are_cut() -> None:
+    net = randomised(Tied())
+    small = mt.prune(net, DATA, channels=0.5, epochs=1)
+    assert (width(small, "first"), width(small, "second"), width(small, "down")) == (64, 64, 4)
+    assert small.second.weight is small.first.weight
+    with pytest.raises(
+        mt.TrainingError, match="layer 'first' cannot be pruned: first is tied to .* shares its weights"
+    ):
+        mt.prune(net, DATA, channels={"first": 0.5})
+    with pytest.raises(mt.TrainingError, match="no channels of Flatten can be cut: it has no dense or conv"):
+        mt.prune(nn.Flatten(), DATA, channels=0.5)
 
 
 def test_shares_that_do_not_fit_are_refused() -> None:

@@ -111,9 +111,23 @@ def test_failed_training_leaves_the_module_whole() -> None:
 
 def test_settings_and_modules_that_cannot_be_are_refused() -> None:
     module, samples = net(), Samples(X, np.zeros(65, np.int64))
-    for setting, said in (({"lr": 0.0}, "lr=0"), ({"epochs": -1}, "epochs=-1"), ({"batch": 0}, "batch=0")):
-        with pytest.raises(mt.TrainingError, match=said):
-            fit(module, samples, **{"epochs": 1, **setting})  # type: ignore[arg-type]
+    nan, odd = float("nan"), ("a", None, float("nan"), float("inf"), True, [1], -1)
+    for name in ("lr", "epochs", "batch", "seed"):
+        for value in (*odd, *({"lr": (0.0, 1001)}.get(name, (1.5,)))):
+            with pytest.raises(mt.TrainingError, match=f"{name}=.*: (above|a whole number)"):
+                fit(module, samples, **{"epochs": 1, name: value})  # type: ignore[arg-type]
+    for settings in ({"steps": "a"}, {"steps": nan}, {"multiple": None}, {"last_epochs": "a"}, {"seed": 2**70}):
+        with pytest.raises(mt.TrainingError, match=f"{next(iter(settings))}=.*: a whole number"):
+            mt.prune(module, (X, np.zeros(65)), weights=0.5, **settings)
+    for settings in ({"temperature": "a"}, {"weight": None}, {"hidden_weight": nan}, {"seed": -1}):
+        with pytest.raises(mt.TrainingError, match=f"{next(iter(settings))}=.*: "):
+            mt.distill(module, module, (X, np.zeros(65)), **settings)  # type: ignore[arg-type]
+    for name, value in (("samples", "a"), ("percentile", None)):
+        with pytest.raises(mt.MicrotuneError, match=f"{name} must be .*, not {value!r}"):
+            mt.quantize_aware(module, (X, np.zeros(65)), **{name: value})
+    for data in (None, 3, (X,), (X, X, X), "abc", (None, X)):
+        with pytest.raises(mt.TrainingError, match=r"data must be a pair|x must be an array of numbers"):
+            mt.quantize_aware(module, data)  # type: ignore[arg-type]
     with pytest.raises(mt.TrainingError, match=r"Linear fails on an input of shape \(2, 3\)"):
         samples_for(nn.Linear(4, 2), (X, np.zeros(65)))
     with pytest.raises(mt.TrainingError, match="LSTM returns tuple; one tensor"):

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from tests.training.conftest import Known  # noqa: E402
-from tests.training.nets import Recurrent, Residual, digits, randomised  # noqa: E402
+from tests.training.nets import Attending, Recurrent, Residual, digits, randomised  # noqa: E402
 from torch import nn  # noqa: E402
 
 import microtune as mt  # noqa: E402
@@ -66,6 +66,8 @@ def test_layers_are_chosen_by_name_and_others_left_alone() -> None:
     masked(torch.tensor(X[:1]))
     with pytest.raises(mt.TrainingError, match=r"Sequential cannot be copied: .*Masks .* made permanent by its remove"):
         mt.prune(masked, DATA, weights=0.5)
+    among = mt.prune(Attending(), DATA, weights=0.5, epochs=1, steps=2)
+    assert bool((among.among.out_proj.weight != 0).all()) and int((among.out.weight == 0).sum()) == 40
     memory = mt.prune(Recurrent(), DATA, weights=0.5, **CUT_ONLY)  # beside a recurrent layer, which stays
     assert bool((memory.memory.weight_ih_l0 != 0).all()) and bool((memory.into.weight == 0).any())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -139,16 +140,16 @@ def with_float_output(graph: Graph) -> Graph:
     return graph.with_nodes(nodes, [*tensors, *(Tensor(old, graph.tensor(old).shape) for old in new)])
 
 
-def check_choices(ranges: str, percentile: float, samples: int, output: str) -> None:
+def check_choices(ranges: str, percentile: object, samples: object, output: str) -> None:
     """Raises ModelError for a choice that there is not."""
     if ranges not in RANGES:
         raise ModelError(f"ranges must be one of {', '.join(RANGES)}, not {ranges!r}")
-    if not 50.0 < percentile <= 100.0:
-        raise ModelError(f"percentile must be above 50 and at most 100, not {percentile}")
+    if not isinstance(percentile, Real) or not 50.0 < float(percentile) <= 100.0:
+        raise ModelError(f"percentile must be above 50 and at most 100, not {percentile!r}")
     if output not in ("int8", "float32"):
         raise ModelError(f"output must be 'int8' or 'float32', not {output!r}")
-    if samples < LEAST_SAMPLES:
-        raise ModelError(f"samples must be at least {LEAST_SAMPLES}, not {samples}")
+    if not isinstance(samples, Integral) or int(samples) < LEAST_SAMPLES:
+        raise ModelError(f"samples must be at least {LEAST_SAMPLES}, not {samples!r}")
 
 
 def quantize(

@@ -35,7 +35,8 @@ class Channels:
         self._judged_by = samples.take(np.sort(picked))
         free, bound = tied_channels(module, samples.x[:2], seed)
         if not free:
-            raise TrainingError(f"no channels of {type(module).__name__} can be cut: " + "; ".join(bound.values()))
+            reasons = "; ".join(dict.fromkeys(bound.values())) or "it has no dense or convolutional layer"
+            raise TrainingError(f"no channels of {type(module).__name__} can be cut: {reasons}")
         by_name = shares_of("channels", shares, {**{name: "" for each in free for name in each.layers}, **bound})
         self._wanted = [(each, _one_share(each, by_name)) for each in free]
         self._before = count(module)

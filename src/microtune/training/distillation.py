@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from microtune.errors import TrainingError
 from microtune.training import require
+from microtune.training.settings import number, pair_of
 from microtune.tuning.losses import Loss
 
 if TYPE_CHECKING:
@@ -51,12 +51,9 @@ def distill(
     Student and teacher are left as they are. To go on in several steps, distil the result again. Raises
     TrainingError for data, teachers or layers that do not fit, and when training fails.
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise TrainingError(f"temperature={temperature}: above 0; 2 to 8 is usual")
-    if not 0 <= weight <= 1:
-        raise TrainingError(f"weight={weight}: from 0, the data alone, to 1, the teacher alone")
-    if not (hidden_weight >= 0 and math.isfinite(hidden_weight)):
-        raise TrainingError(f"hidden_weight={hidden_weight}: 0 or more")
+    number("temperature", temperature, lambda given: given > 0, "above 0; 2 to 8 is usual")
+    number("weight", weight, lambda given: 0 <= given <= 1, "from 0, the data alone, to 1, the teacher alone")
+    number("hidden_weight", hidden_weight, lambda given: given >= 0, "0 or more")
     if hidden is not None and not isinstance(hidden, Mapping):
         raise TrainingError(f"hidden={hidden!r}: a dictionary, layers of the student to layers of the teacher")
     require("distillation")
@@ -64,12 +61,9 @@ def distill(
     from microtune.training.modules import own_copy, samples_for, seeded
     from microtune.training.teaching import Teaching, teacher_of
 
-    check_settings(epochs, lr, batch)
+    check_settings(epochs, lr, batch, seed)
     module, taught = own_copy(student), teacher_of(teacher)
-    try:
-        x, y = data
-    except (TypeError, ValueError):
-        raise TrainingError("data must be a pair (x, y): inputs and what the net should answer") from None
+    x, y = pair_of(data)
     if y is None and weight < 1:
         raise TrainingError(f"weight={weight} listens to y as well, which is None; give y, or weight=1")
     samples = samples_for(module, (x, y), loss, unlabelled=weight == 1)

@@ -16,6 +16,7 @@ from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
 from microtune.training.modules import answer, device_of, predictions, seeded
 from microtune.training.samples import Samples
+from microtune.training.settings import number, seed_fits, whole
 from microtune.tuning.losses import Loss, loss_of
 
 TOO_MUCH = "lr={:g} is too high, or x or y hold very large numbers; take a lower lr, or standardise them"
@@ -94,7 +95,7 @@ def descend(
     also: Iterable[nn.Parameter] = (),
 ) -> tuple[Epoch, ...]:
     """``fit`` with any objective. also: parameters outside the module that are trained with it."""
-    check_settings(epochs, lr, batch)
+    check_settings(epochs, lr, batch, seed)
     parameters = [each for each in (*module.parameters(), *also) if each.requires_grad]
     if not parameters or epochs == 0:
         return ()
@@ -121,7 +122,7 @@ def descend(
                         raise TrainingError(
                             f"the loss became {value} in epoch {number} of {epochs}: {TOO_MUCH.format(lr)}"
                         )
-                    found.backward()  # type: ignore[no-untyped-call]
+                    _go_back(module, found)
                     optimizer.step()
                     falling.step()
                     total += value * len(part)
@@ -136,6 +137,15 @@ def descend(
     return tuple(history)
 
 
+def _go_back(module: nn.Module, loss: Tensor) -> None:
+    """The gradients of a loss. Raises TrainingError where PyTorch has none."""
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{type(module).__name__} has no gradients: {reason}") from error
+
+
 def _check_finite(module: nn.Module, before: dict[str, Tensor], lr: float) -> None:
     """Raises TrainingError for parameters and statistics that were finite before, and are not now."""
     for name, each in module.state_dict().items():
@@ -143,14 +153,12 @@ def _check_finite(module: nn.Module, before: dict[str, Tensor], lr: float) -> No
             raise TrainingError(f"{name} is no longer finite: {TOO_MUCH.format(lr)}")
 
 
-def check_settings(epochs: int, lr: float, batch: int) -> None:
+def check_settings(epochs: int, lr: float, batch: int, seed: int = 0) -> None:
     """Raises TrainingError for settings that no training can have."""
-    if isinstance(epochs, bool) or epochs != int(epochs) or epochs < 0:
-        raise TrainingError(f"epochs={epochs}: a whole number, 0 or more")
-    if not 0 < lr <= 1000:
-        raise TrainingError(f"lr={lr}: above 0 and at most 1000; 0.001 serves most nets")
-    if isinstance(batch, bool) or batch != int(batch) or batch < 1:
-        raise TrainingError(f"batch={batch}: a whole number, 1 or more")
+    whole("epochs", epochs, 0)
+    number("lr", lr, lambda rate: 0 < rate <= 1000, "above 0 and at most 1000; 0.001 serves most nets")
+    whole("batch", batch, 1)
+    seed_fits(seed)
 
 
 def evaluate(module: nn.Module, samples: Samples, loss: str | Loss = "cross_entropy") -> float:

@@ -15,6 +15,7 @@ from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
 from microtune.ir import Graph
 from microtune.training.samples import Samples, array_of, checked
+from microtune.training.settings import pair_of
 from microtune.tuning.losses import Loss, loss_of
 
 
@@ -85,10 +86,7 @@ def samples_for(
     """
     if isinstance(data, Samples):
         data = data.x, data.y
-    try:
-        x, y = data
-    except (TypeError, ValueError):
-        raise TrainingError(f"{what} must be a pair (x, y): inputs and what the net should answer") from None
+    x, y = pair_of(data, what)
     found = array_of(x, "x")
     if found.ndim < 2 or not found.size:
         raise TrainingError(f"x has the shape {found.shape}; (samples, ...) with one row for each input is needed")

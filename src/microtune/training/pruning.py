@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from microtune.errors import TrainingError
 from microtune.training import require
+from microtune.training.settings import whole
 from microtune.tuning.losses import Loss
 
 if TYPE_CHECKING:
@@ -72,8 +73,7 @@ def prune(
     if schedule not in SCHEDULES:
         raise TrainingError(f"schedule={schedule!r}: one of {', '.join(SCHEDULES)}")
     for name, value in (("steps", steps), ("multiple", multiple)):
-        if isinstance(value, bool) or value != int(value) or value < 1:
-            raise TrainingError(f"{name}={value}: a whole number, 1 or more")
+        whole(name, value, 1)
     _check_shares("weights" if channels is None else "channels", weights if channels is None else channels)
     require("pruning", "torch", "torch_pruning") if channels is not None else require("pruning")
     from microtune.training.channels import Channels
@@ -81,8 +81,9 @@ def prune(
     from microtune.training.modules import own_copy, samples_for
     from microtune.training.sparsity import Zeros
 
-    check_settings(epochs, lr, batch)
-    check_settings(epochs if last_epochs is None else last_epochs, lr, batch)
+    check_settings(epochs, lr, batch, seed)
+    if last_epochs is not None:
+        whole("last_epochs", last_epochs, 0)
     module = own_copy(model)
     samples = samples_for(module, data, loss)
     cutting: Channels | Zeros

@@ -123,11 +123,14 @@ def quantize_aware(
     """
     require("quantize_aware")
     from microtune.training.fake_quantization import FakeQuantized
-    from microtune.training.fit import fit
-    from microtune.training.samples import checked
+    from microtune.training.fit import check_settings, fit
+    from microtune.training.samples import array_of, checked
+    from microtune.training.settings import pair_of
 
     check_choices(ranges, percentile, samples, output)
-    x, y = data
+    check_settings(epochs, lr, batch, seed)
+    x, y = pair_of(data)
+    x = array_of(x, "x")
     graph = trainable(checked_graph(_float_graph(model, x)))
     body = without_last_activation(graph)
     source = body.tensor(body.inputs[0])

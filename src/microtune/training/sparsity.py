@@ -18,8 +18,9 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def weighted_layers(module: nn.Module) -> dict[str, Any]:
-    """Dense and convolutional layers by name, each once."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, LAYERS)}
+    """Dense and convolutional layers by name, each once; without those of attention, which reads their weights past them."""
+    read_past = {each.out_proj for each in module.modules() if isinstance(each, nn.MultiheadAttention)}
+    return {name: part for name, part in module.named_modules() if isinstance(part, LAYERS) and part not in read_past}
 
 
 class Zeros:

@@ -98,11 +98,14 @@ def _try(probe: nn.Module, tied: Tied, inputs: Tensor) -> str:
     width = width_of(layers, tied)
     if width < 2:
         return "has one channel"
+    shared = _sharing(probe)
     with in_mode(probe, False), following(probe, inputs.cpu().numpy()) as graph:
         try:
             group = group_of(graph, layers, tied, [width // 2])
             for each, places in group:
                 part = each.target.module
+                if part in shared:
+                    return "is tied to a layer that shares its weights with another"
                 grouped = isinstance(part, nn.Conv1d | nn.Conv2d) and part.groups > 1
                 if grouped and part.groups != part.out_channels:
                     return "is tied to a grouped convolution"
@@ -118,9 +121,20 @@ def _try(probe: nn.Module, tied: Tied, inputs: Tensor) -> str:
             return "is tied to what cannot be cut, such as the net's inputs or a recurrent layer"
     if after.shape != before.shape:
         return "gives the net's outputs"
+    if width_of(layers, tied) != width - 1:
+        return "is split into parts whose channels go together"
     if not float((after - before).abs().max()) <= EXACT * float(before.abs().max()):
         return "is read by what mixes all channels, such as a layer norm"
     return ""
+
+
+def _sharing(module: nn.Module) -> set[nn.Module]:
+    """Parts of which a parameter is another part's too; each would be cut for itself."""
+    owners: dict[nn.Parameter, list[nn.Module]] = {}
+    for part in module.modules():
+        for each in part.parameters(recurse=False):
+            owners.setdefault(each, []).append(part)
+    return {part for parts in owners.values() if len(parts) > 1 for part in parts}
 
 
 def _scrambled(module: nn.Module) -> nn.Module:
