@@ -18,7 +18,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def weighted_layers(module: nn.Module) -> dict[str, Any]:
-    """Dense and convolutional layers by name, each once; without those of attention, which reads their weights past them."""
+    """Dense and convolutional layers by name, each once; attention reads its last one past it."""
     read_past = {each.out_proj for each in module.modules() if isinstance(each, nn.MultiheadAttention)}
     return {name: part for name, part in module.named_modules() if isinstance(part, LAYERS) and part not in read_past}
 
