@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from network import integers
+from network import graph
 
+import microtune as mt
 from microtune.ir import Graph, Node
 
 REACH: Mapping[str, float] = {"scoring": 1.0, "time": 2.0}
@@ -15,8 +16,10 @@ REACH: Mapping[str, float] = {"scoring": 1.0, "time": 2.0}
 
 
 def stored(parameters: Mapping[str, np.ndarray], calibration: np.ndarray, name: str = "playlist") -> Graph:
-    """The int8 network of these parameters; ``calibration`` (n, 24) are inputs as they come."""
-    found = integers(parameters, calibration.astype(np.float32), name)
+    """The int8 network of these parameters; ``calibration`` (n, 24) are inputs as they come. Plan it with
+    ``learn=LEARN, precision="int8"``; mood, history and skip then lie in one tensor of 18, in this order."""
+    given = calibration.astype(np.float32)
+    found = mt.quantize(graph(parameters, name), calibration=given, ranges="minmax", per_channel=False)
     for layer in [node for node in found.nodes if node.op == "dense_int8"]:
         found = _widened(found, layer, REACH[layer.inputs[1]])
     return found

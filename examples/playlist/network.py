@@ -80,9 +80,3 @@ def graph(parameters: Mapping[str, np.ndarray], name: str = "playlist") -> Graph
     logit = emit("multiply", "logit", 1, score, gate)
     chance = emit("sigmoid", "chance", 1, logit)
     return verify(Graph(name, tensors, tuple(nodes), ("input",), (chance,)))
-
-
-def integers(parameters: Mapping[str, np.ndarray], x: np.ndarray, name: str = "playlist") -> Graph:
-    """The same in int8, by samples x (n, 24) of what it will see; plan it with ``learn=LEARN, precision="int8"``. Mood,
-    history and skip then lie in one tensor of 18, in this order."""
-    return mt.quantize(graph(parameters, name), calibration=x, ranges="minmax", per_channel=False)

@@ -11,7 +11,7 @@ import numpy as np
 from microtune.errors import ModelError
 from microtune.frontends.builder import Builder
 from microtune.ir import Tensor
-from microtune.ops.trees import floats_of, keys_of, packed
+from microtune.ops.trees import floats_of, keys_of, table_of
 
 MOST = 65535
 """Comparisons of one tree, features, and splits that are shared: what two bytes count."""
@@ -97,18 +97,18 @@ def put(builder: Builder, x: Tensor, trees: Sequence[Tree], outputs: int, goes_l
     shared = _narrowest(len(pairs) - 1)
     each = 4 + feature_bytes
     split_bytes = 0
-    nodes = packed(lefts, size_bytes)
+    nodes = table_of(lefts, size_bytes)
     if len(pairs) <= MOST and len(keys) * shared + len(pairs) * each < len(keys) * each:
         split_bytes, features, keys = shared, pairs[:, 0], pairs[:, 1]
-        splits = packed(which.reshape(-1), shared)
+        splits = table_of(which.reshape(-1), shared)
         nodes = np.column_stack([nodes.reshape(-1, size_bytes), splits.reshape(-1, shared)]).reshape(-1)
     widths: dict[str, Any] = {"size_bytes": size_bytes, "leaf_bytes": _narrowest(int(sizes.max()))}
     tables = [
         builder.quantized(name, table, where, None)
         for name, table in (
-            ("trees.sizes", packed(sizes, size_bytes)),
+            ("trees.sizes", table_of(sizes, size_bytes)),
             ("trees.nodes", nodes),
-            ("trees.features", packed(features, feature_bytes)),
+            ("trees.features", table_of(features, feature_bytes)),
             ("trees.keys", keys.astype(np.int32)),
         )
     ]

@@ -44,6 +44,7 @@ def _gain(covariance: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def moderation(variance: float) -> float:
+    """How much smaller logits say what these say that are uncertain by a variance (MacKay 1992; mt_moderation)."""
     return float(1.0 / np.sqrt(1.0 + np.pi / 8 * variance))
 
 

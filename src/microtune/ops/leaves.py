@@ -12,7 +12,7 @@ import numpy as np
 
 from microtune.ir.graph import Node
 from microtune.ir.tensor import Tensor
-from microtune.ops.closed_form import LEAST_CURVATURE, packed, triangle, unpacked
+from microtune.ops.closed_form import LEAST_CURVATURE, moderation, packed, triangle, unpacked
 from microtune.ops.op import Attributes, KernelCall, Op, Shape
 from microtune.ops.trees import rows_of
 
@@ -28,18 +28,14 @@ def _shape(inputs: Sequence[Tensor], given: Attributes) -> tuple[Shape, ...]:
     return values.shape, covariance.shape, (leaves + outputs,)
 
 
-def _moderated(y: np.ndarray, variance: float) -> np.ndarray:
-    return np.asarray(y / np.sqrt(1 + np.pi / 8 * variance))
-
-
 def _errors(loss: str, y: np.ndarray, target: np.ndarray, variance: float) -> tuple[np.ndarray, float]:
     """What is wrong with each output, and the curvature of the loss."""
     if loss == "mse":
         return target - y, 1.0
     if loss == "binary_cross_entropy":
-        p = 1 / (1 + np.exp(-_moderated(y, variance)))
+        p = 1 / (1 + np.exp(-y * moderation(variance)))
         return target - p, float((p * (1 - p))[0])
-    scores = np.exp(_moderated(y - y.max(), variance))
+    scores = np.exp((y - y.max()) * moderation(variance))
     p = scores / scores.sum()
     wrong = -p
     wrong[int(target[0])] += 1

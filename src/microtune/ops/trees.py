@@ -25,7 +25,7 @@ def trees_of(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if node.op == "tree_sum"]
 
 
-def packed(values: np.ndarray, width: int) -> np.ndarray:
+def table_of(values: np.ndarray, width: int) -> np.ndarray:
     """Whole numbers from 0 on as a table (n * width,) of ``width`` bytes each."""
     return np.asarray(values).astype(f"<u{width}").view(np.int8).reshape(-1)
 
@@ -191,7 +191,7 @@ def _forest_kernel(node: Node, tensors: Mapping[str, Tensor]) -> KernelCall:
 OPS = (
     Op(
         "tree_leaves", "the leaf of each tree, from the left, that x falls into", _leaves_shape,
-        lambda inputs, given: (packed(_leaves(inputs, given), given["leaf_bytes"]).reshape(-1, given["leaf_bytes"]),),
+        lambda inputs, given: (table_of(_leaves(inputs, given), given["leaf_bytes"]).reshape(-1, given["leaf_bytes"]),),
         _leaves_kernel, HEADER, multiply_adds=_comparisons, dtypes=lambda inputs, given: ("int8",),
     ),
     Op(

@@ -36,6 +36,13 @@ static inline void mt_covariance_copy(float *MT_RESTRICT covariance, const float
     }
 }
 
+/* habits change: a variance grows by a share of its prior, and never above it */
+MT_INLINE float mt_covariance_walk(float variance, float prior, float walk)
+{
+    const float more = variance + walk * prior;
+    return more < prior ? more : prior;
+}
+
 /* y (size) = A x, A symmetric, its lower triangle packed; returns what stands behind the triangle */
 static inline const float *mt_triangle_multiply(const float *MT_RESTRICT triangle, const float *MT_RESTRICT x,
                                                 float *MT_RESTRICT y, uint32_t size)

@@ -22,16 +22,10 @@ static inline void mt_kalman_begin(float *MT_RESTRICT covariance, const float *M
     }
 }
 
-MT_INLINE float mt_not_below_zero(float variance)
+/* a variance after rounding, which may have taken more than there was */
+MT_INLINE float mt_kalman_variance(float variance)
 {
     return variance > 0.0f ? variance : 0.0f;
-}
-
-/* what is liked changes: a variance grows by a share of its prior, and never above it */
-MT_INLINE float mt_kalman_walk(float variance, float prior, float walk)
-{
-    const float more = variance + walk * prior;
-    return more < prior ? more : prior;
 }
 
 /* column i of two rows of P, of which phi has the elements a and b: the sums of the rows, and what stands above the
@@ -67,15 +61,15 @@ static inline float mt_kalman_gain(float *MT_RESTRICT covariance, const float *M
             mt_kalman_column(row, next, phi, gain, i + 2, a, b, &sum, &next_sum);
             mt_kalman_column(row, next, phi, gain, i + 3, a, b, &sum, &next_sum);
         }
-        row[r] = mt_kalman_walk(row[r], prior[r], walk);
-        next[r + 1] = mt_kalman_walk(next[r + 1], prior[r + 1], walk);
+        row[r] = mt_covariance_walk(row[r], prior[r], walk);
+        next[r + 1] = mt_covariance_walk(next[r + 1], prior[r + 1], walk);
         gain[r] = sum + (row[r] * a + next[r] * b);
         gain[r + 1] = next_sum + (next[r] * a + next[r + 1] * b);
         covariance = next + r + 2;
     }
     if (r < size) {
         const float a = phi[r];
-        covariance[r] = mt_kalman_walk(covariance[r], prior[r], walk);
+        covariance[r] = mt_covariance_walk(covariance[r], prior[r], walk);
         gain[r] = mt_dot(covariance, phi, r) + covariance[r] * a;
         mt_add_scaled(gain, a, covariance, r);
     }
@@ -90,7 +84,7 @@ MT_INLINE void mt_kalman_lessen(float *MT_RESTRICT row, float *MT_RESTRICT next,
     next[i] -= b * gain[i];
 }
 
-/* P -= factor gain gain'; a variance is never below zero, which only rounding can say */
+/* P -= factor gain gain' */
 static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *MT_RESTRICT gain, float factor,
                                    uint32_t size)
 {
@@ -110,14 +104,14 @@ static inline void mt_kalman_learn(float *MT_RESTRICT covariance, const float *M
             mt_kalman_lessen(row, next, gain, i + 2, a, b);
             mt_kalman_lessen(row, next, gain, i + 3, a, b);
         }
-        row[r] = mt_not_below_zero(row[r] - a * gain[r]);
+        row[r] = mt_kalman_variance(row[r] - a * gain[r]);
         next[r] -= b * gain[r];
-        next[r + 1] = mt_not_below_zero(next[r + 1] - b * gain[r + 1]);
+        next[r + 1] = mt_kalman_variance(next[r + 1] - b * gain[r + 1]);
         covariance = next + r + 2;
     }
     if (r < size) {
         mt_add_scaled(covariance, -(factor * gain[r]), gain, r);
-        covariance[r] = mt_not_below_zero(covariance[r] - factor * gain[r] * gain[r]);
+        covariance[r] = mt_kalman_variance(covariance[r] - factor * gain[r] * gain[r]);
     }
 }
 

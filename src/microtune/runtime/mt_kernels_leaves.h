@@ -11,12 +11,10 @@
 #ifndef MT_KERNELS_LEAVES_H
 #define MT_KERNELS_LEAVES_H
 
-#include "mt_kernels_covariance.h"
+#include "mt_kernels_map.h"
 #include "mt_kernels_trees.h"
 
-#define MT_LEAVES_LEAST_CURVATURE 0.05f /* as MT_MAP_LEAST_CURVATURE */
-
-/* a share of the prior variance comes back: habits change. gain (size) = P phi; returns phi' P phi */
+/* variances walk; then gain (size) = P phi; returns phi' P phi */
 static inline float mt_leaves_gain(float *MT_RESTRICT covariance, const int8_t *leaves, const int8_t *sizes,
                                    float *MT_RESTRICT gain, float prior, float walk, uint32_t trees,
                                    uint32_t size_bytes, uint32_t leaf_bytes, uint32_t size)
@@ -24,8 +22,7 @@ static inline float mt_leaves_gain(float *MT_RESTRICT covariance, const int8_t *
     float variance = 0.0f;
     uint32_t first = 0;
     for (uint32_t row = 0, at = 0; row < size; ++row, at += row + 1) {
-        const float more = covariance[at] + walk * prior;
-        covariance[at] = more < prior ? more : prior;
+        covariance[at] = mt_covariance_walk(covariance[at], prior, walk);
         gain[row] = 0.0f;
     }
     for (uint32_t tree = 0; tree < trees; ++tree) {
@@ -103,23 +100,11 @@ static inline void mt_leaves_cross_entropy(float *MT_RESTRICT values, float *MT_
     const float variance =
         mt_leaves_gain(covariance, leaves, sizes, scratch, prior, walk, trees, size_bytes, leaf_bytes, size);
     float *const probability = scratch + size;
-    float largest = y[0], sum = 0.0f, curvature = MT_LEAVES_LEAST_CURVATURE;
-    for (uint32_t o = 1; o < outputs; ++o) {
-        largest = y[o] > largest ? y[o] : largest;
-    }
+    const float largest = mt_map_largest(y, outputs);
     if (!mt_covariance_sound(variance) || !mt_is_finite(largest)) {
         return;
     }
-    const float moderation = mt_moderation(variance);
-    for (uint32_t o = 0; o < outputs; ++o) {
-        probability[o] = mt_exp((y[o] - largest) * moderation);
-        sum += probability[o];
-    }
-    for (uint32_t o = 0; o < outputs; ++o) {
-        const float p = probability[o] / sum;
-        curvature = p * (1.0f - p) > curvature ? p * (1.0f - p) : curvature;
-        probability[o] = p;
-    }
+    const float curvature = mt_map_probabilities(y, probability, largest, variance, outputs);
     const float spread = 1.0f + curvature * variance;
     for (uint32_t o = 0; o < outputs; ++o) {
         const float true_class = o == (uint32_t)target[0] ? 1.0f : 0.0f;

@@ -9,8 +9,7 @@ static inline void mt_logistic_walk(float *MT_RESTRICT covariance, const float *
                                     uint32_t inputs)
 {
     for (uint32_t row = 0; row <= inputs; ++row, covariance += row) {
-        const float more = covariance[row] + walk * prior[row];
-        covariance[row] = more < prior[row] ? more : prior[row];
+        covariance[row] = mt_covariance_walk(covariance[row], prior[row], walk);
     }
 }
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from microtune.ir import Graph, Node, Tensor, constant
-from microtune.ops.trees import entries, packed
+from microtune.ops.trees import entries, table_of
 
 MOST_PLACES = 120
 """Binary places up to which the smallest number there is stays a normal float32."""
@@ -37,7 +37,7 @@ def _rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     width = 1 if len(kept) <= 256 else 2
     if len(kept) > 65536 or kept.nbytes + width * len(values) >= values.nbytes:
         return values, np.zeros(1, np.int8), 0
-    return kept, packed(which.reshape(-1), width), width
+    return kept, table_of(which.reshape(-1), width), width
 
 
 def _fused(graph: Graph, leaves: Node, total: Node) -> tuple[Node, list[Tensor]]:
