@@ -248,7 +248,7 @@ def quantize(
 
 @app.command()
 def demo(
-    name: Annotated[str, typer.Argument(help="An example: toaster, playlist.")] = "toaster",
+    name: Annotated[str, typer.Argument(help="An example: toaster, playlist or machine.")] = "toaster",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Package directory.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -37,7 +37,8 @@ def example_folder(name: str) -> Path:
 def load_example(name: str) -> ModuleType:
     """Import ``run.py`` of an example the way ``python run.py`` would: its neighbours import by plain name.
 
-    Modules of the same names from elsewhere, another example's among them, make room in ``sys.modules``.
+    Modules of the same names from elsewhere, another example's among them, make room in ``sys.modules``. Raises
+    MicrotuneError with what to install for a package that is missing.
     """
     folder = example_folder(name)
     for path in folder.glob("*.py"):
@@ -49,4 +50,11 @@ def load_example(name: str) -> ModuleType:
         sys.path.remove(location)
     sys.path.insert(0, location)
     importlib.invalidate_caches()
-    return importlib.import_module(Path(_SCRIPT).stem)
+    try:
+        return importlib.import_module(Path(_SCRIPT).stem)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "microtune") or (folder / f"{package}.py").exists():
+            raise  # a mistake in the example, not something to install
+        extras = "demo,torch" if package.startswith("torch") else "demo"
+        raise MicrotuneError(f"the example '{name}' needs {package}: pip install 'microtune[{extras}]'") from None

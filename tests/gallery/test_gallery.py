@@ -50,3 +50,12 @@ def test_neighbours_of_one_example_are_not_taken_for_anothers(two_examples: Path
 
 def test_loading_twice_gives_the_same_module(two_examples: Path) -> None:
     assert gallery.load_example("kite") is gallery.load_example("kite")
+
+
+def test_a_package_that_is_missing_is_named_with_what_to_install(two_examples: Path) -> None:
+    (two_examples / "kite" / "run.py").write_text("import not_installed_anywhere.part\n")
+    with pytest.raises(MicrotuneError, match=r"^the example 'kite' needs not_installed_anywhere: pip install"):
+        gallery.load_example("kite")
+    (two_examples / "boat" / "run.py").write_text("import weather.tides\n")  # a mistake of the example's own
+    with pytest.raises(ModuleNotFoundError):
+        gallery.load_example("boat")
