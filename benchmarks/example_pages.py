@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.tables import row_of, table_of
+
 COUNTS = ("0", "5", "10", "20", "50")
 
 HEART_ROWS = (
@@ -37,22 +39,13 @@ REMEMBERED = {
 }
 
 
-def _row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _table(*rows: str) -> str:
-    """The first row is the head."""
-    return "\n".join((rows[0], "|---" * (rows[0].count("|") - 1) + "|", *rows[1:])) + "\n"
-
-
 def heart_table(results: dict[str, Any]) -> str:
     """The illnesses noticed, with a baseline of one's own and with everybody's."""
     found = results["heart"]
-    return _table(
-        _row("", "their own baseline", "everybody's (the base alone)"),
+    return table_of(
+        row_of("", "their own baseline", "everybody's (the base alone)"),
         *(
-            _row(label, *(f"{scale * found[who][key]:.1f}" for who in ("own", "base")))
+            row_of(label, *(f"{scale * found[who][key]:.1f}" for who in ("own", "base")))
             for label, key, scale in HEART_ROWS
         ),
     )
@@ -66,9 +59,9 @@ def thermostat_table(results: dict[str, Any]) -> str:
         each = (found[question][person] for question in ("temperature", "occupancy"))
         return [f"{100 * row[key]:.1f}" for row in each for key in ("base", "week 1", "week 8")]
 
-    table = _table(
-        _row("person", "temperature: base alone", "week 1", "week 8", "occupancy: base alone", "week 1", "week 8"),
-        *(_row(label, *shares(person)) for person, label in THERMOSTAT_ROWS.items()),
+    table = table_of(
+        row_of("person", "temperature: base alone", "week 1", "week 8", "occupancy: base alone", "week 1", "week 8"),
+        *(row_of(label, *shares(person)) for person, label in THERMOSTAT_ROWS.items()),
     )
     harmed = 100 * max(row["harmed"] for people in found.values() for row in people.values())
     said = f"At most {harmed:.1f} % of devices are harmed: accepted less often than the base by more than a point."
@@ -80,10 +73,10 @@ def camera_table(results: dict[str, Any]) -> str:
     found = results["camera"]
     counts = ("0", "600", "1200", "2400")
     rows = [
-        _row(name, *(f"{each['accuracy'][count]:.1f}" for count in counts), f"{each['ram']:,}")
+        row_of(name, *(f"{each['accuracy'][count]:.1f}" for count in counts), f"{each['ram']:,}")
         for name, each in found["schemes"].items()
     ]
-    table = _table(_row("scheme", *counts, f"RAM, bytes, limit {found['limit']:,}"), *rows)
+    table = table_of(row_of("scheme", *counts, f"RAM, bytes, limit {found['limit']:,}"), *rows)
     full = found["full"]
     return (
         f"{table}\nFull, all {found['full_parameters']:,} parameters, would take {full['ram']:,} bytes of RAM "
@@ -94,17 +87,17 @@ def camera_table(results: dict[str, Any]) -> str:
 def speaker_tables(results: dict[str, Any]) -> str:
     """What the new person and the others get, in any order and digit after digit; what it costs."""
     found = results["speaker"]
-    reached = _table(
-        _row("samples learnt", *COUNTS),
+    reached = table_of(
+        row_of("samples learnt", *COUNTS),
         *(
-            _row(label, *(f"{found[key][count]:.{0 if key == 'harmed' else 1}f}" for count in COUNTS))
+            row_of(label, *(f"{found[key][count]:.{0 if key == 'harmed' else 1}f}" for count in COUNTS))
             for key, label in SPEAKER_ROWS.items()
         ),
     )
-    kept = _table(
-        _row("digit after digit, 100 samples; remembers", "the person, % right", "the others, %"),
+    kept = table_of(
+        row_of("digit after digit, 100 samples; remembers", "the person, % right", "the others, %"),
         *(
-            _row(label, *(f"{found['sorted'][name][who]['100']:.1f}" for who in ("own", "others")))
+            row_of(label, *(f"{found['sorted'][name][who]['100']:.1f}" for who in ("own", "others")))
             for name, label in REMEMBERED.items()
         ),
     )

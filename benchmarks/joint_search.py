@@ -19,6 +19,7 @@ from sklearn.neural_network import MLPClassifier
 
 import microtune as mt
 from benchmarks.results import record
+from benchmarks.tables import row_of, table_of
 from microtune import gallery
 from microtune.ir import Graph
 from microtune.search.data import Samples
@@ -128,27 +129,28 @@ def measure() -> dict[str, Any]:
     return {"people": found, "mean": means, "budget": {"ram": BUDGET.ram_bytes, "flash": BUDGET.flash_bytes}}
 
 
-def joint_search_table(figures: dict[str, Any]) -> str:
+def joint_search_table(results: dict[str, Any]) -> str:
     """The table of docs/search.md."""
-    titles = ("person", "picked together", "RAM", "flash", "as it is", "together", "one after the other", "its RAM")
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for person, row in figures["people"].items():
-        lines.append(
-            f"| {person} | `{row['pick']}` | {row['ram']:,} | {row['flash']:,} | {row['as it is']:.1f} % | "
-            f"{row['together']:.1f} % | {row['one after the other']:.1f} % | {row['first ram']:,} |"
+    found = results[SECTION]
+    people = [
+        row_of(
+            person, f"`{each['pick']}`", f"{each['ram']:,}", f"{each['flash']:,}", f"{each['as it is']:.1f} %",
+            f"{each['together']:.1f} %", f"{each['one after the other']:.1f} %", f"{each['first ram']:,}",
         )
-    mean = figures["mean"]
-    lines.append(
-        f"| mean | | | | {mean['as it is']:.1f} % | **{mean['together']:.1f} %** | "
-        f"{mean['one after the other']:.1f} % | |"
+        for person, each in found["people"].items()
+    ]  # fmt: skip
+    alone, together, after = (f"{found['mean'][key]:.1f} %" for key in ("as it is", "together", "one after the other"))
+    return table_of(
+        row_of("person", "picked together", "RAM", "flash", "as it is", "together", "one after the other", "its RAM"),
+        *people,
+        f"| mean | | | | {alone} | **{together}** | {after} | |",
     )
-    return "\n".join(lines) + "\n"
 
 
 def run_joint_search() -> bool:
     """Print, keep, and tell whether it gains what it should, within a budget that the float net is over."""
     found = measure()
-    print("\n" + joint_search_table(found))
+    print("\n" + joint_search_table({SECTION: found}))
     record(SECTION, found)
     rows, mean = found["people"].values(), found["mean"]
     within = all(row["ram"] <= found["budget"]["ram"] and row["flash"] <= found["budget"]["flash"] for row in rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import record
+from benchmarks.tables import row_of, table_of
 from microtune import gallery
 
 SECTION = "machine"
@@ -57,20 +58,21 @@ def missed(found: dict[str, Any]) -> list[str]:
 def machine_table(results: dict[str, Any]) -> str:
     """Rows of both pages, and what the device takes."""
     found = results[SECTION]
-    head = "| % | " + " | ".join(f"{speed} speed, {detector}" for speed, detector in SHOWN) + " |"
-    lines = [head, "|---" * (1 + len(SHOWN)) + "|"]
-    for key, label in gallery.load_example("machine").LINES.items():
-        shown = (f"{found['cases'][speed][detector][key]:.1f}" for speed, detector in SHOWN)
-        lines.append(f"| {label} | {' | '.join(shown)} |")
-    takes_head = "| on a Cortex-M4F | RAM, stack included | flash | a prediction | learning 20 windows |"
-    lines += ["", takes_head, "|---" * 5 + "|"]
-    for detector in DETECTORS:
-        takes = found["device"][detector]
-        lines.append(
-            f"| {detector} | {takes['ram']:,} bytes | {takes['flash']:,} bytes | {takes['predict']:,} instructions | "
-            f"{takes['update']:,} instructions |"
+    figures = [
+        row_of(label, *(f"{found['cases'][speed][detector][key]:.1f}" for speed, detector in SHOWN))
+        for key, label in gallery.load_example("machine").LINES.items()
+    ]
+    takes = [
+        row_of(
+            detector,
+            *(f"{found['device'][detector][key]:,} bytes" for key in ("ram", "flash")),
+            *(f"{found['device'][detector][key]:,} instructions" for key in ("predict", "update")),
         )
-    return "\n".join(lines) + "\n"
+        for detector in DETECTORS
+    ]
+    device = ("on a Cortex-M4F", "RAM, stack included", "flash", "a prediction", "learning 20 windows")
+    heard = table_of(row_of("%", *(f"{speed} speed, {detector}" for speed, detector in SHOWN)), *figures)
+    return f"{heard}\n{table_of(row_of(*device), *takes)}"
 
 
 def run_machine() -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 import microtune as mt
 from benchmarks.results import record
+from benchmarks.tables import row_of, table_of
 from microtune.frontends.builder import Builder
 from microtune.interface import quantized
 from microtune.ir import Graph, Tensor, verify
@@ -97,27 +98,26 @@ def measure() -> dict[str, Any]:
     return found
 
 
-def packed_table(figures: dict[str, Any]) -> str:
+def packed_table(results: dict[str, Any]) -> str:
     """The table of docs/shrinking.md."""
-    lines = [
-        "| weights | zeros | stored as | flash on M4: dense, packed | instructions, packed / dense: M0 | M4F |",
-        "|---|---|---|---|---|---|",
-    ]
-    for dtype, rows in figures.items():
-        for zeros, row in rows.items():
-            m4 = row["cortex-m4"]
-            lines.append(
-                f"| {dtype} | {100 * float(zeros):.0f} % | {', '.join(row['forms']) or 'dense'} | "
-                f"{m4['dense']['flash']:,}, {m4['packed']['flash']:,} | {row['cortex-m0']['times']:.2f} | "
-                f"{m4['times']:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
+    rows = []
+    for dtype, shares in results[SECTION].items():
+        for zeros, each in shares.items():
+            m0, m4 = (each[core] for core in CORES)
+            rows.append(
+                row_of(
+                    dtype, f"{100 * float(zeros):.0f} %", ", ".join(each["forms"]) or "dense",
+                    f"{m4['dense']['flash']:,}, {m4['packed']['flash']:,}", f"{m0['times']:.2f}", f"{m4['times']:.2f}",
+                )
+            )  # fmt: skip
+    titles = ("weights", "zeros", "stored as", "flash on M4: dense, packed")
+    return table_of(row_of(*titles, "instructions, packed / dense: M0", "M4F"), *rows)
 
 
 def run_packed() -> bool:
     """Print, keep, and tell whether flash is smaller by what is said at least, at no more than the slowest allowed."""
     found = measure()
-    print("\n" + packed_table(found))
+    print("\n" + packed_table({SECTION: found}))
     record(SECTION, found)
     held = True
     for dtype, rows in found.items():

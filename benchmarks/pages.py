@@ -351,7 +351,7 @@ PAGES: dict[Path, tuple[tuple[str, ...], Callable[[dict[str, Any]], str]]] = {
     CMSIS_NN: ((CMSIS_NN_SECTION,), cmsis_nn_table),
     DOCS / "bayes.md": ((BAYES_SECTION,), bayes_table),
     DOCS / "shrinking.md": (SHRINKING_SECTIONS, shrinking_page),
-    DOCS / "search.md": ((JOINT_SECTION,), lambda results: joint_search_table(results[JOINT_SECTION])),
+    DOCS / "search.md": ((JOINT_SECTION,), joint_search_table),
     DOCS / "trees.md": ((TREES_SECTION,), trees_tables),
     DOCS / "anomaly.md": ((MACHINE_SECTION,), machine_table),
     EXAMPLES / "playlist" / "README.md": (("playlist",), playlist_tables),

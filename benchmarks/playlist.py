@@ -207,7 +207,8 @@ The morning run: {morning[float][first]:.2f}, after the skip {morning[float][lea
 def playlist_tables(results: dict[str, Any]) -> str:
     """What examples/playlist/README.md shows of it."""
     found = results["playlist"]
-    counts, plays = list(found["float"]["gain"]), found["distillation"]["plays"]
+    counts = sorted(found["float"]["gain"], key=int)
+    plays = {count: found["distillation"]["plays"][count] for count in sorted(found["distillation"]["plays"], key=int)}
     cells = {
         f"{kind}_{name}": " | ".join(text(found[kind][name][count]) for count in counts)
         for kind in ("float", "integers")

@@ -34,6 +34,6 @@ def shrinking_page(results: dict[str, Any]) -> str:
         TRAINED,
         quantization_aware_table(results),
         STORED,
-        packed_table(results[PACKED]),
+        packed_table(results),
     )
     return "\n".join(f"{part.strip()}\n" for part in parts)

@@ -21,6 +21,7 @@ from sklearn.ensemble import (
 import microtune as mt
 from benchmarks.examples import Limit
 from benchmarks.results import record
+from benchmarks.tables import row_of, table_of
 from microtune import gallery
 from microtune.simulation import live
 from microtune.targets.emulator import Emulator
@@ -178,12 +179,8 @@ def run_trees() -> bool:
 def trees_tables(results: dict[str, Any]) -> str:
     """For docs/trees.md."""
     found = results[SECTION]
-
-    def row(*cells: object) -> str:
-        return f"| {' | '.join(map(str, cells))} |"
-
     sizes = [
-        row(
+        row_of(
             name,
             f"{each['equal']:g} % of {each['samples']}",
             f"{each['difference']:.0e}",
@@ -193,22 +190,20 @@ def trees_tables(results: dict[str, Any]) -> str:
     ]
     lives = found["households"]
     people = [
-        row(f"{person}, after {uses} uses", *(f"{lives[name][person][uses]:.1f}" for name in LEARNERS))
-        for person, counts in lives["Leaves()"].items()
-        if person in WANTED
-        for uses in counts
+        row_of(f"{person}, after {uses} uses", *(f"{lives[name][person][uses]:.1f}" for name in LEARNERS))
+        for person in WANTED
+        for uses in sorted(lives["Leaves()"][person], key=int)
     ]
     costs = [
-        row(f"{what}, bytes", *(f"{lives[name][key]:,}" for name in LEARNERS))
+        row_of(f"{what}, bytes", *(f"{lives[name][key]:,}" for name in LEARNERS))
         for what, key in (("flash on Cortex-M4F", "flash"), ("RAM with stack", "ram"))
     ] + [
-        row(f"{what} on {core}, instructions", *(f"{lives[name]['instructions'][core][what]:,}" for name in LEARNERS))
+        row_of(
+            f"{what} on {core}, instructions", *(f"{lives[name]['instructions'][core][what]:,}" for name in LEARNERS)
+        )
         for core in CORES
         for what in ("predict", "update")
     ]
-    head = [
-        "| | labels equal | largest difference | Cortex-M0: flash, instructions | Cortex-M4F |",
-        "|---|---|---|---|---|",
-    ]
-    second = [row("suggestions accepted, %", *(f"`{name}`" for name in LEARNERS)), "|---" * (1 + len(LEARNERS)) + "|"]
-    return "\n".join([*head, *sizes, "", *second, *people, *costs]) + "\n"
+    compared = "| | labels equal | largest difference | Cortex-M0: flash, instructions | Cortex-M4F |"
+    learners = row_of("suggestions accepted, %", *(f"`{name}`" for name in LEARNERS))
+    return f"{table_of(compared, *sizes)}\n{table_of(learners, *people, *costs)}"
