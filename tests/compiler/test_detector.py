@@ -168,6 +168,10 @@ def test_what_the_factorys_windows_come_to(package: mt.Package) -> None:
     assert wide > 1.3 and moved > 1.3 and kept < 1.3
     constant = np.column_stack([well, np.ones(len(well))])
     assert np.linalg.eigvalsh(normal_of(constant, mt.Mahalanobis()).covariance).min() > 0
+    # a pressure in Pascal hides no vibration in metres: each is as wide as it is, whatever its unit
+    units = np.array([1e5, 1.0, 1.0, 1e-5, 1e-2, 1e3])
+    scaled, plain = (normal_of(well * each, mt.Mahalanobis()).covariance for each in (units, np.ones(INPUTS)))
+    np.testing.assert_allclose(scaled / np.outer(units, units), plain, rtol=2e-3, atol=1e-5)
 
 
 def test_an_autoencoder_is_looked_at_by_what_it_does_not_rebuild() -> None:
@@ -210,6 +214,9 @@ def test_what_cannot_be_is_refused_in_a_sentence(settings: dict[str, Any], said:
 
 
 def test_settings_and_sizes_out_of_range_are_refused() -> None:
+    for name, value in {"worth": 1e30, "memory": float("nan")}.items():
+        with pytest.raises(mt.PlanError, match=f"{name} must be"):
+            mt.Mahalanobis(**{name: value})
     for name, value in {"worth": 0, "false_alarms": 0.7, "shrinkage": 0, "memory": 0, "guard": 1.5}.items():
         with pytest.raises(mt.PlanError, match=name):
             mt.Mahalanobis(**{name: value})

@@ -25,6 +25,8 @@ LEAST = 20
 BLOCKS = 10
 """Parts of the factory's recording, each held against the others."""
 DISCRIMINANT_SHRINKAGE = 0.02
+LEAST_VARIANCE = 1e-18
+"""Its inverse is still far from the largest float32."""
 NEVER = -1.0
 """What a guard that knows no faults says of every window."""
 WANTED = (
@@ -103,12 +105,16 @@ class Normal:
 
 
 def moments_of(rows: Floats, optimizer: Mahalanobis) -> tuple[Floats, Floats]:
-    """Mean and shrunk covariance."""
+    """Mean and shrunk covariance, widened so that it can be inverted: by a millionth of the mean variance, of an input
+    in small units by a thousandth of its own at most; of an input that is always the same nothing else is known."""
     mean = rows.mean(axis=0)
     covariance = second_moments(rows - mean) * (len(rows) / (len(rows) - 1))
-    least = max(float(np.trace(covariance)) / len(covariance), 1e-12) * 1e-6  # of an input that is always the same
+    variances = covariance.diagonal().copy()
+    least = np.full(len(variances), max(float(np.trace(covariance)) / len(covariance), 1e-12) * 1e-6)
+    varies = variances > (1e-6 * mean) ** 2
+    least[varies] = np.clip(1e-3 * variances[varies], LEAST_VARIANCE, least[varies])
     covariance = (1 - optimizer.shrinkage) * covariance + optimizer.shrinkage * np.diag(covariance.diagonal())
-    return mean, covariance + least * np.eye(len(covariance))
+    return mean, covariance + np.diag(least)
 
 
 def limit_of(windows: int, size: int, optimizer: Mahalanobis) -> float:
