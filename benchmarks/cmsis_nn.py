@@ -23,7 +23,7 @@ from benchmarks.results import record
 from microtune.compiler.cmsis_nn import CmsisNN, compiled_with, find
 from microtune.ir import Graph
 from microtune.targets.catalogue import Target, target
-from microtune.targets.emulator import Emulator
+from microtune.targets.prediction import answers_of_core
 from microtune.targets.size import image_size
 from microtune.toolchain import compile_objects, link_image
 
@@ -49,19 +49,14 @@ def _measured(
     network: mt.Network, core: Target, x: np.ndarray, image: Path | None = None
 ) -> tuple[dict[str, int], np.ndarray]:
     """Of one inference, and its output; by ``image``, else by what the network was built to."""
-    machine = Emulator(image or network.directory / network.description["targets_built"][CORE], core)
-    output = network.description["output"]
-    empty = np.zeros(output["shape"], output["dtype"])
-    arena = network.description["arena"]
-    source, result, scratch = (machine.allocate(size) for size in (x.nbytes, empty.nbytes, arena))
-    machine.write(source, x.tobytes())
-    found = machine.measure(f"{network.name}_run", source, result, scratch)
+    image = image or network.directory / network.description["targets_built"][CORE]
+    (answer,), (taken,) = answers_of_core(network, core, x[None], image)
     figures = {
-        "instructions": found.instructions,
-        "flash": image_size(machine.image).flash,
-        "ram": arena + found.stack,
+        "instructions": taken.instructions,
+        "flash": image_size(image).flash,
+        "ram": network.description["arena"] + taken.stack,
     }
-    return figures, np.frombuffer(machine.read(result, empty.nbytes), empty.dtype)
+    return figures, answer.ravel()
 
 
 def _by_gcc(graph: Graph, library: CmsisNN | None, folder: Path, x: np.ndarray) -> int:

@@ -17,7 +17,7 @@ from examples.speaker.audio import CLIPS_PATH, features, keyword_clips
 import microtune as mt
 from benchmarks import mcunet
 from benchmarks.results import record
-from microtune.targets.emulator import Emulator
+from microtune.targets.prediction import prediction_instructions
 
 MODELS = Path(__file__).parents[2] / "shared" / "data" / "models"
 NETS = {"keywords": "kws_ref_model", "images": "pretrainedResnet_quant", "person": "vww_96_int8", "sounds": "ad01_int8"}
@@ -45,21 +45,6 @@ def _median(run: Callable[[], None], other: Callable[[], None]) -> tuple[float, 
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def _instructions(network: mt.Network, x: np.ndarray) -> int:
-    """Of one inference on Cortex-M4F, whose output must be that of the host."""
-    core = "cortex-m4"
-    machine = Emulator(network.directory / network.description["targets_built"][core], core)
-    expected = network.run(x)
-    source, result, arena = (
-        machine.allocate(size) for size in (x.nbytes, expected.nbytes, network.description["arena"])
-    )
-    machine.write(source, x.tobytes())
-    found = machine.measure(f"{network.name}_run", source, result, arena)
-    if machine.read(result, expected.nbytes) != expected.tobytes():
-        raise RuntimeError(f"{network.name} gives other outputs on {core}")
-    return int(found.instructions)
-
-
 def run(network: mt.Network, x: np.ndarray) -> None:
     network.run(x)
 
@@ -75,7 +60,7 @@ def _inference(name: str, file: str, folder: Path) -> dict[str, Any]:
     network.run(x)
     ours, theirs = _median(lambda: run(network, x), interpreter.invoke)
     return {
-        "instructions": _instructions(network, x),
+        "instructions": prediction_instructions(network, "cortex-m4", x[None]),
         "arena": network.description["arena"],
         "weights": network.description["weights"],
         "milliseconds": round(ours, 3),

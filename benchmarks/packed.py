@@ -12,9 +12,8 @@ import microtune as mt
 from benchmarks.results import record
 from benchmarks.tables import row_of, table_of
 from microtune.frontends.builder import Builder
-from microtune.interface import quantized
 from microtune.ir import Graph, Tensor, verify
-from microtune.targets.emulator import Emulator
+from microtune.targets.prediction import prediction_instructions
 from microtune.targets.size import image_size
 
 SECTION = "packed"
@@ -58,18 +57,13 @@ def _constants(
 
 def _cost(graph: Graph, x: np.ndarray, sparse: str | bool, folder: Path) -> tuple[mt.Network, dict[str, Any]]:
     network = mt.compile_inference(graph, folder / "net", ["host", *CORES], sparse=sparse)
-    source, found = network.description["input"], dict[str, Any]()
-    given = x if source["dtype"] == "float32" else quantized(x, source["scale"], source["zero_point"])
-    expected = network.run(given)
-    for core in CORES:
-        image = network.directory / network.description["targets_built"][core]
-        machine = Emulator(image, core)
-        sizes = (given.nbytes, expected.nbytes, network.description["arena"])
-        places = [machine.allocate(size) for size in sizes]
-        machine.write(places[0], given.tobytes())
-        count = machine.measure("net_run", *places).instructions
-        assert machine.read(places[1], expected.nbytes) == expected.tobytes(), core
-        found[core] = {"flash": image_size(image).flash, "instructions": count}
+    found = {
+        core: {
+            "flash": image_size(network.directory / network.description["targets_built"][core]).flash,
+            "instructions": prediction_instructions(network, core, x[None]),
+        }
+        for core in CORES
+    }
     return network, found
 
 

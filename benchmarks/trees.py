@@ -24,8 +24,8 @@ from benchmarks.results import record
 from benchmarks.tables import row_of, table_of
 from microtune import gallery
 from microtune.simulation import live
-from microtune.targets.emulator import Emulator
 from microtune.targets.measure import instructions
+from microtune.targets.prediction import prediction_instructions
 from microtune.targets.size import image_size
 
 SECTION = "trees"
@@ -74,21 +74,6 @@ def _models() -> dict[str, tuple[Any, np.ndarray, np.ndarray]]:
     }
 
 
-def _instructions(network: mt.Network, core: str, x: np.ndarray) -> int:
-    """Mean of a prediction over samples, each of which must be what it is on the host, to the last bit."""
-    machine = Emulator(network.directory / network.description["targets_built"][core], core)
-    expected = network.run(x)
-    arena = max(4, int(network.description["arena"]))
-    source, result, scratch = (machine.allocate(size) for size in (4 * x.shape[1], expected[0].nbytes, arena))
-    found = []
-    for row, output in zip(x, expected, strict=True):
-        machine.write(source, row.astype("<f4").tobytes())
-        found.append(machine.measure(f"{network.name}_run", source, result, scratch).instructions)
-        if machine.read(result, output.nbytes) != output.tobytes():
-            raise RuntimeError(f"{network.name} gives other outputs on {core}")
-    return round(float(np.mean(found)))
-
-
 def _compared(name: str, model: Any, x: np.ndarray, y: np.ndarray, folder: Path) -> dict[str, Any]:
     """An ensemble fitted on half of the samples, and its C on the others; of few samples on all, as published."""
     part, rest = (slice(None), slice(None)) if len(x) < FEW else (slice(0, None, 2), slice(1, None, 2))
@@ -110,7 +95,7 @@ def _compared(name: str, model: Any, x: np.ndarray, y: np.ndarray, folder: Path)
         **{
             core: {
                 "flash": image_size(network.directory / f"lib/{core}.elf").flash,
-                "instructions": _instructions(network, core, test[:10]),
+                "instructions": prediction_instructions(network, core, test[:10]),
             }
             for core in CORES
         },

@@ -44,7 +44,7 @@ class Network:
     @property
     def packed(self) -> list[dict[str, Any]]:
         """Weights that are stored without their zeros or in four bits: name, form, share of zeros, bytes, and bytes of
-        the dense form. ``description["packed"]`` also says how many bytes of flash that saves, with its code counted."""
+        the dense form. ``description["packed"]`` also says how many bytes of flash that saves, its code counted."""
         return list(self.description.get("packed", {}).get("weights", []))
 
     def _function(self) -> Any:
@@ -59,11 +59,25 @@ class Network:
     def run(self, x: npt.ArrayLike) -> np.ndarray:
         """Output of one input (input shape), or of a batch (samples, *input shape), in the type of the graph's output.
 
+        Inputs are those of ``stored_input``, and so are its errors.
+        """
+        result, shape = self.description["output"], tuple(self.description["input"]["shape"])
+        given = self.stored_input(x)
+        batch = given.reshape(-1, math.prod(shape))
+        found = np.zeros((len(batch), *result["shape"]), result["dtype"])
+        function = self._function()
+        for row, output in zip(batch, found, strict=True):
+            function(*(each.ctypes.data_as(ctypes.c_void_p) for each in (row, output, self._arena)))
+        return found if given.shape != shape else found[0]
+
+    def stored_input(self, x: npt.ArrayLike) -> np.ndarray:
+        """One input (input shape), or a batch (samples, *input shape), as the C takes it.
+
         Real numbers for an int8 input are quantised; int8 arrays are taken as they are. Raises DeviceError for
         another shape, NaN and infinity.
         """
-        source, result = self.description["input"], self.description["output"]
-        shape, given = tuple(source["shape"]), np.asarray(x)
+        source, given = self.description["input"], np.asarray(x)
+        shape = tuple(source["shape"])
         if given.shape != shape and given.shape[1:] != shape:
             raise DeviceError(
                 f"the input has the shape {given.shape}; {shape} or (samples, ...) is needed", "MT_INVALID_ARGUMENT"
@@ -74,9 +88,4 @@ class Network:
             given = given.astype(np.float32)
         elif given.dtype != np.int8:
             given = quantized(given.astype(np.float32), source["scale"], source["zero_point"])
-        batch = np.ascontiguousarray(given).reshape(-1, math.prod(shape))
-        found = np.zeros((len(batch), *result["shape"]), result["dtype"])
-        function = self._function()
-        for row, output in zip(batch, found, strict=True):
-            function(*(each.ctypes.data_as(ctypes.c_void_p) for each in (row, output, self._arena)))
-        return found if given.shape != shape else found[0]
+        return np.ascontiguousarray(given)
