@@ -12,14 +12,14 @@ Area under the ROC curve over {listeners} simulated listeners, on songs they hav
 | 42 parameters | RAM of the whole device | one micro-update | as delivered | after 20 songs |
 |---|---|---|---|---|
 | floats, Cortex-M4F | {float_ram} bytes | {float_update} instructions | {float_base} | **{float_learnt}** |
-| integers, Cortex-M0 | {integers_ram} bytes | {integers_update} instructions | {integers_base} | **{integers_learnt}** |
+| integers, Cortex-M0 | {fixed_ram} bytes | {fixed_update} instructions | {fixed_base} | **{fixed_learnt}** |
 
 """
 
 MACHINE = (
     "**The machine listener** (`examples/machine`): a real fan, its accelerometer fixed anew. Of its healthy seconds "
-    "{before:.0f} % are false alarms at first, and **{after:.1f} %** after 20 windows; of those with a coin on a blade it finds "
-    "**{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of trials "
+    "{before:.0f} % are false alarms at first, and **{after:.1f} %** after 20 windows; of those with a coin on a blade "
+    "it finds **{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of trials "
     "([how](docs/anomaly.md))."
 )
 
@@ -35,8 +35,8 @@ TRAINED_ON = {"keywords": "keywords, on spoken digits", "images": "images, on ha
 
 TREES = (
     "**Trees**: scikit-learn's forest of ten trees on iris is {iris} bytes on Cortex-M0, code included (emlearn: "
-    "1,060), with equal answers; boosted stumps whose leaves learn are accepted by **{accepted:.1f} %** of the toaster's "
-    "households after 20 uses ([how](docs/trees.md))."
+    "1,060), with equal answers; boosted stumps whose leaves learn are accepted by **{accepted:.1f} %** of the "
+    "toaster's households after 20 uses ([how](docs/trees.md))."
 )
 
 
@@ -46,11 +46,11 @@ def _paragraph(text: str) -> str:
 
 def _playlist(found: dict[str, Any]) -> str:
     figures: dict[str, str] = {}
-    for kind in ("float", "integers"):
+    for kind, name in (("float", "float"), ("integers", "fixed")):
         row, cost = found[kind], found[kind]["cost"]
-        figures[f"{kind}_ram"], figures[f"{kind}_update"] = f"{cost['ram']:,}", f"{cost['update']:,}"
-        figures[f"{kind}_base"] = f"{row['base']['20']['area']:.3f}"
-        figures[f"{kind}_learnt"] = f"{row['learnt']['20']['area']:.3f}"
+        figures[f"{name}_ram"], figures[f"{name}_update"] = f"{cost['ram']:,}", f"{cost['update']:,}"
+        figures[f"{name}_base"] = f"{row['base']['20']['area']:.3f}"
+        figures[f"{name}_learnt"] = f"{row['learnt']['20']['area']:.3f}"
     return PLAYLIST.format(listeners=found["listeners"], **figures)
 
 
