@@ -19,8 +19,8 @@ Area under the ROC curve over {listeners} simulated listeners, on songs they hav
 MACHINE = (
     "**The machine listener** (`examples/machine`): a real fan, its accelerometer fixed anew. Of its healthy seconds "
     "{before:.0f} % are false alarms at first, and **{after:.1f} %** after 20 windows; of those with a coin on a blade "
-    "it finds **{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of trials "
-    "([how](docs/anomaly.md))."
+    "it finds **{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of "
+    "trials ([how](docs/anomaly.md))."
 )
 
 SMALL = """\
