@@ -23,8 +23,8 @@ from torch import nn
 import microtune as mt
 from benchmarks.results import record
 from microtune import gallery
+from microtune.samples import Samples
 from microtune.training.fit import evaluate, fit
-from microtune.training.samples import Samples
 
 SECTION = "distillation"
 SEED, RUNS = 21, 8

@@ -22,7 +22,7 @@ from benchmarks.results import record
 from benchmarks.tables import row_of, table_of
 from microtune import gallery
 from microtune.ir import Graph
-from microtune.search.data import Samples
+from microtune.samples import Samples
 from microtune.search.trial import IN_PLACE, Trainer, judge, plan_candidate, train
 from microtune.tuning.losses import loss_of
 from microtune.tuning.schemes import Scheme

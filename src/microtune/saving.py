@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microtune.compress.qdq import is_int8, to_onnx
+from microtune.compress.qdq import to_onnx
 from microtune.errors import ModelError
 from microtune.ir import Graph
 from microtune.training.artefacts import replace_file
@@ -29,7 +29,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     goal = Path(path)
     if goal.suffix.lower() != ".onnx":
         raise ModelError(f"{goal}: graphs are saved as .onnx files")
-    model = to_onnx(graph) if is_int8(graph) else _exported(graph)
+    model = to_onnx(graph) if graph.is_int8 else _exported(graph)
     replace_file(goal, model.SerializeToString(deterministic=True))
     return goal
 

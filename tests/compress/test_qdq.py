@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tests.compress.random_networks import random_network
 
 import microtune as mt
 from microtune.compress.batched import run
@@ -15,7 +16,6 @@ from microtune.compress.qdq import to_onnx
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph
 from microtune.ops.quantized_build import dequantize_array, quantize_array
-from tests.compress.random_networks import random_network
 
 MODELS = Path(__file__).parents[3] / "shared/data/models/mlperf_tiny"
 

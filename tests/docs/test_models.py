@@ -38,7 +38,8 @@ def test_onnx_operators_on_constants() -> None:
 
 def test_estimators() -> None:
     (paragraph,) = re.findall(r"^scikit-learn: (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", paragraph)) == {*sklearn.MODELS, *sklearn_trees.TREES, *sklearn.SCALERS, "Pipeline"}
+    read = {*sklearn.MODELS, *sklearn_trees.TREES, *sklearn.SCALERS, "Pipeline"}
+    assert set(re.findall(r"`(\w+)`", paragraph)) == read
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pb", ".pt", ".pth"])

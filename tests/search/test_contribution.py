@@ -9,9 +9,9 @@ import torch
 import microtune as mt
 from microtune.frontends.builder import Builder
 from microtune.ir import Graph, Node
+from microtune.samples import Samples
 from microtune.search.candidates import deepest, grown
 from microtune.search.contribution import Contribution, contributions, gradients
-from microtune.search.data import Samples
 from microtune.tuning.layers import layers_of
 from microtune.tuning.losses import loss_of
 

@@ -10,7 +10,8 @@ import pytest
 
 import microtune as mt
 from microtune.errors import PlanError
-from microtune.search.data import Samples, check_samples, read_samples, split_samples
+from microtune.samples import Samples, read_pair, split_samples
+from microtune.search.data import check_samples
 from microtune.tuning.losses import loss_of
 
 from .networks import CLASSES, two_layers, write_onnx
@@ -54,19 +55,19 @@ def test_every_class_is_learnt_and_judged() -> None:
 def test_files_that_are_no_samples(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
     np.savez(path, x=X, y=Y)
-    x, y = read_samples(path)
+    x, y = read_pair(path)
     assert (x == X).all() and (y == Y).all()
     whole = path.read_bytes()
     np.savez(path, inputs=X, y=Y)
     with pytest.raises(PlanError, match="holds no x, but inputs, y"):
-        read_samples(path)
+        read_pair(path)
     np.savez(path, x=np.array([{}], object), y=Y)
     with pytest.raises(PlanError, match="cannot be read"):
-        read_samples(path)
+        read_pair(path)
     for content in (b"", b"no samples", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(PlanError, match=r"not an \.npz file"):
-            read_samples(path)
+            read_pair(path)
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(PlanError, match=r"not an \.npz file"):
-        read_samples(tmp_path / "x.npy")
+        read_pair(tmp_path / "x.npy")

@@ -17,7 +17,7 @@ import microtune as mt
 from microtune.cli import app
 from microtune.errors import BudgetError, PlanError
 from microtune.ir import Graph
-from microtune.search import auto, run
+from microtune.search import auto, command, run
 from microtune.search.picture import frontier_figures, frontier_picture, frontier_tables
 from microtune.search.trial import IN_PLACE
 from microtune.search.variants import fixed_costs, load_models, named
@@ -158,7 +158,7 @@ def test_the_command_searches_a_folder(
         searched.append(graphs)
         return replace(together[0], points=(replace(best, right=(1.0,) * len(best.right)),))
 
-    monkeypatch.setattr(mt, "search", found)
+    monkeypatch.setattr(command, "search", found)
     options = ["--data", str(data), *(["--save", str(kept), "--json"] if as_json else [])]
     result = CliRunner().invoke(app, ["search", str(files), *options])
     assert result.exit_code == 0, result.output

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from tests.compress.random_networks import random_network  # noqa: E402
 from torch import nn  # noqa: E402
 
 import microtune as mt  # noqa: E402
@@ -18,7 +19,6 @@ from microtune.compress.batched import run, walk  # noqa: E402
 from microtune.frontends.builder import Builder  # noqa: E402
 from microtune.ir import Graph  # noqa: E402
 from microtune.training.bridge import without_last_activation  # noqa: E402
-from tests.compress.random_networks import random_network  # noqa: E402
 
 MODELS = Path(__file__).parents[3] / "shared/data/models/mlperf_tiny"
 PUBLISHED = ("kws_ref_model_float32", "pretrainedResnet", "vww_96_float", "ad01_fp32")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from tests.compress.random_networks import random_network  # noqa: E402
+from tests.training.nets import digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 import microtune as mt  # noqa: E402
@@ -22,8 +24,6 @@ from microtune.training.fake_quantization import FakeQuantized  # noqa: E402
 from microtune.training.fit import fit  # noqa: E402
 from microtune.training.quantization_aware import trainable  # noqa: E402
 from microtune.training.samples import checked  # noqa: E402
-from tests.compress.random_networks import random_network  # noqa: E402
-from tests.training.nets import digits  # noqa: E402
 
 APART = 0.002
 """Share of int8 outputs that may be a step or more apart: sums and factors are held in float32 while training, and a

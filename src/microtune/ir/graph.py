@@ -52,6 +52,11 @@ class Graph:
         used = dict.fromkeys(name for node in self.nodes for name in node.inputs)
         return tuple(self.tensors[name] for name in used if self.tensors[name].is_constant)
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether anything is computed in int8."""
+        return any(tensor.dtype == "int8" and not tensor.is_constant for tensor in self.tensors.values())
+
     def producer(self, name: str) -> Node | None:
         """The node that computes a tensor, or None for inputs and constants."""
         return next((node for node in self.nodes if name in node.outputs), None)

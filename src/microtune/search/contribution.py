@@ -19,7 +19,7 @@ from microtune.compiler.plan import plan
 from microtune.device import Device
 from microtune.errors import PlanError
 from microtune.ir import Graph, Node
-from microtune.search.data import Samples
+from microtune.samples import Samples
 from microtune.search.trial import IN_PLACE, build_for_host
 from microtune.tuning.layers import bias_position, is_depthwise, layers_of
 from microtune.tuning.losses import Loss

@@ -1,39 +1,18 @@
-"""The user's samples: checked, and split into a part to learn from and a part to judge by."""
+"""The user's samples, checked against the model that is searched."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microtune.errors import PlanError
 from microtune.ir import Graph
-from microtune.samples import read_npz
+from microtune.samples import Samples
 from microtune.tuning.losses import Loss
 
 FEWEST = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Inputs (samples, *input shape) and targets: class indices (samples,), or values (samples, outputs)."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, rows: np.ndarray) -> Samples:
-        return Samples(self.x[rows], self.y[rows])
-
-
-def read_samples(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) of an .npz file. Raises PlanError for another file, and where one of them is missing."""
-    found = read_npz(path, "x", "y")
-    return found["x"], found["y"]
+"""Samples that are split into a learnt and a judged part at least."""
 
 
 def check_samples(graph: Graph, loss: Loss, data: Any) -> Samples:
@@ -70,19 +49,3 @@ def check_samples(graph: Graph, loss: Loss, data: Any) -> Samples:
     if loss.task == "MT_BINARY" and not np.isin(values, (0, 1)).all():
         raise PlanError("y must hold 0 and 1 for binary_cross_entropy")
     return Samples(x, values)
-
-
-def split_samples(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
-    """A part to learn from, in random order, and a held-out part; each class in both where it has two samples."""
-    rng = np.random.default_rng(seed)
-    groups = [np.arange(len(samples))]
-    if samples.y.ndim == 1:
-        groups = [np.flatnonzero(samples.y == label) for label in np.unique(samples.y)]
-    learn: list[np.ndarray] = []
-    judge: list[np.ndarray] = []
-    for group in groups:
-        order = rng.permutation(group)
-        count = min(max(round(held_out * len(order)), 1), len(order) - 1) if len(order) > 1 else 0
-        judge.append(order[:count])
-        learn.append(order[count:])
-    return samples.take(rng.permutation(np.concatenate(learn))), samples.take(np.concatenate(judge))

@@ -15,9 +15,10 @@ from microtune.compiler.plan import plan
 from microtune.compiler.planned import Optimizer, Plan
 from microtune.errors import MicrotuneError, PlanError
 from microtune.ir import Graph
+from microtune.samples import Samples, split_samples
 from microtune.search.candidates import candidates
 from microtune.search.contribution import contributions
-from microtune.search.data import Samples, check_samples, split_samples
+from microtune.search.data import check_samples
 from microtune.search.frontier import Frontier, LeftOut, Point
 from microtune.search.trial import (
     IN_PLACE,

@@ -18,7 +18,7 @@ from microtune.compiler.planned import Memory, Plan
 from microtune.device import Device
 from microtune.ir import Graph
 from microtune.package import Package
-from microtune.search.data import Samples
+from microtune.samples import Samples
 from microtune.tuning.learner import Learner
 from microtune.tuning.losses import Loss
 from microtune.tuning.optimizers import SGD, Gradient

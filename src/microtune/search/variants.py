@@ -41,11 +41,6 @@ class Fixed:
         return None if not reasons else (" and ".join(text for text, _ in reasons), max(times for _, times in reasons))
 
 
-def is_float(graph: Graph) -> bool:
-    """Whether nothing in a graph is computed in int8."""
-    return not any(tensor.dtype == "int8" and not tensor.is_constant for tensor in graph.tensors.values())
-
-
 def named(given: Graph | Mapping[str, Graph]) -> dict[str, Graph]:
     """The models by name; one that is alone has the name "". Raises PlanError for what is none."""
     if isinstance(given, Graph):
@@ -77,11 +72,11 @@ def in_int8(models: Mapping[str, Graph], x: np.ndarray, wanted: bool | None) -> 
     wanted: None derives them where there are several models, none of which is int8 already.
     """
     if wanted is None:
-        wanted = all(map(is_float, models.values())) and "" not in models
+        wanted = not any(graph.is_int8 for graph in models.values()) and "" not in models
     found: dict[str, Graph] = {}
     failed: dict[str, str] = {}
     for name, graph in models.items():
-        if wanted and is_float(graph):
+        if wanted and not graph.is_int8:
             new = f"{name} int8".strip()
             try:
                 found[new] = quantize(graph, calibration=x)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
+from microtune.samples import Samples
 from microtune.training.fit import loss_function
 from microtune.training.modules import answer, device_of
 from microtune.training.pruning import Share, shares_of
-from microtune.training.samples import Samples
 from microtune.training.tied import LAYERS, Tied, following, group_of, tied_channels, width_of
 from microtune.tuning.losses import Loss
 

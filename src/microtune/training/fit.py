@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
+from microtune.samples import Samples
 from microtune.training.modules import answer, device_of, predictions, seeded
-from microtune.training.samples import Samples
 from microtune.training.settings import number, seed_fits, whole
 from microtune.tuning.losses import Loss, loss_of
 

@@ -14,10 +14,10 @@ from microtune.errors import TrainingError
 from microtune.interface import quantized
 from microtune.ir import Graph
 from microtune.network import Network
+from microtune.samples import Samples
 from microtune.targets.catalogue import target, targets
 from microtune.targets.size import image_size
 from microtune.targets.stack import stack_bound
-from microtune.training.samples import Samples
 from microtune.tuning.losses import Loss
 
 NAME = "net"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
 from microtune.ir import Graph
-from microtune.training.samples import Samples, array_of, checked
+from microtune.samples import Samples
+from microtune.training.samples import array_of, checked
 from microtune.training.settings import pair_of
 from microtune.tuning.losses import Loss, loss_of
 

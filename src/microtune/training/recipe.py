@@ -15,10 +15,11 @@ from microtune.compress.qdq import is_int8
 from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.samples import Samples
 from microtune.training import artefacts, require
 from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
-from microtune.training.samples import Samples, checked
+from microtune.training.samples import checked
 from microtune.training.steps import CHANNELS, FLOAT, STEPS, Progress, Recipe, Training
 from microtune.training.table import Row, Shrunk
 from microtune.tuning.losses import Loss, loss_of

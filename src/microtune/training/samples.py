@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from microtune.errors import TrainingError
+from microtune.samples import Samples
 from microtune.tuning.losses import Loss, loss_of
 
 FEWEST = 8
 """Samples that are trained on or judged by at least."""
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Inputs and targets, row by row.
-
-    x: (n, *input shape) float32, or int64 where the module takes indices. y: class indices (n,) int64, or values
-    (n, outputs) float32.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, rows: np.ndarray) -> Samples:
-        """These rows, in this order."""
-        return Samples(self.x[rows], self.y[rows])
 
 
 def array_of(given: Any, name: str) -> np.ndarray:
@@ -59,9 +40,10 @@ def checked(
 ) -> Samples:
     """Samples that a module of this input shape and so many outputs can be trained on with a loss.
 
-    input_shape and outputs: of the module, None where not known. indices: the module takes whole numbers, which stay
-    int64. Raises TrainingError, in a sentence, for whatever does not fit: labels out of range, too few samples, shapes
-    that do not match, numbers that are not finite.
+    input_shape and outputs: of the module, None where not known. x becomes float32, or int64 with ``indices``, where
+    the module looks its inputs up in a table. y becomes class indices (samples,), int64, or values (samples, outputs),
+    float32. Raises TrainingError, in a sentence, for whatever does not fit: labels out of range, too few samples,
+    shapes that do not match, numbers that are not finite.
     """
     task = loss_of(loss).task
     found, target = array_of(x, "x"), array_of(y, "y")

@@ -18,9 +18,9 @@ from microtune.compress.quantization import quantize
 from microtune.errors import MicrotuneError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.samples import Samples
 from microtune.training import artefacts
 from microtune.training.measured import Measured, measure
-from microtune.training.samples import Samples
 from microtune.training.table import Row, points
 from microtune.tuning.losses import Loss
 from microtune.version import VERSION

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtune.errors import TrainingError
+from microtune.samples import Samples
 from microtune.training.fit import loss_function
 from microtune.training.modules import answer, device_of, own_copy, predictions
-from microtune.training.samples import Samples
 from microtune.tuning.losses import Loss, loss_of
 
 Teacher = nn.Module | Callable[[np.ndarray], Any]

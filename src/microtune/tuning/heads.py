@@ -185,8 +185,8 @@ class Leaves:
         )
 
     def prior(self, loss: str, trees: int) -> float:
-        """The variance of a leaf's value before anything is seen: that of a sum over ``trees``, on even shares. A sample
-        of a yes or no has a curvature of 1/4 at most, where squared error has 1."""
+        """The variance of a leaf's value before anything is seen: that of a sum over ``trees``, on even shares. Yes or
+        no has a curvature of 1/4 at most, where squared error has 1."""
         return (1 if loss == "mse" else 4) / (self.worth * trees)
 
 
