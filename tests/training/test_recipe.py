@@ -19,9 +19,9 @@ import pytest
 
 import microtune as mt
 from microtune.errors import MicrotuneError, TrainingError
+from microtune.progress import Progress
 from microtune.training import artefacts, steps
 from microtune.training.measured import Measured
-from microtune.training.steps import Progress
 from microtune.training.table import Row, Shrunk, figures
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,9 @@ from microtune.compiler.plan import plan as compile_plan
 from microtune.compiler.planned import Optimizer, Plan
 from microtune.errors import PlanError
 from microtune.ir import Graph
-from microtune.search.run import Progress, search
+from microtune.progress import Progress
+from microtune.search.frontier import Point
+from microtune.search.run import search
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Input, Learner
 from microtune.tuning.losses import Loss
@@ -29,7 +31,7 @@ class Auto:
     data: Any = field(default=None, repr=False, compare=False)
     epochs: int = 3
     seconds: float = 600.0
-    progress: Progress | None = field(default=None, repr=False, compare=False)
+    progress: Progress[Point] | None = field(default=None, repr=False, compare=False)
     models: Mapping[str, Graph] = field(default_factory=dict, repr=False, compare=False)
     quantized: bool | None = None
 

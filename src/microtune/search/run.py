@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from microtune.compiler.plan import plan
 from microtune.compiler.planned import Optimizer, Plan
 from microtune.errors import MicrotuneError, PlanError
 from microtune.ir import Graph
+from microtune.progress import Progress
 from microtune.samples import Samples, split_samples
 from microtune.search.candidates import candidates
 from microtune.search.contribution import contributions
@@ -38,7 +39,6 @@ from microtune.tuning.losses import Loss, loss_of
 from microtune.tuning.optimizers import SGD, Gradient
 from microtune.tuning.schemes import Head, Scheme
 
-Progress = Callable[[str, Point | None], None]
 STACK = 1024
 """Bytes that a device's stack may take, where a scheme is fitted to a budget before its C is compiled."""
 FEWEST_STEPS = 64
@@ -163,7 +163,7 @@ def search(
     held_out: float = 0.3,
     seconds: float = 600.0,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress[Point] | None = None,
     quantized: bool | None = None,
 ) -> Frontier:
     """Try update schemes on the user's data, each with the C that the device would run.
@@ -249,7 +249,7 @@ def _first(graph: Graph, loss: Loss) -> Plan:
     return plan(graph, Head(1), loss, SGD(), IN_PLACE)
 
 
-def _next(state: _Search, say: Progress) -> list[LeftOut]:
+def _next(state: _Search, say: Progress[Point]) -> list[LeftOut]:
     """Attempt the next candidate of a model; what is left out of it."""
     scheme, precision = state.waiting.pop(0)
     if state.late():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from microtune.errors import TrainingError
+from microtune.progress import Progress
 from microtune.training import require
 from microtune.training.settings import number, pair_of
 from microtune.tuning.losses import Loss
@@ -13,7 +14,7 @@ from microtune.tuning.losses import Loss
 if TYPE_CHECKING:
     from torch import nn
 
-    from microtune.training.fit import Progress
+    from microtune.training.fit import Epoch
 
 
 def distill(
@@ -30,7 +31,7 @@ def distill(
     lr: float = 1e-3,
     batch: int = 32,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress[Epoch] | None = None,
 ) -> nn.Module:
     """A copy of the student, trained to answer as the teacher does (Hinton, Vinyals and Dean 2015).
 

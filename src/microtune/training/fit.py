@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
+from microtune.progress import Progress
 from microtune.samples import Samples
 from microtune.training.modules import answer, device_of, predictions, seeded
 from microtune.training.settings import number, seed_fits, whole
@@ -31,8 +32,6 @@ class Epoch:
     loss: float
 
 
-Progress = Callable[[str, Epoch | None], None]
-"""Called with what is done, and with the epoch that came of it where one did."""
 Extra = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """A further term of the loss from (module, inputs, outputs)."""
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -62,7 +61,7 @@ def fit(
     batch: int = 32,
     seed: int = 0,
     extra: Extra | None = None,
-    progress: Progress | None = None,
+    progress: Progress[Epoch] | None = None,
 ) -> tuple[Epoch, ...]:
     """Train a module where it is, and tell how its loss went.
 
@@ -91,7 +90,7 @@ def descend(
     lr: float,
     batch: int,
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress[Epoch] | None = None,
     also: Iterable[nn.Parameter] = (),
 ) -> tuple[Epoch, ...]:
     """``fit`` with any objective. also: parameters outside the module that are trained with it."""

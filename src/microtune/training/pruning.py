@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from microtune.errors import TrainingError
+from microtune.progress import Progress
 from microtune.training import require
 from microtune.training.settings import whole
 from microtune.tuning.losses import Loss
@@ -13,7 +14,7 @@ from microtune.tuning.losses import Loss
 if TYPE_CHECKING:
     from torch import nn
 
-    from microtune.training.fit import Progress
+    from microtune.training.fit import Epoch
 
 SCHEDULES = ("cubic", "linear", "one-shot")
 Share = float | Mapping[str, float]
@@ -46,7 +47,7 @@ def prune(
     lr: float = 1e-3,
     batch: int = 32,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress[Epoch] | None = None,
 ) -> nn.Module:
     """A smaller copy of a trained module; the given one is left as it is.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from microtune.compress.quantization import (
 from microtune.errors import ModelError
 from microtune.ir import Graph, Quantization, Tensor, constant, verify
 from microtune.ops.quantized_build import dequantize_array
+from microtune.progress import Progress
 from microtune.training import require
 from microtune.training.bridge import without_last_activation
 from microtune.tuning.losses import Loss
@@ -103,7 +103,7 @@ def quantize_aware(
     per_channel: bool = True,
     samples: int = 200,
     output: str = "int8",
-    progress: Callable[[str, Epoch | None], None] | None = None,
+    progress: Progress[Epoch] | None = None,
 ) -> Graph:
     """An int8 graph like ``mt.quantize``'s, of a float net that was trained with the roundings of int8 in place.
 

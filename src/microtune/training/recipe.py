@@ -15,12 +15,13 @@ from microtune.compress.qdq import is_int8
 from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.progress import Progress
 from microtune.samples import Samples
 from microtune.training import artefacts, require
 from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
 from microtune.training.samples import checked
-from microtune.training.steps import CHANNELS, FLOAT, STEPS, Progress, Recipe, Training
+from microtune.training.steps import CHANNELS, FLOAT, STEPS, Recipe, Training
 from microtune.training.table import Row, Shrunk
 from microtune.tuning.losses import Loss, loss_of
 
@@ -57,7 +58,7 @@ def shrink(
     lr: float = 1e-3,
     batch: int = 32,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress[Row] | None = None,
 ) -> Shrunk:
     """Make a trained float net small, and say after each step what it costs, how right it is, and whether it stays.
 

@@ -18,6 +18,7 @@ from microtune.compress.quantization import quantize
 from microtune.errors import MicrotuneError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.progress import Progress
 from microtune.samples import Samples
 from microtune.training import artefacts
 from microtune.training.measured import Measured, measure
@@ -30,6 +31,7 @@ FLOAT = "float"
 CHANNELS = (0.25, 0.5, 0.75, 0.875)
 """Shares of the channels that are pruned one after the other, as long as the limit holds."""
 LEAST_HALF_STEP = 0.05
+"""Between two shares of the channels less than twice this apart none is tried."""
 BETWEEN = 4
 """Between the two cuts of a pruning a net is taught for one in so many of the epochs after them."""
 GENTLY = 0.2
@@ -37,9 +39,7 @@ GENTLY = 0.2
 TEACHER = 0.75
 """How much a net listens to the teacher."""
 TEACHER_SAMPLES = 64
-
-Progress = Callable[[str, Row | None], None]
-"""Called with what is done, and with the row that came of it where a step ended."""
+"""Samples whose answers tell one teacher from another."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Recipe:
     learnt: Samples
     validation: Samples
     test: Samples | None
-    say: Progress
+    say: Progress[Row]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
