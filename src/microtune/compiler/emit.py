@@ -189,6 +189,7 @@ def emit(plan: Plan, name: str) -> dict[str, str | bytes]:
         "sequential": isinstance(plan.optimizer, ClosedForm),
         "rule": _rule(plan),
         "hidden": programs.hidden.size if programs.hidden else 0,
+        "detects": isinstance(plan.optimizer, Mahalanobis),
         "bayes": plan.optimizer.constants if isinstance(plan.optimizer, Bayes) else {},
         "contexts": plan.contexts,
         "structure": _structure(plan, layout),
