@@ -23,14 +23,23 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     ``mt.load`` reads it back as a graph that takes and gives real numbers and predicts the same: an int8 one to the
     last bit. The file appears whole or not at all.
 
-    Raises ModelError for a path that does not end in .onnx and for a node that has no form in the file, TrainingError
-    for a float graph where PyTorch is missing.
+    Raises ModelError for what is no graph, for a path that does not end in .onnx or cannot be written, and for a node
+    that has no form in the file, TrainingError for a float graph where PyTorch is missing.
     """
-    goal = Path(path)
+    if not isinstance(graph, Graph):
+        raise ModelError(f"save writes graphs, and this is {type(graph).__name__}: mt.load makes a graph of a model")
+    try:
+        goal = Path(path)
+    except TypeError:
+        raise ModelError(f"{path!r} is no path; an .onnx file is needed") from None
     if goal.suffix.lower() != ".onnx":
         raise ModelError(f"{goal}: graphs are saved as .onnx files")
     model = to_onnx(graph) if graph.is_int8 else _exported(graph)
-    replace_file(goal, model.SerializeToString(deterministic=True))
+    try:
+        replace_file(goal, model.SerializeToString(deterministic=True))
+    except (OSError, ValueError) as error:  # a path that holds a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{str(goal)!r} cannot be written: {reason}") from error
     return goal
 
 

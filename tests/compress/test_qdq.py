@@ -93,6 +93,17 @@ def test_refusals(tmp_path: Path) -> None:
     graph, _ = int8_network(0)
     with pytest.raises(mt.ModelError, match=r"net.tflite: graphs are saved as .onnx files"):
         mt.save(graph, tmp_path / "net.tflite")
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    odd = ("file/net.onnx", "folder.onnx", f"{'x' * 300}.onnx", "zero\0.onnx")
+    for path, said in (*((tmp_path / each, "cannot be written: ") for each in odd), (None, "None is no path")):
+        with pytest.raises(mt.ModelError, match=said):
+            mt.save(graph, path)  # type: ignore[arg-type]
+    for take in (mt.to_torch, lambda given: mt.save(given, tmp_path / "net.onnx")):
+        with pytest.raises(mt.ModelError, match=r"graphs?, and this is str: mt.load makes"):
+            take("net.onnx")
+    (tmp_path / "file").unlink()
+    (tmp_path / "folder.onnx").rmdir()
     goal = mt.save(graph, tmp_path / "net.onnx")
     before = goal.read_bytes()
     nodes = [*graph.nodes[:-1], graph.nodes[-1].__class__("conv2d_grad", "odd", *_ends(graph))]

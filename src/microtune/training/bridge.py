@@ -28,8 +28,10 @@ def to_torch(graph: Graph, *, logits: bool = True) -> Any:
     the same outputs. ``logits``: a softmax or sigmoid at the very end is left out, since the losses of training take
     what comes before it.
 
-    Raises ModelError for a graph that is int8 already, and for an operator no layer stands for, naming its node.
+    Raises ModelError for what is no graph, for one that is int8 already, and for an operator no layer stands for, naming its node.
     """
+    if not isinstance(graph, Graph):
+        raise ModelError(f"to_torch takes a graph, and this is {type(graph).__name__}: mt.load makes one of a model")
     require("to_torch")
     from torch import fx
 
