@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.ops.sanitized_kernels import SanitizedKernels
 
 from microtune.compiler.passes.fuse_trees import binary_places, fuse_trees
+from microtune.errors import ModelError
 from microtune.frontends.builder import Builder
 from microtune.frontends.tree_tables import Tree, put, walked
 from microtune.ir import Graph, verify
@@ -100,6 +101,19 @@ def inputs_of(made: Forest, features: int, r: np.random.Generator) -> Iterator[n
         some = r.integers(0, features, max(1, features // 4))
         x[some] = r.choice(NEAR, len(some))
         yield x
+
+
+def test_no_more_comparisons_than_two_bytes_count() -> None:
+    """A tree that is a chain, each comparison on the left of the one before it."""
+    size = 2**16
+    inside = np.arange(2 * size + 1) % 2 == 0
+    inside[-1] = False
+    left = np.where(inside, np.arange(2 * size + 1) + 2, -1)
+    right = np.where(inside, np.arange(2 * size + 1) + 1, -1)
+    chain = Tree(left, right, np.zeros(len(left), int), np.zeros(len(left)), np.zeros((len(left), 1)))
+    builder = Builder("chain")
+    with pytest.raises(ModelError, match="a tree of 65536 comparisons over 1 features; up to 65535 of each"):
+        put(builder, builder.input("x", (1,)), [chain], 1, lambda x, features, thresholds: x <= thresholds, "test")
 
 
 CASES = st.tuples(
