@@ -100,6 +100,28 @@ def test_a_known_fault_presented_as_well_is_refused(package: mt.Package, faults:
         assert update is not None and not update.refused and alarms(device, windows(200, 26, NEW)) <= 0.05
 
 
+def test_any_twenty_in_a_row_are_looked_at_together(tmp_path: Path) -> None:
+    """Two suspects among forty windows: within twenty they are a fault, and one window further apart they are not. A
+    window so wild that the guard's word of it is no number is left out, whatever its place."""
+    (x, y), small = factory(), np.float32(1e-3)
+    learner = mt.Learner(buffer=2 * TAUGHT, every=2 * TAUGHT, sensors=False)
+    package = mt.build(plan(learner=learner, calibration=(small * x, y)), tmp_path / "machine")
+    fault = NEW + 1.5 * FAULT  # none of them is missed
+    for first, second, refused in ((0, 20, False), (0, 19, True), (13, 33, False), (20, 39, True)):
+        device, rows = mt.Device(package), windows(2 * TAUGHT, 71, NEW)
+        rows[[first, second]] = windows(2, 72, fault)
+        update = teach(device, small * rows)
+        assert update is not None and (update.refused, update.accepted) == (refused, not refused)
+        assert device.metrics().suspect == 2
+    weight, _ = guard_of(*(small * x[part].astype(float) for part in (y != 1, y == 1)), mt.Mahalanobis())
+    device, rows = mt.Device(package), small * windows(2 * TAUGHT, 71, NEW)
+    rows[5] = np.finfo(np.float32).max * np.where(np.arange(INPUTS) % 2, 1, -1) * np.sign(weight)
+    update = teach(device, rows)
+    assert update is not None and update.accepted and device.metrics().suspect == 0
+    found = device.parameters()["normal.mean"]
+    np.testing.assert_allclose(found, np.delete(rows, 5, axis=0).mean(axis=0), atol=1e-8)
+
+
 def test_single_suspects_and_faults_that_were_told_are_left_out(package: mt.Package) -> None:
     device = mt.Device(package)
     well, fault = windows(15, 31, NEW), windows(5, 32, NEW + FAULT)
