@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -79,6 +80,12 @@ def done(wide: nn.Module, tmp_path_factory: pytest.TempPathFactory, told: list[s
     return mt.shrink(wide, DATA, **SETTINGS, folder=folder, again=["qat"], progress=lambda text, row: told.append(text))
 
 
+@pytest.fixture(scope="module")
+def given(done: Shrunk) -> mt.Graph:
+    """The float net as a graph: the same net to the recipe, and not written anew for each call."""
+    return mt.load(done.base.file)
+
+
 def row(found: Shrunk, step: str) -> Row:
     return next(each for each in found.table if each.step == step)
 
@@ -115,27 +122,24 @@ def test_what_is_told_is_what_the_files_do(done: Shrunk, tmp_path: Path) -> None
         assert each.cost.test == pytest.approx(right, abs=0.21)
 
 
-def test_the_test_decides_nothing(done: Shrunk, wide: nn.Module) -> None:
+def test_the_test_decides_nothing(done: Shrunk, given: mt.Graph, tmp_path: Path) -> None:
     """With test samples whose labels are all wrong everything is decided as before, and nothing is trained again."""
     said: list[str] = []
+    folder = tmp_path / "copy"
+    shutil.copytree(done.best.file.parent, folder)
     wrong = TEST[0], (TEST[1] + 1) % CLASSES
     found = mt.shrink(
-        wide,
-        DATA,
-        **{**SETTINGS, "test": wrong},
-        folder=done.best.file.parent,
-        progress=lambda text, _: said.append(text),
+        given, DATA, **{**SETTINGS, "test": wrong}, folder=folder, progress=lambda text, _: said.append(text)
     )
     assert not [text for text in said if "begins" in text]
-    assert [(each.step, each.file) for each in found.table if each.step != "qat"] == [
-        (each.step, each.file) for each in done.table if each.step != "qat"
+    assert [(each.step, each.file.name) for each in found.table if each.step != "qat"] == [
+        (each.step, each.file.name) for each in done.table if each.step != "qat"
     ]
     assert found.base.cost.test is not None and found.base.cost.test < 20
 
 
 def test_a_second_run_does_nothing_again(done: Shrunk, wide: nn.Module, told: list[str]) -> None:
     folder = done.best.file.parent
-    mt.shrink(wide, DATA, **SETTINGS, folder=folder)  # the test labels of above are measured away again
     before, said = contents(folder), list[str]()
     found = mt.shrink(wide, DATA, **SETTINGS, folder=folder, progress=lambda text, _: said.append(text))
     assert contents(folder) == before and not [text for text in said if "begins" in text or "measured" in text]
@@ -143,13 +147,13 @@ def test_a_second_run_does_nothing_again(done: Shrunk, wide: nn.Module, told: li
     assert any("begins" in text for text in told)
 
 
-def test_steps_are_skipped_and_repeated(done: Shrunk, wide: nn.Module) -> None:
+def test_steps_are_skipped_and_repeated(done: Shrunk, given: mt.Graph) -> None:
     folder, said = done.best.file.parent, list[str]()
     before = contents(folder)
-    skipped = mt.shrink(wide, DATA, **SETTINGS, folder=folder, steps=["prune"])
+    skipped = mt.shrink(given, DATA, **SETTINGS, folder=folder, steps=["prune"])
     assert [each.step for each in skipped.table] == ["float", "prune 50 %"] and skipped.best.step == "prune 50 %"
     mt.shrink(
-        wide, DATA, **SETTINGS, folder=folder, steps=["ptq"], again=["ptq"], progress=lambda text, _: said.append(text)
+        given, DATA, **SETTINGS, folder=folder, steps=["ptq"], again=["ptq"], progress=lambda text, _: said.append(text)
     )
     assert [text for text in said if "begins" in text] == ["ptq: begins"]
     assert (folder / "float-ptq.onnx").is_file()
@@ -157,18 +161,22 @@ def test_steps_are_skipped_and_repeated(done: Shrunk, wide: nn.Module) -> None:
 
 
 def test_a_step_that_costs_more_than_the_limit_is_left_out(
-    wide: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: mt.Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nearly all channels at once, hardly trained: the float net stays as wide as it was, and says why."""
-    monkeypatch.setattr(steps, "LEAST_HALF_STEP", 0.4)
+    monkeypatch.setattr(steps, "LEAST_HALF_STEP", 1.0)
     found = mt.shrink(
-        wide, DATA, **{**SETTINGS, "channels": (0.95,), "epochs": 1, "limit": 0.0}, lr=1e-6,
+        given, DATA, **{**SETTINGS, "channels": (0.95,), "epochs": 1, "limit": 0.0}, lr=1e-6,
         folder=tmp_path, steps=["prune"],
     )  # fmt: skip
     assert found.best.step != "prune 95 %" and not row(found, "prune 95 %").kept
     assert "points lost, 0 allowed" in row(found, "prune 95 %").says
-    assert "prune 47.5 %" in [each.step for each in found.table], "what lies halfway is tried"
-    assert "No step earned its place" in str(found) or found.best.step.startswith("prune")
+    assert "No step earned its place" in str(found)
+
+
+@functools.cache
+def linear() -> mt.Graph:
+    return mt.load(nn.Linear(INPUTS, CLASSES), example=DATA[0][:1])
 
 
 def decided(
@@ -186,7 +194,7 @@ def decided(
 
     monkeypatch.setattr(steps.Recipe, "do", do)
     settings = {**SETTINGS, "channels": (0.5, 0.75), "limit": 1.0, **changes}
-    return mt.shrink(nn.Linear(INPUTS, CLASSES), DATA, **settings, folder=folder)
+    return mt.shrink(linear(), DATA, **settings, folder=folder)
 
 
 def test_training_with_quantisation_comes_where_calibration_loses_too_much(
@@ -223,7 +231,7 @@ def test_int8_that_is_no_smaller_and_a_teacher_that_is_no_help_are_left_out(
     assert row(found, "ptq").says == "no: flash is no smaller than after prune 75 %"
 
 
-def test_a_failed_step_leaves_what_was_there(done: Shrunk, wide: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_step_leaves_what_was_there(done: Shrunk, given: mt.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = done.best.file.parent
     before = contents(folder)
     import microtune.training.pruning as pruning
@@ -233,7 +241,7 @@ def test_a_failed_step_leaves_what_was_there(done: Shrunk, wide: nn.Module, monk
 
     monkeypatch.setattr(pruning, "prune", fails)
     with pytest.raises(TrainingError, match=r"prune 50 %: no more\. What came before it is whole in .*; to leave it"):
-        mt.shrink(wide, DATA, **SETTINGS, folder=folder, again=["prune"])
+        mt.shrink(given, DATA, **SETTINGS, folder=folder, again=["prune"])
     assert contents(folder) == before
 
 
@@ -280,7 +288,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     goal = tmp_path / "step.onnx"
     environment = {**os.environ, "PYTHONPATH": str(Path(mt.__file__).parents[1])}
     rng, seen = np.random.default_rng(0), []
-    for _ in range(4):
+    for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(goal)], stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -309,24 +317,24 @@ with alone_in(Path(sys.argv[1])):
 """
 
 
-def test_a_second_run_in_a_folder_is_told_who_runs_there(wide: nn.Module, tmp_path: Path) -> None:
+def test_a_second_run_in_a_folder_is_told_who_runs_there(given: mt.Graph, tmp_path: Path) -> None:
     """Refused while the other lives, with nothing written; when it was killed, its lock is taken over."""
     environment = {**os.environ, "PYTHONPATH": str(Path(mt.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None and process.stdout.readline() == b"in\n"
     before = contents(tmp_path)
     with pytest.raises(TrainingError, match=rf"process {process.pid} on .*, since .*; wait until it ends") as caught:
-        mt.shrink(wide, DATA, **SETTINGS, folder=tmp_path, steps=[])
+        mt.shrink(given, DATA, **SETTINGS, folder=tmp_path, steps=[])
     assert str(tmp_path) in str(caught.value) and contents(tmp_path) == before
     process.kill()
     process.wait()
     process.stdout.close()
     assert list(before) == [".running"] and contents(tmp_path) == before, "what a killed run leaves behind"
-    mt.shrink(wide, DATA, **SETTINGS, folder=tmp_path, steps=[])
+    mt.shrink(given, DATA, **SETTINGS, folder=tmp_path, steps=[])
     assert list(contents(tmp_path)) == ["float.onnx"]
 
 
-def test_damaged_or_foreign_files_are_made_again(done: Shrunk, wide: nn.Module, tmp_path: Path) -> None:
+def test_damaged_or_foreign_files_are_made_again(done: Shrunk, given: mt.Graph, tmp_path: Path) -> None:
     """Half a file, and another step's: it is done again, and the same comes of it."""
     folder = tmp_path / "copy"
     shutil.copytree(done.best.file.parent, folder)
@@ -335,7 +343,7 @@ def test_damaged_or_foreign_files_are_made_again(done: Shrunk, wide: nn.Module, 
     assert whole is not None
     for content in (target.read_bytes()[: target.stat().st_size // 2], (folder / "float.onnx").read_bytes()):
         target.write_bytes(content)
-        mt.shrink(wide, DATA, **SETTINGS, folder=folder, steps=["prune", "ptq"])
+        mt.shrink(given, DATA, **SETTINGS, folder=folder, steps=["prune", "ptq"])
         again = artefacts.read(target)
         assert again is not None and again[1] == whole[1]
 
