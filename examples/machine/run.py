@@ -241,11 +241,15 @@ def demo(out: Path = Path("build/machine"), as_json: bool = False, path: Path = 
     console = Console()
     for name, detectors in found["cases"].items():
         table = Table(title=f"a fan mounted again, at {name} speed, %", title_justify="left")
-        for column in ("", "features", "what an autoencoder does not rebuild"):
+        for column in ("", *DETECTORS):
             table.add_column(column, justify="right" if column else "left")
         for key, label in LINES.items():
             table.add_row(label, *(f"{detectors[each][key]:.1f}" for each in DETECTORS))
         console.print(table)
+    console.print(
+        "features: of the features themselves; autoencoder: of what an autoencoder does not rebuild of them.\n"
+        "At high speed the fan alone wanders as far as the coin would take it: nothing is promised (docs/anomaly.md).\n"
+    )
     for detector, takes in found["device"].items():
         console.print(
             f"{detector} on {CORE}: {takes['ram']:,} bytes of RAM, {takes['flash']:,} of flash; a prediction "
