@@ -11,6 +11,8 @@ import numpy as np
 from microtune.compress.qdq import to_onnx
 from microtune.errors import ModelError
 from microtune.ir import Graph
+from microtune.ops.trees import trees_of
+from microtune.training import require
 from microtune.training.artefacts import replace_file
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
         raise ModelError(f"{path!r} is no path; an .onnx file is needed") from None
     if goal.suffix.lower() != ".onnx":
         raise ModelError(f"{goal}: graphs are saved as .onnx files")
+    if trees_of(graph):
+        raise ModelError(f"'{graph.name}' has trees, which save does not write: keep the estimator, mt.load reads it")
     model = to_onnx(graph) if graph.is_int8 else _exported(graph)
     try:
         replace_file(goal, model.SerializeToString(deterministic=True))
@@ -45,6 +49,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
 
 def _exported(graph: Graph) -> onnx.ModelProto:
     """A float graph as PyTorch writes it."""
+    require("writing a float graph as .onnx")
     from microtune.frontends.torch import onnx_of
     from microtune.training.bridge import to_torch
 

@@ -126,3 +126,24 @@ def test_refusals() -> None:
     graph = builder.finish(builder.emit("dense", [x, matrix], "sum", "test"), "test")
     with pytest.raises(mt.ModelError, match=r"\(dense\): '.*' is computed by the graph"):
         mt.to_torch(graph)
+
+
+def test_trees_are_refused_by_what_writes_layers(tmp_path: Path) -> None:
+    from sklearn.tree import DecisionTreeRegressor
+
+    x = np.arange(8, dtype=np.float32)[:, None]
+    tree = mt.load(DecisionTreeRegressor().fit(x, x[:, 0]))
+    with pytest.raises(mt.ModelError, match="has trees, for which PyTorch has no layers: they are compiled"):
+        mt.to_torch(tree)
+    with pytest.raises(mt.ModelError, match=r"has trees, which save does not write: keep the estimator, mt\.load"):
+        mt.save(tree, tmp_path / "tree.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_pytorch_it_is_said_what_a_float_graph_is_written_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    x = np.zeros((2, 3), np.float32)
+    with pytest.raises(mt.MicrotuneError, match=r"^writing a float graph as \.onnx needs torch: pip install"):
+        mt.save(mt.load(nn.Linear(3, 2), example=x), tmp_path / "net.onnx")

@@ -8,6 +8,7 @@ from typing import Any
 from microtune.compress.folding import drop_dead
 from microtune.errors import ModelError
 from microtune.ir import Graph
+from microtune.ops.trees import trees_of
 from microtune.training import require
 
 
@@ -28,10 +29,16 @@ def to_torch(graph: Graph, *, logits: bool = True) -> Any:
     the same outputs. ``logits``: a softmax or sigmoid at the very end is left out, since the losses of training take
     what comes before it.
 
-    Raises ModelError for what is no graph, for one that is int8 already, and for an operator no layer stands for, naming its node.
+    Raises ModelError for what is no graph, for one that is int8 already or has trees, and for an operator no layer
+    stands for, naming its node.
     """
     if not isinstance(graph, Graph):
         raise ModelError(f"to_torch takes a graph, and this is {type(graph).__name__}: mt.load makes one of a model")
+    if trees_of(graph):
+        raise ModelError(
+            f"'{graph.name}' has trees, for which PyTorch has no layers: they are compiled as they are, and their "
+            "leaves learn on the device"
+        )
     require("to_torch")
     from torch import fx
 
