@@ -46,10 +46,6 @@ RULES: dict[str, Rule] = {
 """By operator of an int8 graph."""
 
 
-def is_int8(graph: Graph) -> bool:
-    return any(tensor.dtype == "int8" and not tensor.is_constant for tensor in graph.tensors.values())
-
-
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """An int8 graph as an ONNX model in QDQ form, real numbers in and out, any batch.
 

@@ -22,10 +22,10 @@ from microtune.search.contribution import contributions
 from microtune.search.data import check_samples
 from microtune.search.frontier import Frontier, LeftOut, Point
 from microtune.search.trial import (
+    CORE,
     IN_PLACE,
     RATES,
     Trainer,
-    can_count,
     judge,
     least_ram,
     plan_candidate,
@@ -33,6 +33,7 @@ from microtune.search.trial import (
     train,
 )
 from microtune.search.variants import fixed_costs, in_int8, named
+from microtune.targets.catalogue import can_count
 from microtune.tuning.budget import Budget
 from microtune.tuning.learner import Learner
 from microtune.tuning.losses import Loss, loss_of
@@ -125,7 +126,7 @@ class _Search:
             self.over("bytes of flash", memory.flash, self.budget.flash_bytes),
         ]
         counted = None
-        if can_count() and (self.budget.instructions is not None or not any(over)):
+        if can_count(CORE) and (self.budget.instructions is not None or not any(over)):
             counted = step_instructions(final, x, self.learnt.y[0])
             over.append(self.over("instructions a step", counted, self.budget.instructions))
         if reasons := [each for each in over if each is not None]:
@@ -200,7 +201,7 @@ def search(
         raise PlanError(f"the search tries gradient steps, not {optimizer}: use SGD, RMSProp or Adam")
     if not 0 < held_out < 1 or epochs < 1 or not seconds > 0:
         raise PlanError(f"held_out={held_out}, epochs={epochs}, seconds={seconds}: above 0, and held_out below 1")
-    if limits.instructions is not None and not can_count():
+    if limits.instructions is not None and not can_count(CORE):
         raise PlanError("a budget of instructions needs the emulator: pip install 'microtune[emulation]'")
     say = progress or (lambda text, point: None)
     models = named(graph)

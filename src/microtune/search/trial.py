@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,6 +31,8 @@ NOTHING = 1e-30
 """A learning rate that changes nothing."""
 TRIAL = 200
 """Steps at most in the trial of a learning rate."""
+CORE = "cortex-m4"
+"""Where the instructions of a step are counted."""
 IN_PLACE = Learner(buffer=1, every=1, epochs=1, folds=0, restart=False, in_place=True)
 
 
@@ -139,16 +140,11 @@ def train(
     return device
 
 
-def can_count() -> bool:
-    """Whether instructions can be counted: with the extra ``emulation``."""
-    return importlib.util.find_spec("unicorn") is not None
-
-
 def step_instructions(chosen: Plan, x: np.ndarray, y: np.ndarray) -> int:
-    """Of one training step on Cortex-M4, prediction included; ``x`` as the C takes it. Compiles for this core what
+    """Of one training step on ``CORE``, prediction included; ``x`` as the C takes it. Compiles for this core what
     ``Plan.memory`` has compiled already, under the same name, and so finds it in the cache."""
     from microtune.targets.measure import CoreDevice
 
     with tempfile.TemporaryDirectory() as folder:
         package = build(chosen, Path(folder) / "device_", targets=())
-        return CoreDevice(package, "cortex-m4").step(x, np.atleast_1d(y))
+        return CoreDevice(package, CORE).step(x, np.atleast_1d(y))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
-from pathlib import Path
-from typing import Any
-
 from microtune import gallery
 from microtune.errors import MicrotuneError
 from microtune.package import Package
+from microtune.python_files import from_file
 from microtune.simulation.generic import generic_world
 from microtune.simulation.people import PEOPLE, Person
 from microtune.simulation.world import World
@@ -70,33 +65,3 @@ def _world(package: Package, name: str) -> World:
     if not isinstance(found, World):
         raise MicrotuneError(f"{name} is no microtune.simulation.World but a {type(found).__name__}")
     return found
-
-
-def from_file(where: str) -> Any:
-    """``FILE.py:NAME``, with the modules beside the file importable while it is read."""
-    file, _, name = where.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not name.isidentifier():
-        raise MicrotuneError(f"'{where}' names nothing in a Python file: write it as FILE.py:NAME")
-    if not path.is_file():
-        raise MicrotuneError(f"{path}: no such file")
-    # a module name of its own, so that two files called world.py can be read in one process
-    module_name = f"microtune_simulated_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise MicrotuneError(f"{path} cannot be read as Python")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses of the file look for their module here
-        sys.path.insert(0, str(path.resolve().parent))
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[module_name]
-            raise MicrotuneError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-        finally:
-            sys.path.remove(str(path.resolve().parent))
-    if not hasattr(module, name):
-        raise MicrotuneError(f"{path} defines no '{name}'")
-    return getattr(module, name)

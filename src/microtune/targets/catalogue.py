@@ -2,6 +2,7 @@
 command-line help and tests are drawn from here.
 """
 
+import importlib.util
 import platform
 import sys
 from dataclasses import dataclass, replace
@@ -183,3 +184,8 @@ def target(name: str | Target) -> Target:
             return candidate
     known, carried = (", ".join(each.name for each in group) for group in (_CORES, _BOARDS))
     raise ToolchainError(f"target {name!r} is not known. Known targets: {known}. Boards: {carried}.")
+
+
+def can_count(name: str | Target) -> bool:
+    """Whether instructions of a core can be counted here: unicorn knows it, and is installed (extra ``emulation``)."""
+    return target(name).emulated and importlib.util.find_spec("unicorn") is not None

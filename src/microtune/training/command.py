@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from microtune.errors import TrainingError
-from microtune.samples import read_npz
-from microtune.simulation.places import from_file
+from microtune.python_files import from_file
+from microtune.samples import read_pair
+from microtune.training.steps import STEPS
 from microtune.tuning.losses import LOSSES
 
 if TYPE_CHECKING:
     from microtune.training.table import Row, Shrunk
 
-STEPS = "distil, prune, ptq, qat"
 Data = Annotated[Path, typer.Option(help="An .npz file with x (samples, input shape) and y (samples) to learn from.")]
 
 
@@ -42,7 +42,9 @@ def shrink_command(
     loss: Annotated[str, typer.Option(help=f"{', '.join(LOSSES)}.")] = "cross_entropy",
     limit: Annotated[float, typer.Option(help="Points of accuracy that may be lost in all.")] = 1.0,
     core: Annotated[str, typer.Option(help="The core that flash, RAM and instructions are of.")] = "cortex-m4",
-    skip: Annotated[list[str] | None, typer.Option(help=f"A step to leave out: {STEPS}; repeat for more.")] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(help=f"A step to leave out: {', '.join(STEPS)}; repeat for more.")
+    ] = None,
     again: Annotated[list[str] | None, typer.Option(help="A step to do again though its file is there.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the samples in each step that learns.")] = 8,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
@@ -55,20 +57,18 @@ def shrink_command(
 
     require("shrink")
     from microtune.training.recipe import shrink
-    from microtune.training.steps import STEPS as KNOWN
     from microtune.training.table import figures, tables
 
     left_out = skip or []
-    if unknown := [each for each in left_out if each not in KNOWN]:
-        raise TrainingError(f"--skip {unknown[0]}: no such step; there are {STEPS}")
+    if unknown := [each for each in left_out if each not in STEPS]:
+        raise TrainingError(f"--skip {unknown[0]}: no such step; there are {', '.join(STEPS)}")
     console = Console(stderr=True)
-    given, samples = _model(model), _pair(data)
-    others = {name: _pair(path) for name, path in (("test", test), ("validation", validation)) if path is not None}
+    given, samples = _model(model), read_pair(data)
+    tested, deciding = (None if path is None else read_pair(path) for path in (test, validation))
     with _shown(console, as_json) as progress:
         found: Shrunk = shrink(
-            given, samples, **others, folder=out, teacher=None if teacher is None else _model(teacher), loss=loss,
-            limit=limit, core=core, steps=[each for each in KNOWN if each not in left_out], again=again or [],
-            epochs=epochs, lr=lr, batch=batch, seed=seed, progress=progress,
+            given, samples, test=tested, validation=deciding, folder=out,
+            teacher=None if teacher is None else _model(teacher), loss=loss, limit=limit, core=core, steps=[each for each in STEPS if each not in left_out], again=again or [], epochs=epochs, lr=lr, batch=batch, seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(figures(found), indent=2))
@@ -91,11 +91,6 @@ def _shown(console: Console, silent: bool) -> Iterator[Any]:
                 status.update(Text(text))
 
         yield progress
-
-
-def _pair(path: Path) -> tuple[Any, Any]:
-    found = read_npz(path, "x", "y")
-    return found["x"], found["y"]
 
 
 def _model(text: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 
 from microtune.compiler.inference import compile_inference
 from microtune.errors import TrainingError
-from microtune.interface import quantized
 from microtune.ir import Graph
 from microtune.network import Network
 from microtune.samples import Samples
-from microtune.targets.catalogue import target, targets
+from microtune.targets.catalogue import can_count, target, targets
 from microtune.targets.size import image_size
 from microtune.targets.stack import stack_bound
 from microtune.tuning.losses import Loss
@@ -63,15 +61,20 @@ def core_of(name: str) -> str:
 
 def measure(graph: Graph, core: str, loss: Loss, validation: Samples, test: Samples | None) -> Measured:
     """Compile a net for a core and for this host, weigh it, count it, and let its C answer all samples."""
+    counted = None
     with tempfile.TemporaryDirectory() as scratch:
         network = compile_inference(graph, Path(scratch) / NAME, ["host", core])
+        if can_count(core):
+            from microtune.targets.prediction import prediction_instructions
+
+            counted = prediction_instructions(network, core, validation.x[:1])
         image = network.directory / network.description["targets_built"][core]
         size, stack = image_size(image), stack_bound(image, f"{NAME}_run").size
         return Measured(
             flash=size.flash,
             weights=network.description["weights"],
             ram=network.description["arena"] + stack + size.ram,
-            instructions=_instructions(network, image, core, validation.x[0]),
+            instructions=counted,
             validation=per_cent_right(network, validation, loss),
             test=None if test is None else per_cent_right(network, test, loss),
             packed=network.description["packed"]["saved"],
@@ -97,23 +100,3 @@ def per_cent_right(network: Network, samples: Samples, loss: Loss) -> float:
         return float(100 * np.mean((found > 0) == (samples.y > 0.5)))
     spread = float(((samples.y - samples.y.mean(0)) ** 2).sum())
     return 100 * (1 - float(((found - samples.y) ** 2).sum()) / spread) if spread > 0 else 0.0
-
-
-def _instructions(network: Network, image: Path, core: str, x: np.ndarray) -> int | None:
-    """Of one prediction, whose output must be that of the host; None without an emulator of the core."""
-    if not target(core).emulated or importlib.util.find_spec("unicorn") is None:
-        return None
-    from microtune.targets.emulator import Emulator
-
-    source = network.description["input"]
-    given = np.ascontiguousarray(x, np.float32)
-    if source["dtype"] != "float32":
-        given = quantized(given, source["scale"], source["zero_point"])
-    expected = network.run(given)
-    machine = Emulator(image, core)
-    places = [machine.allocate(size) for size in (given.nbytes, expected.nbytes, network.description["arena"])]
-    machine.write(places[0], given.tobytes())
-    found = machine.measure(f"{network.name}_run", *places)
-    if machine.read(places[1], expected.nbytes) != expected.tobytes():
-        raise TrainingError(f"the net answers otherwise on {core} than on this machine; please report it")
-    return int(found.instructions)

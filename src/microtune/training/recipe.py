@@ -8,19 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from microtune.compiler.program import without_final
-from microtune.compress.qdq import is_int8
 from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
 from microtune.progress import Progress
-from microtune.samples import Samples
+from microtune.samples import Samples, split_samples
 from microtune.training import artefacts, require
 from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
 from microtune.training.samples import checked
+from microtune.training.settings import pair_of
 from microtune.training.steps import CHANNELS, FLOAT, STEPS, Recipe, Training
 from microtune.training.table import Row, Shrunk
 from microtune.tuning.losses import Loss, loss_of
@@ -151,7 +149,7 @@ def _own(model: Any, core: str) -> Any:
     graph = model if isinstance(model, Graph) else load(model)
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ModelError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each")
-    if is_int8(graph):
+    if graph.is_int8:
         raise TrainingError(
             f"'{graph.name}' is int8 already, {flash_of(graph, core):,} bytes of flash on {core}: pruning and training "
             "with quantisation begin with a float net. Give the one it was made from; or take it as it is: 'microtune "
@@ -195,10 +193,7 @@ def _fitting(own: Any, loss: Loss, data: Any) -> Fitting:
         outputs = predictions(own, first.x[:2]).shape[1]
 
     def check(given: Any, what: str, fewest: int) -> Samples:
-        try:
-            x, y = given
-        except (TypeError, ValueError):
-            raise TrainingError(f"{what} must be a pair (x, y): inputs and what the net should answer") from None
+        x, y = pair_of(given, what)
         try:
             return checked(x, y, shape, outputs, loss, indices=indices, fewest=fewest)
         except TrainingError as error:
@@ -212,14 +207,7 @@ def _samples(check: Fitting, data: Any, validation: Any, seed: int) -> tuple[Sam
     samples = check(data, "data", FEWEST)
     if validation is not None:
         return samples, check(validation, "validation", 1)
-    rng = np.random.default_rng(seed)
-    groups = [np.arange(len(samples))]
-    if samples.y.ndim == 1:
-        groups = [np.flatnonzero(samples.y == label) for label in np.unique(samples.y)]
-    orders = [rng.permutation(group) for group in groups]
-    counts = [round(HELD_OUT * len(order)) for order in orders]
-    learnt = np.concatenate([order[count:] for order, count in zip(orders, counts, strict=True)])
-    judged = np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)])
+    learnt, judged = split_samples(samples, HELD_OUT, seed)
     if not len(judged):
-        raise TrainingError("data: no class has enough samples to leave one that decides; give validation=(x, y)")
-    return samples.take(rng.permutation(learnt)), samples.take(judged)
+        raise TrainingError("data: no class has two samples, one to learn and one that decides; give validation=(x, y)")
+    return learnt, judged
