@@ -68,7 +68,9 @@ def shrink_command(
     with _shown(console, as_json) as progress:
         found: Shrunk = shrink(
             given, samples, test=tested, validation=deciding, folder=out,
-            teacher=None if teacher is None else _model(teacher), loss=loss, limit=limit, core=core, steps=[each for each in STEPS if each not in left_out], again=again or [], epochs=epochs, lr=lr, batch=batch, seed=seed, progress=progress,
+            teacher=None if teacher is None else _model(teacher), loss=loss, limit=limit, core=core,
+            steps=[each for each in STEPS if each not in left_out], again=again or [],
+            epochs=epochs, lr=lr, batch=batch, seed=seed, progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps(figures(found), indent=2))
