@@ -158,6 +158,14 @@ def test_judged_undone_and_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(device.parameters()["w0"], dense_net().tensor("w0").data)
 
 
+def test_variances_come_back_by_more_than_rounding_takes() -> None:
+    made = mt.plan(
+        network.graph(parameters(0)), learn=mt.Full(), loss="binary_cross_entropy", optimizer=mt.Logistic(walk=0.0)
+    )
+    (walk,) = {node.attributes["walk"] for node in made.programs.step.graph.nodes if node.op == "kalman"}
+    assert walk == 42 * 2.0**-20
+
+
 def test_refused_with_what_would_do() -> None:
     def planned(graph: Graph, learn: object = None, **given: object) -> None:
         settings = {"loss": "binary_cross_entropy", "optimizer": mt.Logistic(), **given}

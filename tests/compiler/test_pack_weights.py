@@ -123,6 +123,7 @@ def test_a_bias_of_minus_zero_keeps_its_layer_dense(graphs: dict[str, Graph]) ->
     bias[3] = -0.0
     changed = replace(graph, tensors={**graph.tensors, "b1": constant("b1", bias)})
     assert {each.name for each in packing.pack_weights([changed])[1].weights} == {"w0", "w2"}
+    assert {each.name for each in packing.pack_weights([graph], {"w1"})[1].weights} == {"w0", "w2"}
 
 
 def test_the_command_says_what_is_packed_and_can_be_told_not_to(graphs: dict[str, Graph], tmp_path: Path) -> None:

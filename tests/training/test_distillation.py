@@ -185,3 +185,10 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(mt.TrainingError, match="'first' gives a sample 3 dimensions and '0' 1; "):
         x, y = digits()
         mt.distill(Residual(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (x[:8], y[:8]), hidden={"first": "0"})
+    solid, wide = (
+        nn.Sequential(nn.Unflatten(1, (1, 2, 3, 1)), nn.Conv3d(1, 2, size), nn.Flatten(), nn.LazyLinear(3))
+        for size in ((1, 1, 1), (2, 1, 1))
+    )
+    with pytest.raises(mt.TrainingError, match=r"maps of \(2, 3, 1\) and '1' of \(1, 3, 1\); only those of one"):
+        [net(torch.tensor(X)) for net in (solid, wide)]
+        mt.distill(solid, wide, data, hidden={"1": "1"}, epochs=1)

@@ -136,6 +136,35 @@ def test_settings_and_modules_that_cannot_be_are_refused() -> None:
         samples_for(module, X)
 
 
+def test_every_epoch_sees_all_samples_in_another_order() -> None:
+    seen: list[torch.Tensor] = []
+
+    def watched(module: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        seen.append(inputs)
+        return torch.zeros(())
+
+    fit(net(), Samples(X, np.zeros(65, np.int64)), epochs=2, extra=watched)
+    epochs = [torch.cat(seen[first : first + 3]).numpy() for first in (0, 3)]
+    assert [len(each) for each in seen] == 2 * [22, 22, 21]
+    assert all(np.array_equal(np.unique(each, axis=0), np.unique(X, axis=0)) for each in epochs)
+    assert not any(np.array_equal(each, other) for each, other in zip(epochs, (X, epochs[0]), strict=True))
+
+
+def test_whatever_pytorch_is_set_to() -> None:
+    """Gradients off, and double precision as the default for new tensors."""
+    module, teacher, data = net(), nn.Sequential(nn.Linear(3, 7), nn.Linear(7, 2)), (X, X[:, 0] > 0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            small = mt.prune(module, data, channels=0.5, steps=1, epochs=1)
+            taught = mt.distill(small, teacher, data, hidden={"0": "0"}, epochs=1)
+            again = mt.to_torch(mt.load(taught, example=X[:1]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {each.dtype for each in (*small.parameters(), *taught.parameters(), *again.parameters())} == {torch.float32}
+    assert not torch.equal(small[0].weight, taught[0].weight)
+
+
 def test_tables_are_looked_up_by_whole_numbers() -> None:
     module = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2))
     words = RNG.integers(0, 5, (40, 2))

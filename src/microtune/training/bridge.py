@@ -62,4 +62,4 @@ def to_torch(graph: Graph, *, logits: bool = True) -> Any:
     writer.calls.output(writer.plain(graph.outputs[0]))
     name = re.sub(r"\W", "_", graph.name)
     module = fx.GraphModule(writer.root, writer.calls, name if name[:1].isalpha() else f"net_{name}")
-    return module.train()
+    return module.float().train()

@@ -123,7 +123,8 @@ def _reading(
 
 def _cost(group: Any, graph: Any, worth: dict[nn.Module, Tensor], width: int) -> Tensor:
     """What each channel of a set (width,) costs: the mean square of what a sample would lose without it."""
-    total = torch.zeros(len(next(iter(worth.values()))), width)
+    first = next(iter(worth.values()))
+    total = first.new_zeros(len(first), width)
     for layer, places, channels in _reading(group, graph, worth):
         total.index_add_(1, torch.tensor(channels), worth[layer][:, places])
     return total.square().mean(0)

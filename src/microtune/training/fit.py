@@ -109,7 +109,7 @@ def descend(
     history: list[Epoch] = []
     done = False
     try:
-        with seeded(seed), in_mode(module, True):
+        with seeded(seed), in_mode(module, True), torch.enable_grad():
             for number in range(1, epochs + 1):
                 total = 0.0
                 # parts of nearly the same size: a batch of one sample left over has no batch statistics

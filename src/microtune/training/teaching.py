@@ -115,9 +115,14 @@ class Teaching:
                         f"hidden: {ours!r} gives a sample {student.ndim - 1} dimensions and {theirs!r} "
                         f"{teacher.ndim - 1}; layers of the same kind can be compared"
                     )
+                if student.shape[1:-1] != teacher.shape[1:-1] and student.ndim not in (3, 4):
+                    raise TrainingError(
+                        f"hidden: {ours!r} gives maps of {tuple(student.shape[1:-1])} and {theirs!r} of "
+                        f"{tuple(teacher.shape[1:-1])}; only those of one or two dimensions are brought to one size"
+                    )
                 widths = student.shape[-1], teacher.shape[-1]
                 regressor = nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths)
-                self._regressors[ours] = regressor.to(student.device)
+                self._regressors[ours] = regressor.to(student)
 
     def __enter__(self) -> Teaching:
         if self._hidden:
