@@ -12,7 +12,7 @@ from sklearn.neural_network import MLPRegressor
 
 import microtune as mt
 from microtune.compiler.emit import emit
-from microtune.compiler.hotelling import limit
+from microtune.compiler.hotelling import curve, limit
 from microtune.compiler.passes.detector import guard_of, normal_of
 from microtune.ops import OPS
 from microtune.ops.closed_form import triangle, unpacked
@@ -188,6 +188,11 @@ def test_what_the_factorys_windows_come_to(package: mt.Package) -> None:
     changing = np.repeat(r.normal(size=(10, 3)), 40, axis=0) + 0.3 * r.normal(size=(400, 3))  # every 40 windows
     wide, moved, kept = (normal_of(each, mt.Mahalanobis()).tail for each in (heavy, changing, well))
     assert wide > 1.3 and moved > 1.3 and kept < 1.3
+    # so wide the limit stays while normal is learnt anew
+    tails = np.float32(np.random.default_rng(5).standard_t(2, size=(400, INPUTS)))
+    learnt = next(node for node in plan(calibration=tails).graph.nodes if node.op == "mahalanobis").attributes["c0"]
+    tail = normal_of(tails.astype(float), mt.Mahalanobis()).tail
+    assert tail > 1.3 and learnt == pytest.approx(curve(INPUTS, 30 + 1 - INPUTS, 0.01)[0] + np.log(tail), rel=1e-6)
     constant = np.column_stack([well, np.ones(len(well))])
     assert np.linalg.eigvalsh(normal_of(constant, mt.Mahalanobis()).covariance).min() > 0
     # a pressure in Pascal hides no vibration in metres: each is as wide as it is, whatever its unit
