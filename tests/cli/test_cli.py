@@ -139,6 +139,16 @@ def test_emulate_counts_instructions(package: Path) -> None:
     assert f"{update['instructions']:,}" in shown and "100 pJ an instruction, 1 MHz" in shown
 
 
+def test_emulate_counts_a_network_that_only_predicts(model: Path, tmp_path: Path) -> None:
+    run("compile", model, "-o", tmp_path / "net", "--target", "cortex-m0")
+    found = figures("emulate", tmp_path / "net", "--target", "cortex-m0")["cortex-m0"]
+    # 12 multiply-adds at the least; 17 weights and biases
+    assert 12 < found["instructions"] <= found["most"] and found["flash"] > found["weights"] == 4 * 17
+    assert f"{found['most']:,}" in run("emulate", tmp_path / "net", "--target", "cortex-m0").output
+    result = run("emulate", tmp_path / "net", "--target", "cortex-m4")
+    assert result.exit_code == 1 and "is compiled for cortex-m0, not for cortex-m4" in " ".join(result.output.split())
+
+
 def test_emulate_says_whether_a_board_has_room(package: Path) -> None:
     found = figures("emulate", package, "--uses", 20, "--target", "microbit-v1")["microbit-v1"]
     assert found["board"] == {"fits": True, "flash": 256 * 1024, "ram": 16 * 1024} and found["clock"] == 16e6
@@ -209,7 +219,8 @@ BAD = {
     "a file in the way": ("build MODEL -o notes.txt/lamp", "notes.txt"),
     "no package": ("emulate nowhere", "no manifest.json"),
     "a folder, no package": ("emulate occupied", "no manifest.json"),
-    "a network, no package": ("emulate net", "only predicts"),
+    "a network, no package": ("simulate net", "only predicts"),
+    "a network that cannot be read": ("emulate net", "net/network.json cannot be read"),
     "no emulated core": ("emulate PACKAGE --target host", "emulated are cortex-m0, "),
     "a core for its vendor's tools": ("emulate PACKAGE --target esp32-s3", "neither compiled for nor emulated here"),
     "unreadable energy": ("emulate PACKAGE --energy little", "such as '150pJ'"),

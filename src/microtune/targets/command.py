@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from microtune.network import DESCRIPTION, Network
 from microtune.package import open_package
 from microtune.targets.catalogue import Target, boards, targets
 from microtune.targets.power import with_unit
@@ -22,7 +23,7 @@ SHOWN_FINDINGS = 5
 
 
 def emulate_command(
-    package: Annotated[Path, typer.Argument(help="A package directory.")],
+    package: Annotated[Path, typer.Argument(help="A package directory, or one of microtune compile.")],
     target: Annotated[list[str] | None, typer.Option(help="A core or board; repeat for more.")] = None,
     uses: Annotated[
         int, typer.Option(min=1, help="Uses with random inputs in range; the last are measured, with an update.")
@@ -40,6 +41,9 @@ def emulate_command(
     from microtune.targets.measure import random_uses
     from microtune.targets.report import report
 
+    if (package / DESCRIPTION).exists():
+        _emulate_network(Network(package), target or ["cortex-m4"], as_json)
+        return
     opened = open_package(package)
     given = random_uses(opened, uses)
     found = {
@@ -52,6 +56,31 @@ def emulate_command(
     for name, each in found.items():
         show_report(name, each, symbols, console)
     print("Time and energy are estimates, without peripherals, sleep and writing to flash (docs/power.md).")
+
+
+def _emulate_network(network: Network, names: list[str], as_json: bool) -> None:
+    """A network that only predicts: what a prediction takes of each core."""
+    from microtune.targets.prediction import prediction_figures
+
+    found = {name: prediction_figures(network, name) for name in names}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table(title="A prediction, of ten random inputs", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    rows = {
+        "instructions, mean": "instructions",
+        "instructions, at most": "most",
+        "arena, RAM that you own, bytes": "arena",
+        "stack, measured, bytes": "stack",
+        "flash, weights included, bytes": "flash",
+        "weights, bytes": "weights",
+    }
+    for label, key in rows.items():
+        table.add_row(label, *(f"{found[name][key]:,}" for name in names))
+    Console().print(table)
 
 
 def show_report(name: str, found: Report, symbols: int, console: Console) -> None:

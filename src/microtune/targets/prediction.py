@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from microtune.errors import EmulationError
+from microtune.errors import BuildError, EmulationError
 from microtune.network import Network
 from microtune.targets.catalogue import Target, target
 from microtune.targets.emulator import Emulator, Measurement
+from microtune.targets.size import image_size
+
+RANDOM_INPUTS = 10
 
 
 def answers_of_core(
@@ -22,7 +25,7 @@ def answers_of_core(
     emulated core.
     """
     core, output, given = target(core), network.description["output"], network.stored_input(x)
-    machine = Emulator(image or network.directory / network.description["targets_built"][core.name], core)
+    machine = Emulator(image or image_of(network, core), core)
     empty = np.zeros(output["shape"], output["dtype"])
     sizes = (given[0].nbytes, empty.nbytes, max(4, int(network.description["arena"])))
     source, result, arena = (machine.allocate(size) for size in sizes)
@@ -43,3 +46,40 @@ def prediction_instructions(network: Network, core: str | Target, x: npt.ArrayLi
     if answers.tobytes() != network.run(x).tobytes():
         raise EmulationError(f"{network.name} answers otherwise on {target(core).name} than on this machine")
     return round(float(np.mean([each.instructions for each in taken])))
+
+
+def image_of(network: Network, core: Target) -> Path:
+    """The network linked for a core. Raises BuildError where it was not compiled for it."""
+    built = network.description["targets_built"]
+    if core.name not in built:
+        there = ", ".join(built) or "no target"
+        raise BuildError(
+            f"{network.directory} is compiled for {there}, not for {core.name}: compile it again with that target"
+        )
+    return network.directory / str(built[core.name])
+
+
+def prediction_figures(network: Network, core: str | Target) -> dict[str, int]:
+    """What a prediction takes of a core, over ten random inputs: of a net much the same for all, of trees not.
+
+    ``instructions`` is their mean, ``most`` the most of one; ``arena`` and ``stack``, the most that was measured, are
+    bytes of RAM beside input and output; ``flash`` has code and weights. Raises EmulationError for what is no emulated
+    core, BuildError where the network was not compiled for it.
+    """
+    core, source = target(core), network.description["input"]
+    random, shape = np.random.default_rng(0), (RANDOM_INPUTS, *source["shape"])
+    if source["dtype"] == "float32":
+        x = random.normal(size=shape).astype(np.float32)
+    else:
+        limits = np.iinfo(source["dtype"])
+        x = random.integers(limits.min, limits.max, shape, source["dtype"], endpoint=True)
+    _, taken = answers_of_core(network, core, x)
+    counts = [each.instructions for each in taken]
+    return {
+        "instructions": round(float(np.mean(counts))),
+        "most": max(counts),
+        "arena": int(network.description["arena"]),
+        "stack": max(each.stack for each in taken),
+        "flash": image_size(image_of(network, core)).flash,
+        "weights": int(network.description["weights"]),
+    }
