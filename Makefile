@@ -28,6 +28,7 @@ bench: $(VENV)/.setup
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:

@@ -384,11 +384,7 @@ def main() -> None:
         else:
             seeds = range(chosen.seed, chosen.seed + chosen.seeds)
             figures |= summary(
-                [
-                    each
-                    for seed in seeds
-                    for each in run(heard, takes, chosen.out, seed, progress, chosen.precision)
-                ]
+                [each for seed in seeds for each in run(heard, takes, chosen.out, seed, progress, chosen.precision)]
             )
             if chosen.cores:
                 package = mt.open_package(chosen.out / takes.people[0] / chosen.precision / "speaker")

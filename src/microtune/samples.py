@@ -57,9 +57,7 @@ def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
         missing = [name for name in needed if name not in found.files]
         if missing:
             there = ", ".join(found.files) or "nothing"
-            raise PlanError(
-                f"{path} holds no {' and no '.join(missing)}, but {there}; needed: {', '.join(needed)}"
-            )
+            raise PlanError(f"{path} holds no {' and no '.join(missing)}, but {there}; needed: {', '.join(needed)}")
         try:
             return {name: found[name] for name in found.files}
         except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:

@@ -65,15 +65,11 @@ def compiler(override: str | None = None) -> tuple[str, ...]:
     if override:
         parts = tuple(override.split())
         if shutil.which(parts[0]) is None:
-            raise ToolchainError(
-                f"compiler {parts[0]!r} is not on the PATH; leave it out to use ziglang from pip."
-            )
+            raise ToolchainError(f"compiler {parts[0]!r} is not on the PATH; leave it out to use ziglang from pip.")
         return parts
     found = util.find_spec("ziglang")
     if found is None or found.origin is None:
-        raise ToolchainError(
-            "no C compiler: the Python package ziglang is missing. Install it: pip install ziglang"
-        )
+        raise ToolchainError("no C compiler: the Python package ziglang is missing. Install it: pip install ziglang")
     # the program itself: starting it through Python would cost more than compiling a small file
     return (str(Path(found.origin).parent / ("zig.exe" if os.name == "nt" else "zig")), "cc")
 
@@ -131,9 +127,7 @@ def compile_library(
     """
     chosen = target(name)
     if chosen.kind not in ("host", "library"):
-        raise ToolchainError(
-            f"target {chosen.name} takes no shared library; use compile_image or compile_wasm."
-        )
+        raise ToolchainError(f"target {chosen.name} takes no shared library; use compile_image or compile_wasm.")
     if sanitize:
         command = compiler(cc or "gcc")
         flags = (*_SANITIZE, *WARNINGS, "-fPIC", *(f"-D{define}" for define in defines))
@@ -161,9 +155,7 @@ def compile_program(
     above.
     """
     command = compiler(cc or ("gcc" if sanitize else None))
-    flags: tuple[str, ...] = (
-        _SANITIZE if sanitize else tuple(flag for flag in STANDARD if flag != "-ffreestanding")
-    )
+    flags: tuple[str, ...] = _SANITIZE if sanitize else tuple(flag for flag in STANDARD if flag != "-ffreestanding")
     selection = target("host").compile_flags if cc is None and not sanitize else ()
     flags = (*selection, *flags, *WARNINGS, *(f"-D{define}" for define in defines))
     objects = _compile(command, [Path(source) for source in sources], [Path(path) for path in include], flags)

@@ -77,9 +77,11 @@ def test_every_layer_is_replaced_and_called_as_its_header_says(monkeypatch: pyte
     graph = _images(6)
     replaced = verify(cmsis_nn.by_library(graph, cmsis_nn.CmsisNN(Path("nowhere")), False))
     wanted = {f"cmsis_{node.op}" for node in graph.nodes} - {"cmsis_reshape"}
-    assert wanted == {node.op for node in replaced.nodes} - {"reshape"} == {op.name for op in calls.OPS} - {
-        "cmsis_multiply_int8"
-    }
+    assert (
+        wanted
+        == {node.op for node in replaced.nodes} - {"reshape"}
+        == {op.name for op in calls.OPS} - {"cmsis_multiply_int8"}
+    )
     header = CALLS.read_text()
     for node in replaced.nodes:
         call = OPS[node.op].kernel(node, replaced.tensors)

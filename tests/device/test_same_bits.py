@@ -40,8 +40,12 @@ def plans() -> dict[str, mt.Plan]:
         ),
         "rls": mt.plan(make_net([3, 4, 1]), mt.Head(1), "mse", mt.RLS(0.98), short),
         "integers": mt.plan(
-            mt.quantize(make_net([3, 4, 1]), calibration=usual), mt.Full(), "mse", mt.SGD(0.05, momentum=0.5),
-            mt.Learner(buffer=12, every=6, epochs=2, folds=2, replay=4, profiles=2, log=16), precision="int8",
+            mt.quantize(make_net([3, 4, 1]), calibration=usual),
+            mt.Full(),
+            "mse",
+            mt.SGD(0.05, momentum=0.5),
+            mt.Learner(buffer=12, every=6, epochs=2, folds=2, replay=4, profiles=2, log=16),
+            precision="int8",
         ),
         "map": mt.plan(make_net([3, 4, 3]), mt.Head(1), "cross_entropy", mt.MAP(), short, calibration=np.eye(3)),
     }

@@ -68,9 +68,7 @@ RIGS: dict[str, tuple[str, str, Callable[[Path, Path], Any]]] = {
 
 
 @pytest.fixture(scope="module", params=RIGS)
-def rig(
-    request: pytest.FixtureRequest, exports: dict[str, Exported], tmp_path_factory: pytest.TempPathFactory
-) -> Rig:
+def rig(request: pytest.FixtureRequest, exports: dict[str, Exported], tmp_path_factory: pytest.TempPathFactory) -> Rig:
     format, _, make = RIGS[request.param]
     found: Rig = make(exports["toaster"][format], tmp_path_factory.mktemp("rig"))
     found.new = found.keep()
@@ -173,9 +171,7 @@ def test_the_log_has_its_sectors(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("driver, model", [("nrf52", Nrf52), ("stm32l4_page", Stm32l4)])
-def test_storage_in_the_image(
-    driver: str, model: type[Flash], exports: dict[str, Exported], tmp_path: Path
-) -> None:
+def test_storage_in_the_image(driver: str, model: type[Flash], exports: dict[str, Exported], tmp_path: Path) -> None:
     """Without an address the linker finds a place: whole pages of flash, as many as the device needs."""
     library, page = exports["toaster"]["cmake"], 4096 if driver == "nrf52" else 2048
     rig = emulated(driver, library, tmp_path, model(0xF0000, 0x1000, page), [])

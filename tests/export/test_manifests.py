@@ -122,9 +122,10 @@ def test_esp_idf_component(exports: dict[str, Exported]) -> None:
     (example,) = re.findall(r"^  - path: (.*)$", text, re.MULTILINE)
     assert (root / example / "CMakeLists.txt").exists()
     kconfig = (root / "Kconfig").read_text()
-    assert "config MICROTUNE_TOASTER_PARTITION" in kconfig and "CONFIG_MICROTUNE_TOASTER_PARTITION" in (
-        root / "CMakeLists.txt"
-    ).read_text()
+    assert (
+        "config MICROTUNE_TOASTER_PARTITION" in kconfig
+        and "CONFIG_MICROTUNE_TOASTER_PARTITION" in (root / "CMakeLists.txt").read_text()
+    )
     given = settings(root / example / "sdkconfig.defaults")
     assert given["CONFIG_PARTITION_TABLE_CUSTOM"] == "y"
     assert (root / example / given["CONFIG_PARTITION_TABLE_CUSTOM_FILENAME"].strip('"')).exists()

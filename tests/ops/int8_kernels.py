@@ -17,9 +17,7 @@ from microtune.ops import OPS, quantized_elementwise, quantized_layers, quantize
 from microtune.ops.quantized_build import activation_quantization, softmax_table
 from microtune.toolchain import compile_library
 
-INT8_OPS = {
-    op.name: op for family in (quantized_layers, quantized_elementwise, quantized_pooling) for op in family.OPS
-}
+INT8_OPS = {op.name: op for family in (quantized_layers, quantized_elementwise, quantized_pooling) for op in family.OPS}
 Inputs = list[np.ndarray]
 Attributes = dict[str, Any]
 EXTREMES = (-128, -1, 0, 127)

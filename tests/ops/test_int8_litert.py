@@ -101,9 +101,7 @@ def geometry(data: st.DataObject, most: int = 4) -> tuple[tuple[int, int], tuple
     taps = data.draw(st.tuples(st.integers(1, most), st.integers(1, most)))
     size = tuple(data.draw(SIDES) + (each if kind == "VALID" else 0) for each in taps)
     stride = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    padding = tuple(
-        same_padding(*each) if kind == "SAME" else (0, 0) for each in zip(size, taps, stride, strict=True)
-    )
+    padding = tuple(same_padding(*each) if kind == "SAME" else (0, 0) for each in zip(size, taps, stride, strict=True))
     return (size[0], size[1]), taps, kind, {"stride": stride, "padding": padding}
 
 

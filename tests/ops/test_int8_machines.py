@@ -38,9 +38,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Machin
 @pytest.mark.parametrize("op", INT8_OPS)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_the_same_bits_on_every_machine(
-    op: str, machines: dict[str, tuple[Machine, int]], data: st.DataObject
-) -> None:
+def test_the_same_bits_on_every_machine(op: str, machines: dict[str, tuple[Machine, int]], data: st.DataObject) -> None:
     inputs, attributes = draw_inputs(op, data.draw)
     expected = OPS[op].reference(inputs, attributes)[0]
     node, tensors = node_of(op, inputs, attributes)

@@ -40,8 +40,7 @@ def test_the_examples_ship_and_are_found(installed: Path) -> None:
     names = tracked("examples")
     assert names and not {name for name in names if not (installed / "microtune" / name).is_file()}
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]);"
-        "from microtune import gallery; print(gallery.examples_folder())"
+        "import sys; sys.path.insert(0, sys.argv[1]);from microtune import gallery; print(gallery.examples_folder())"
     )
     ran = subprocess.run(
         [sys.executable, "-P", "-c", program, str(installed)],

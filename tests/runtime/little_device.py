@@ -182,10 +182,5 @@ def life(seed: int, uses: int, offset: float = 1.0, noise: float = 0.05) -> list
     """Contexts and what a person sets: the base plus an offset that depends on the first input."""
     generator = np.random.default_rng(seed)
     x = generator.uniform(-1, 1, (uses, 3))
-    y = (
-        x @ [0.5, -0.25, 0.125]
-        + 0.25
-        + offset * (1 + 0.5 * x[:, 0])
-        + noise * generator.standard_normal(uses)
-    )
+    y = x @ [0.5, -0.25, 0.125] + 0.25 + offset * (1 + 0.5 * x[:, 0]) + noise * generator.standard_normal(uses)
     return [(list(map(float, row)), float(value)) for row, value in zip(x, y, strict=True)]

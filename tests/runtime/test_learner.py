@@ -75,9 +75,7 @@ def test_refused_input_changes_nothing(library: ctypes.CDLL, value: float, statu
     (BINARY, [(np.nan, 0), (0, 1.001), (-0.001, 1), (1, np.inf)]),
     (MULTICLASS, [(np.nan,), (3,), (-1,), (0.5,), (np.inf,), (1e30,)]),
 ])  # fmt: skip
-def test_refused_target_changes_nothing(
-    library: ctypes.CDLL, task: int, values: list[tuple[float, ...]]
-) -> None:
+def test_refused_target_changes_nothing(library: ctypes.CDLL, task: int, values: list[tuple[float, ...]]) -> None:
     device = Device(library, task)
     device.predict([0.1, 0.2, 0.3])
     before = device.memory()
@@ -400,9 +398,7 @@ def test_same_memory_on_every_machine(tmp_path: Path, task: int) -> None:
             if number == 22:
                 assert machine.call("little_forget_last", little, 2) == OK
         outcomes[name] = machine.read(little, ctypes.sizeof(Ram)), machine.read(result, 20)
-    assert {name: outcome == outcomes["host"] for name, outcome in outcomes.items()} == dict.fromkeys(
-        machines, True
-    )
+    assert {name: outcome == outcomes["host"] for name, outcome in outcomes.items()} == dict.fromkeys(machines, True)
 
 
 @pytest.mark.parametrize("name", [target.name for target in targets()])

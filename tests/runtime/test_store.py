@@ -76,15 +76,11 @@ class Chip:
     def _flash(self, left: int, garbage: int) -> Flash:
         storage = (ctypes.c_char * len(self.memory)).from_buffer(self.memory)
         at, size = ctypes.addressof(storage), len(self.memory)
-        return Flash(
-            at, size, self.sector, left, garbage, self.erased, self.backward, *self.unreadable, breaches=0
-        )
+        return Flash(at, size, self.sector, left, garbage, self.erased, self.backward, *self.unreadable, breaches=0)
 
     def save(self, payload: bytes, identity: int = BUILD, cut: int = FOREVER, garbage: int = KEEP) -> int:
         flash, number = self._flash(cut, garbage), ctypes.c_uint32(self.sequence)
-        status = self.store.flash_save(
-            ctypes.byref(flash), identity, payload, len(payload), ctypes.byref(number)
-        )
+        status = self.store.flash_save(ctypes.byref(flash), identity, payload, len(payload), ctypes.byref(number))
         self.sequence = number.value
         self.written = cut - flash.left
         assert flash.breaches == 0
@@ -123,9 +119,7 @@ def test_checksum_is_crc32(store: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("garbage", [KEEP, 0x00, 0xFF, 0xA5], ids=lambda byte: f"last_byte_{byte:x}")
 @pytest.mark.parametrize("erased, backward", [(0xFF, False), (0xFF, True), (0x00, False)])
 @pytest.mark.parametrize("slots", [2, 3])
-def test_power_cut_at_every_byte(
-    store: ctypes.CDLL, slots: int, erased: int, backward: bool, garbage: int
-) -> None:
+def test_power_cut_at_every_byte(store: ctypes.CDLL, slots: int, erased: int, backward: bool, garbage: int) -> None:
     """Eight saves one after the other, each cut off at every byte it erases or writes: the state before it or
     its own, whole; and the device goes on from there."""
     size = 45  # not a multiple of the unit
@@ -253,9 +247,7 @@ def test_wear_is_shared(store: ctypes.CDLL) -> None:
     for number in range(slots * 10):
         before = bytes(chip.memory)
         assert chip.save(payload_of(number, size)) == OK
-        changed = [
-            i for i in range(slots) if before[128 * i : 128 * i + 128] != chip.memory[128 * i : 128 * i + 128]
-        ]
+        changed = [i for i in range(slots) if before[128 * i : 128 * i + 128] != chip.memory[128 * i : 128 * i + 128]]
         assert len(changed) == 1
         erased[changed] += 1
     assert erased.tolist() == [10] * slots
@@ -342,6 +334,4 @@ def machine(store: ctypes.CDLL) -> Iterator[type[StoreMachine]]:
 
 
 def test_any_history(machine: type[StoreMachine]) -> None:
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=100, stateful_step_count=20, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=20, deadline=None))

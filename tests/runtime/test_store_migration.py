@@ -103,9 +103,7 @@ def test_the_first_save_in_the_new_format_may_be_cut_off(store: ctypes.CDLL, siz
 @pytest.mark.parametrize("saves", range(1, 9))
 @pytest.mark.parametrize("half", [10, 100, 110, 200, 300])
 @pytest.mark.parametrize("old_format", [True, False])
-def test_a_state_of_an_older_build_is_taken_over(
-    store: ctypes.CDLL, half: int, saves: int, old_format: bool
-) -> None:
+def test_a_state_of_an_older_build_is_taken_over(store: ctypes.CDLL, half: int, saves: int, old_format: bool) -> None:
     """Its payload is half as long; whenever the first save is cut off, the old state can be taken over again."""
     size, length = 2 * half, 3 * slot_size(2 * half, 256)
     if old_format:

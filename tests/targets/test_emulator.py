@@ -11,8 +11,7 @@ from microtune.targets.emulator import Emulator
 
 
 def single_steps(emulator: Emulator, symbol: str, *arguments: int) -> int:
-    """An independent count: a hook on every executed instruction, plus those an IT block executed as nothing.
-    """
+    """An independent count: a hook on every executed instruction, plus those an IT block executed as nothing."""
     uc = emulator._uc
     trace: list[int] = []
     uc.ctl_flush_tb()
@@ -37,9 +36,7 @@ def single_steps(emulator: Emulator, symbol: str, *arguments: int) -> int:
 def samples(emulator: Emulator, form: str, count: int) -> int:
     address = emulator.allocate(4 * count)
     kind = float if form == "f" else int
-    emulator.write(
-        address, struct.pack(f"<{count}{form}", *(kind(i * 7919 % 1000) - 500 for i in range(count)))
-    )
+    emulator.write(address, struct.pack(f"<{count}{form}", *(kind(i * 7919 % 1000) - 500 for i in range(count))))
     return address
 
 

@@ -1,5 +1,4 @@
-"""The compiler's face: what it refuses and how it says so, the cache, and the flags that keep bits and rules.
-"""
+"""The compiler's face: what it refuses and how it says so, the cache, and the flags that keep bits and rules."""
 
 import ctypes
 import re
@@ -68,9 +67,7 @@ def test_nothing_is_compiled_twice_and_a_changed_header_is_seen(
 ) -> None:
     monkeypatch.setenv("MICROTUNE_CACHE", str(tmp_path / "cache"))
     header = write(tmp_path / "value.h", "#define VALUE 1\n")
-    source = write(
-        tmp_path / "value.c", '#include "value.h"\nint value(void);\nint value(void) { return VALUE; }\n'
-    )
+    source = write(tmp_path / "value.c", '#include "value.h"\nint value(void);\nint value(void) { return VALUE; }\n')
     runs = []
     run = subprocess.run
 
@@ -128,9 +125,7 @@ def test_no_fused_multiply_add_even_where_the_core_has_one(tmp_path: Path, name:
     image = read_image(compile_image([source], [], tmp_path / "fused.elf", name))
     mnemonics = {item.mnemonic for item in instructions(image, image.symbol("f"))}
     # vmla rounds the product before it adds (unlike vfma), so it gives the same bits as vmul and vadd.
-    assert mnemonics & {"vmul.f32", "vmla.f32"} and not any(
-        word.startswith(("vfm", "vfnm")) for word in mnemonics
-    )
+    assert mnemonics & {"vmul.f32", "vmla.f32"} and not any(word.startswith(("vfm", "vfnm")) for word in mnemonics)
 
 
 def test_missing_compiler_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

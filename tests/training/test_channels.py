@@ -144,9 +144,7 @@ def test_layers_that_share_weights_stay_and_others_are_cut() -> None:
     small = mt.prune(net, DATA, channels=0.5, epochs=1)
     assert (width(small, "first"), width(small, "second"), width(small, "down")) == (64, 64, 4)
     assert small.second.weight is small.first.weight
-    with pytest.raises(
-        mt.TrainingError, match=r"layer 'first' cannot be pruned: .* that shares its weights"
-    ):
+    with pytest.raises(mt.TrainingError, match=r"layer 'first' cannot be pruned: .* that shares its weights"):
         mt.prune(net, DATA, channels={"first": 0.5})
     with pytest.raises(mt.TrainingError, match="no channels of Flatten can be cut: it has no dense or conv"):
         mt.prune(nn.Flatten(), DATA, channels=0.5)

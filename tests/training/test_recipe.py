@@ -368,8 +368,24 @@ def test_wrong_data_are_refused_in_a_sentence(wide: nn.Module, done: Shrunk, tmp
     refused("a list of some of distil", wide, again="qat")
     refused("limit=-1", wide, limit=-1)
     refused("channels=", wide, channels=(0.5, 0.5))
+    odd: tuple[Any, ...] = (None, 3, "a", [None])
+    for name in ("limit", "channels", "steps", "again", "epochs", "lr", "batch", "seed"):
+        for value in odd if name in ("channels", "steps", "again") else (None, "a", float("nan"), -1):
+            refused(f"{name}(=|: )", wide, **{name: value})
+    refused("folder=None: a path", wide, folder=None)
     refused("no image is linked", wide, core="host")
     refused("is int8 already, .* bytes of flash on cortex-m4: .* begin with a float net", done.best.file)
+
+
+def test_files_are_readable_and_what_cannot_be_written_is_said(done: Shrunk, wide: nn.Module, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert {each.file.stat().st_mode for each in done.table} == {plain.stat().st_mode}
+    (tmp_path / "float.onnx").mkdir()
+    with pytest.raises(
+        mt.TrainingError, match=r"float.onnx: Is a directory. The files of the steps before are as they"
+    ):
+        mt.shrink(wide, DATA, **SETTINGS, folder=tmp_path, steps=[])
 
 
 def test_a_module_that_ends_in_a_softmax_gives_it_up(wide: nn.Module, tmp_path: Path) -> None:

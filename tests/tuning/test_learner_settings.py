@@ -12,9 +12,7 @@ READ = {
     "": mt.Learner(),
     "replay=40,profiles=2,recognise": mt.Learner(replay=40, profiles=2, recognise=True),
     "restart=no,folds=0,in_place=yes": mt.Learner(restart=False, folds=0, in_place=True),
-    "contexts=weekend:0.5+3:6/12": mt.Learner(
-        contexts=(mt.Context("weekend", (0.5,)), mt.Context(3, (6.0, 12.0)))
-    ),
+    "contexts=weekend:0.5+3:6/12": mt.Learner(contexts=(mt.Context("weekend", (0.5,)), mt.Context(3, (6.0, 12.0)))),
     "fallback=0.5/0.25,ewc=2.5,sensors=no": mt.Learner(fallback=(0.5, 0.25), ewc=2.5, sensors=False),
 }
 

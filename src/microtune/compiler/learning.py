@@ -44,9 +44,7 @@ def context_places(learner: Learner, inputs: Sequence[Input]) -> tuple[tuple[int
     return tuple(found)
 
 
-def check_integers(
-    graph: Graph, loss: Loss, optimizer: Gradient | ClosedForm | Bayes, learner: Learner
-) -> None:
+def check_integers(graph: Graph, loss: Loss, optimizer: Gradient | ClosedForm | Bayes, learner: Learner) -> None:
     """Raise PlanError for what ``precision="int8"`` cannot have, and say what would do instead."""
     instead = "; or use precision='float32'"
     if trees_of(graph):
@@ -92,7 +90,11 @@ def check_integers(
 
 
 def check_learner(
-    learner: Learner, optimizer: Gradient | ClosedForm | Bayes, loss: Loss, taken: Tensor, programs: Programs,
+    learner: Learner,
+    optimizer: Gradient | ClosedForm | Bayes,
+    loss: Loss,
+    taken: Tensor,
+    programs: Programs,
     precision: str,
 ) -> None:
     """Raise PlanError for settings that contradict the optimiser, the task or the input that is taken."""
@@ -122,9 +124,7 @@ def check_learner(
         )
     outputs = programs.head.graph.tensor(programs.head.graph.outputs[-1]).size
     if loss.task == "MT_MULTICLASS" and 0 < learner.replay < outputs:
-        raise PlanError(
-            f"Learner(replay={learner.replay}): {outputs} classes share it; use {outputs} or more, or 0"
-        )
+        raise PlanError(f"Learner(replay={learner.replay}): {outputs} classes share it; use {outputs} or more, or 0")
 
 
 def sensors_of(
@@ -142,8 +142,10 @@ def sensors_of(
         if not possible or taken.dtype != "float32" or taken.size > MOST_SENSORS:
             return ()
     if calibration is None:
-        raise PlanError(f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x), "
-            "or --calibration FILE.npz")
+        raise PlanError(
+            f"Learner(sensors={chosen}): give the factory's samples: mt.plan(..., calibration=x), "
+            "or --calibration FILE.npz"
+        )
     if taken.dtype != "float32":
         raise PlanError(f"Learner(sensors={chosen}) {AS_NUMBERS}: leave sensors out, or use a model in float32")
     settings = chosen if isinstance(chosen, Sensors) else None

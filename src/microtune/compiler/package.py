@@ -176,9 +176,7 @@ def _compile(
         _hold(plan, chosen, plan.memory.ram, plan.memory.flash)
         return {"flash": plan.memory.flash, "stack": plan.memory.stack}
     if chosen.kind == "wasm":
-        module = toolchain.compile_wasm(
-            sources, [include], library / f"{name}.wasm", exports=entries(plan, name)
-        )
+        module = toolchain.compile_wasm(sources, [include], library / f"{name}.wasm", exports=entries(plan, name))
         return {"file": f"lib/{module.name}"}
     built = toolchain.compile_library(sources, [include], library / f"{chosen.name}{chosen.suffix}", name=chosen)
     return {"file": f"lib/{built.name}"}

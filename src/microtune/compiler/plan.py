@@ -211,7 +211,13 @@ def _alternatives(found: Plan, graph: Graph) -> list[str]:
             continue  # a larger buffer fits
         try:
             other = plan(
-                graph, scheme, found.loss, found.optimizer, learner, found.precision, inputs=found.inputs,
+                graph,
+                scheme,
+                found.loss,
+                found.optimizer,
+                learner,
+                found.precision,
+                inputs=found.inputs,
                 calibration=found.calibration,
             )
         except PlanError:

@@ -65,7 +65,11 @@ def _ends(graph: Graph, what: str) -> tuple[Tensor, Tensor]:
 
 
 def _appended(
-    graph: Graph, op: str, shape: tuple[int, ...], attributes: Mapping[str, Any], like: Tensor | None = None,
+    graph: Graph,
+    op: str,
+    shape: tuple[int, ...],
+    attributes: Mapping[str, Any],
+    like: Tensor | None = None,
     table: Tensor | None = None,
 ) -> Graph:
     """The graph with one more node behind its output; the new output is float32, or of the type of ``like``."""

@@ -23,9 +23,7 @@ SHIFT = 4  # the place of the shifts among a layer's inputs
 
 def _as_ours(inputs: Sequence[Tensor]) -> list[Tensor]:
     """The inputs as our operator takes them: shifts as int8."""
-    return [
-        Tensor(each.name, each.shape, "int8") if place == SHIFT else each for place, each in enumerate(inputs)
-    ]
+    return [Tensor(each.name, each.shape, "int8") if place == SHIFT else each for place, each in enumerate(inputs)]
 
 
 def _layer(op: Op, *first: str) -> Op:

@@ -73,9 +73,7 @@ def two_households(
 
     def habit(world: World, rng: np.random.Generator) -> Habit:
         first, second = world.make_preference(rng), world.make_preference(rng)
-        return Habit(
-            lambda contexts, use: np.where(is_second(world, contexts), second(contexts), first(contexts))
-        )
+        return Habit(lambda contexts, use: np.where(is_second(world, contexts), second(contexts), first(contexts)))
 
     return habit
 
@@ -93,9 +91,7 @@ def two_offsets(
         household, other = world.make_preference(rng), world.make_preference(rng)
         everyday = world.sample_contexts(rng, 200)
         own = float(np.mean(other(everyday) - household(everyday)))
-        return Habit(
-            lambda contexts, use: world.clip(household(contexts) + own * is_second(world, contexts))
-        )
+        return Habit(lambda contexts, use: world.clip(household(contexts) + own * is_second(world, contexts)))
 
     return habit
 

@@ -100,9 +100,7 @@ PEOPLE: Mapping[str, Person] = MappingProxyType(
                 "one person by day; in the evening another, who likes it all lighter or darker",
                 two_offsets(lambda world, contexts: world.evening(contexts)),
             ),
-            Person(
-                "narrow", f"from use {CHANGE_AT} on, one kind of context only, wanted otherwise", local_change
-            ),
+            Person("narrow", f"from use {CHANGE_AT} on, one kind of context only, wanted otherwise", local_change),
             Person(
                 "absence",
                 f"away for half a year before use {CHANGE_AT}, then as before",

@@ -116,9 +116,7 @@ class Emulator:
 
     pointer_size = 4
 
-    def __init__(
-        self, image: str | Path, name: str | Target, *, ram: int = 8 << 20, stack: int = 64 << 10
-    ) -> None:
+    def __init__(self, image: str | Path, name: str | Target, *, ram: int = 8 << 20, stack: int = 64 << 10) -> None:
         chosen = target(name)
         if not chosen.emulated:
             raise EmulationError(f"target {chosen.name} is not a core that is emulated here.")
@@ -168,9 +166,7 @@ class Emulator:
         except unicorn.UcError as error:
             raise EmulationError(self._explain(symbol, error)) from error
         if self._uc.reg_read(core.counter) != _RETURN:
-            raise EmulationError(
-                f"{self.target.name}: {symbol} stopped without returning, at {self._place()}."
-            )
+            raise EmulationError(f"{self.target.name}: {symbol} stopped without returning, at {self._place()}.")
         return int(self._uc.reg_read(core.arguments[0])) & _MASK
 
     def _passed(self, arguments: tuple[int, ...]) -> int:

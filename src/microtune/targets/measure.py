@@ -157,9 +157,7 @@ def instructions(
     return {key: max(count[key] for count in counts) for key in ("predict", "update")}
 
 
-def micro_updates(
-    package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]
-) -> dict[str, int]:
+def micro_updates(package: Package, core: str, uses: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> dict[str, int]:
     """The most instructions of a prediction, of a plain step on a sample (which runs the net too), and of observe with
     the whole update in idle, of ``uses`` (input as the C takes it, target); and bytes: RAM of the device, and stack."""
     device = CoreDevice(package, core)

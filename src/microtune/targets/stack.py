@@ -48,8 +48,7 @@ def stack_bounds(
     """
     loaded = image if isinstance(image, Image) else read_image(image)
     named = {
-        caller: frozenset(loaded.symbol(name).address for name in names)
-        for caller, names in (candidates or {}).items()
+        caller: frozenset(loaded.symbol(name).address for name in names) for caller, names in (candidates or {}).items()
     }
     graph = _CallGraph(loaded, named)
     return {entry: graph.worst(loaded.symbol(entry).address) for entry in entries}

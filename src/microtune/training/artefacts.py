@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,15 +45,15 @@ def write(path: Path, model: onnx.ModelProto, record: Mapping[str, Any]) -> None
 def replace_file(path: Path, content: bytes) -> None:
     """Write beside the goal, wait for the disk, rename: the goal is the old file until it is the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=_PART)
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{_PART}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with part.open("xb") as file:  # may be read by whoever may read new files here
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from microtune.training import artefacts, require
 from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
 from microtune.training.samples import checked
-from microtune.training.settings import pair_of
+from microtune.training.settings import number, pair_of
 from microtune.training.steps import CHANNELS, FLOAT, STEPS, Recipe, Training
 from microtune.training.table import Row, Shrunk
 from microtune.tuning.losses import Loss, loss_of
@@ -79,14 +79,13 @@ def shrink(
     settings that do not fit, and for a step that fails, whose earlier file and those before it stay as they are.
     """
     require("mt.shrink", "torch")
-    for name, given in (("steps", steps), ("again", again)):
-        if isinstance(given, str) or (unknown := [each for each in given if each not in STEPS]):
-            what = repr(given) if isinstance(given, str) else ", ".join(map(repr, unknown))
-            raise TrainingError(f"{name}: no step {what}; a list of some of {', '.join(STEPS)} is needed")
-    if not 0 <= limit <= 100:
-        raise TrainingError(f"limit={limit}: points of accuracy that may be lost, 0 to 100")
-    if any(not 0 < each < 1 for each in channels) or list(channels) != sorted(set(channels)):
-        raise TrainingError(f"channels={tuple(channels)}: shares between 0 and 1, each larger than the one before it")
+    from microtune.training.fit import check_settings
+
+    _check_steps(steps, again, channels)
+    number("limit", limit, lambda points: 0 <= points <= 100, "points of accuracy that may be lost, 0 to 100")
+    check_settings(epochs, lr, batch, seed)
+    if not isinstance(folder, str | os.PathLike):
+        raise TrainingError(f"folder={folder!r}: a path, where the files of the steps are to be")
     chosen, named = loss_of(loss), core_of(core)
     own = _own(model, named)
     fitting = _fitting(own, chosen, data)
@@ -96,14 +95,18 @@ def shrink(
     chosen_steps = tuple(each for each in steps if each != "distil" or teacher is not None)
     place = Path(folder)
     artefacts.prepare(place)
-    with alone_in(place):
-        artefacts.sweep(place)
-        recipe = Recipe(
-            taken.module, place, chosen, limit, named, chosen_steps, tuple(again),
-            Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
-            progress or (lambda text, row: None), notes=list(taken.notes),
-        )  # fmt: skip
-        best = _run(recipe, taken, channels)
+    try:
+        with alone_in(place):
+            artefacts.sweep(place)
+            recipe = Recipe(
+                taken.module, place, chosen, limit, named, chosen_steps, tuple(again),
+                Training(epochs, lr, batch, seed), teacher, learnt, judged, held,
+                progress or (lambda text, row: None), notes=list(taken.notes),
+            )  # fmt: skip
+            best = _run(recipe, taken, channels)
+    except OSError as error:
+        where, reason = error.filename or place, error.strerror or error
+        raise TrainingError(f"{where}: {reason}. The files of the steps before are as they were") from error
     rows = _in_the_end(recipe.rows, best)
     best = next(row for row in rows if row.file == best.file)
     if validation is None:
@@ -115,6 +118,21 @@ def shrink(
             f"{len(judged)} validation samples cannot tell {limit:g} points: one of them is {100 / len(judged):.1f}"
         )
     return Shrunk(rows, best, limit, named, (len(judged), 0 if held is None else len(held)), tuple(recipe.notes))
+
+
+def _check_steps(steps: Sequence[str], again: Sequence[str], channels: Sequence[float]) -> None:
+    """Raises TrainingError for steps there are not, and for shares that do not rise."""
+    for name, given in (("steps", steps), ("again", again)):
+        is_list = isinstance(given, Iterable) and not isinstance(given, str)
+        if not is_list or (unknown := [each for each in given if each not in STEPS]):
+            what = ", ".join(map(repr, unknown)) if is_list else repr(given)
+            raise TrainingError(f"{name}: no step {what}; a list of some of {', '.join(STEPS)} is needed")
+    try:
+        rise = all(0 < each < 1 for each in channels) and list(channels) == sorted(set(channels))
+    except TypeError:
+        rise = False
+    if not rise:
+        raise TrainingError(f"channels={channels}: shares between 0 and 1, each larger than the one before it")
 
 
 def _run(recipe: Recipe, taken: _Taken, channels: Sequence[float]) -> Row:

@@ -128,9 +128,7 @@ def _gains(graph: Graph, layer: Node, trained: Sequence[str]) -> list[Node]:
     return parts if all(len(graph.consumers(name)) == 1 for name in inner) else []
 
 
-def _joined(
-    graph: Graph, layer: Node, parts: Sequence[Node], trained: Sequence[str]
-) -> tuple[Graph, tuple[str, ...]]:
+def _joined(graph: Graph, layer: Node, parts: Sequence[Node], trained: Sequence[str]) -> tuple[Graph, tuple[str, ...]]:
     _, weight, bias, _, _ = (graph.tensor(name) for name in layer.inputs[:5])
     gains = [graph.tensor(node.inputs[1]) for node in parts]
     reals = np.concatenate([np.asarray(each.data, np.float64) * _scale(each) for each in gains])

@@ -61,9 +61,7 @@ def fixed_head(graph: Graph, scheme: Scheme, loss: Loss, optimizer: ClosedForm) 
     given = {"x_zero": _scale(graph.tensor(last.inputs[0]))[1]}
     layer = Node("dense_fixed", last.name, (last.inputs[0], *trained), (output.name,), given)
     before = graph.nodes[: graph.nodes.index(last)]
-    return Selection(
-        replace(graph, outputs=(output.name,)).with_nodes([*before, layer], [*tensors, output]), trained
-    )
+    return Selection(replace(graph, outputs=(output.name,)).with_nodes([*before, layer], [*tensors, output]), trained)
 
 
 def _scale(x: Tensor) -> tuple[float, int]:
