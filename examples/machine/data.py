@@ -90,7 +90,8 @@ def load(path: Path = DEFAULT_PATH) -> dict[str, NDArray[np.float64]]:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file. Get the recordings from {SOURCE}, save them as fan.npz with x (n, 200, 3) int16, "
-            "cond (n,) and conds, the names of the conditions, and pass its folder with --data PATH."
+            "cond (n,) and conds, the names of the conditions, and give its folder: "
+            f"python {Path(__file__).with_name('run.py')} --data FOLDER"
         )
     with np.load(file, allow_pickle=False) as stored:
         windows, condition, names = stored["x"], stored["cond"], [str(each) for each in stored["conds"]]
