@@ -151,6 +151,7 @@ def measure(rows: dict[str, Rows], case: Case, package: mt.Package, unguarded: m
         add("false_alarms", alarms(device, np.concatenate([well[:start], well[start + TAUGHT :]])))
         add("found", alarms(device, coin))
     for start in starts(coin):
+        at = min(start, len(well) - TAUGHT)
         device = mt.Device(package)
         before = device.parameters()
         update = teach(device, coin[start : start + TAUGHT])
@@ -160,7 +161,6 @@ def measure(rows: dict[str, Rows], case: Case, package: mt.Package, unguarded: m
         add("found_after", alarms(device, coin))
         for way in range(3):
             device = mt.Device(package)
-            at = min(start, len(well) - TAUGHT)
             update = teach(device, shuffled_in(well[at:], coin[start:], way))
             add("half_refused", float(update is not None and update.refused))
             add("half_found_after", alarms(device, coin[::STARTS]))
