@@ -88,6 +88,8 @@ def test_a_form_whose_weights_are_over_the_budget_is_not_even_measured(
     assert f"needs {costs.flash:,} bytes of flash for its weights alone of 45,056" in gone.reason
     assert not any(text.startswith("float as it is") for text in said)
     assert costs.flash >= sum(each.nbytes for each in WEIGHTS.values())
+    # exactly as much is not too much
+    assert costs.over(mt.Budget(ram=costs.ram, flash=costs.flash)) is None
     # stored without its zeros, the pruned one fits
     assert fixed_costs(models["pruned"], loss_of("cross_entropy")).flash < 44 * 1024
 

@@ -137,6 +137,23 @@ def test_hidden_layers_are_matched_over_regressors_that_are_dropped() -> None:
         assert all(torch.equal(each, old[name]) for name, each in net.state_dict().items())
 
 
+def test_hidden_layers_count_as_much_whatever_their_size() -> None:
+    """A hidden layer that says nothing is off by the teacher's whole mean square, which is the unit."""
+    student = dense(8)
+    with torch.no_grad():
+        student[0].weight.zero_(), student[0].bias.zero_()
+    for factor in (1e-3, 1.0, 1e3):
+        teacher, losses = dense(8), list[float]()
+        with torch.no_grad():
+            teacher[0].weight.mul_(factor), teacher[0].bias.mul_(factor)
+        for hidden in (None, {"0": "0"}):
+            mt.distill(
+                student, teacher, (X, Y), weight=0.0, hidden=hidden, hidden_weight=5.0, epochs=1, lr=1e-9,
+                progress=lambda text, epoch, losses=losses: losses.append(epoch.loss),
+            )  # fmt: skip
+        assert losses[1] - losses[0] == pytest.approx(5.0, rel=1e-4)
+
+
 def test_maps_of_different_size_are_averaged_to_the_smaller() -> None:
     small, large = RNG.normal(size=(2, 2, 3, 5)), RNG.normal(size=(2, 4, 6, 5))
     for given in ((small, large), (large, small)):

@@ -16,11 +16,12 @@ from torch import nn  # noqa: E402
 import microtune as mt  # noqa: E402
 from microtune.compress.batched import run  # noqa: E402
 from microtune.compress.quantization import checked_graph, chosen_quantizations  # noqa: E402
+from microtune.compress.quantized_weights import quantize_weights  # noqa: E402
 from microtune.frontends.builder import Builder  # noqa: E402
 from microtune.ir import Graph  # noqa: E402
 from microtune.ops.quantized_build import quantize_array  # noqa: E402
 from microtune.training.bridge import without_last_activation  # noqa: E402
-from microtune.training.fake_quantization import FakeQuantized  # noqa: E402
+from microtune.training.fake_quantization import FakeQuantized, weight_scales  # noqa: E402
 from microtune.training.fit import fit  # noqa: E402
 from microtune.training.quantization_aware import trainable  # noqa: E402
 from microtune.training.samples import checked  # noqa: E402
@@ -69,6 +70,17 @@ def test_random_nets_compute_what_their_int8_graph_does() -> None:
         net(torch.from_numpy(x)).square().sum().backward()
         assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in net.constants), seed
     assert apart <= APART * values and largest <= 1, f"{apart} of {values} values, {largest} steps at most"
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_scales_of_weights_are_those_of_the_int8_form(per_channel: bool) -> None:
+    """Of usual weights, none but zeros, some below every step, and a bias that needs a coarser scale."""
+    rows = np.array([[0.5, -2.0], [0.0, 0.0], [1e-40, 0.0], [1e-3, 1e-3]], np.float32)
+    for bias in (np.zeros(4, np.float32), np.float32([1.0, 0.0, 0.0, -3e9])):
+        for given in (rows, rows[1:3], rows[1:2]):
+            wanted = quantize_weights(given, bias[-len(given) :], 0, 0.25, per_channel=per_channel).scale
+            found = weight_scales(*map(torch.tensor, (given, bias[-len(given) :])), 0.25, per_channel)
+            np.testing.assert_allclose(found, wanted, rtol=3e-7)
 
 
 class Small(nn.Module):

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from microtune.compress.quantization import int8_graph
 from microtune.compress.quantized_operators import fused_activations, limits_of
-from microtune.compress.quantized_weights import LARGEST_BIAS
+from microtune.compress.quantized_weights import LARGEST_BIAS, LEAST_STEP
 from microtune.errors import ModelError
 from microtune.ir import Graph, Node, Quantization, constant
 
@@ -147,7 +147,8 @@ def weight_scales(rows: Tensor, bias: Tensor, x_scale: float, per_channel: bool)
     largest = rows.abs().amax(1)
     scale = (largest if per_channel else largest.max().expand_as(largest)) / 127.0
     scale = torch.maximum(scale, bias.abs() / (LARGEST_BIAS * x_scale))
-    return torch.where(scale > 0.0, scale, scale.max() if bool(scale.max() > 0.0) else torch.ones_like(scale))
+    scale = torch.where(scale > 0.0, scale, scale.max() if bool(scale.max() > 0.0) else torch.ones_like(scale))
+    return scale.clamp_min(LEAST_STEP / x_scale)
 
 
 def _layer(sums: Callable[[Tensor, Tensor, Node], Tensor], axis: int) -> Rule:
