@@ -10,6 +10,7 @@ import pytest
 
 import microtune as mt
 from microtune.errors import BuildError, DeviceError
+from microtune.ir import Graph, Node, Tensor
 from microtune.ops.evaluate import evaluate
 from microtune.targets.disassembly import is_forbidden, undefined_symbols
 from microtune.toolchain import compile_objects
@@ -58,3 +59,15 @@ def test_replaced_when_compiled_again(net: Any, tmp_path: Path) -> None:
     before = first.run([1.0, 2.0])
     second = mt.compile_inference(net([2, 2], seed=2), tmp_path / "twice")
     assert (second.run([1.0, 2.0]) != before).any()
+
+
+def test_a_network_without_weights_is_clean_c_and_one_that_computes_nothing_is_refused(tmp_path: Path) -> None:
+    x = Tensor("x", (3,), "float32")
+    graph = Graph(
+        "sharp", {"x": x, "y": Tensor("y", (3,), "float32")}, (Node("relu", "y", ("x",), ("y",)),), ("x",), ("y",)
+    )
+    network = mt.compile_inference(graph, tmp_path / "sharp", targets=["host"])
+    assert network.run([-1.0, 0.0, 2.0]).tolist() == [0.0, 0.0, 2.0] and network.description["weights"] == 0
+    assert "sharp_weights" not in (tmp_path / "sharp" / "sharp.h").read_text()  # an empty struct is no C
+    with pytest.raises(mt.PlanError, match="computes nothing: its output is its input"):
+        mt.compile_inference(Graph("idle", {"x": x}, (), ("x",), ("x",)), tmp_path / "idle", targets=["host"])

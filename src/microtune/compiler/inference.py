@@ -50,6 +50,8 @@ def _program(
         raise PlanError(
             f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each is needed"
         )
+    if graph.outputs == graph.inputs:
+        raise PlanError(f"'{graph.name}' computes nothing: its output is its input")
     if library is not None:
         graph = verify(by_library(graph, library, vectors), "choosing functions of CMSIS-NN")
     graph = verify(fuse_trees(graph), "fusing trees")
