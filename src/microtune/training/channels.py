@@ -14,9 +14,9 @@ from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
 from microtune.samples import Samples
 from microtune.training.fit import loss_function
-from microtune.training.modules import answer, device_of
+from microtune.training.modules import LAYERS, answer, device_of
 from microtune.training.pruning import Share, shares_of
-from microtune.training.tied import LAYERS, Tied, following, group_of, tied_channels, width_of
+from microtune.training.tied import Tied, following, group_of, tied_channels, width_of
 from microtune.tuning.losses import Loss
 
 JUDGED_BY = 512

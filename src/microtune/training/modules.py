@@ -19,6 +19,9 @@ from microtune.training.samples import array_of, checked
 from microtune.training.settings import pair_of
 from microtune.tuning.losses import Loss, loss_of
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Layers whose channels or weights can go."""
+
 
 def own_copy(model: Any) -> nn.Module:
     """A copy of a module; of a graph, a model's file or a fitted estimator, the module that computes the same."""

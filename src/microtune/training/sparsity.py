@@ -12,9 +12,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils import prune as masks
 
 from microtune.errors import TrainingError
+from microtune.training.modules import LAYERS
 from microtune.training.pruning import Share, shares_of
-
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def weighted_layers(module: nn.Module) -> dict[str, Any]:

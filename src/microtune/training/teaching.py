@@ -105,9 +105,7 @@ class Teaching:
             predictions(self._student, samples.x[:2])
             predictions(self._teacher, samples.x[:2])
             for ours, theirs in self._hidden.items():
-                student, teacher = (
-                    self._seen.get(each) for each in (("student", ours), ("teacher", theirs))
-                )  # fmt: skip
+                student, teacher = (self._seen.get(each) for each in (("student", ours), ("teacher", theirs)))
                 if student is None or teacher is None:
                     raise TrainingError(f"hidden: {ours if student is None else theirs!r} is not run by its net")
                 if student.ndim != teacher.ndim:

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from microtune.errors import TrainingError
 from microtune.frontends.torch import in_mode
-from microtune.training.modules import answer, device_of, seeded
+from microtune.training.modules import LAYERS, answer, device_of, seeded
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 EXACT = 1e-4
 """Two answers are the same when they differ by less than this share of the largest."""
 
