@@ -12,7 +12,7 @@ import microtune as mt
 from microtune.ir import Graph, Node
 
 REACH: Mapping[str, float] = {"scoring": 1.0, "time": 2.0}
-"""How far from zero a weight must be able to come. A step is this over 127 or up to half of that."""
+"""How far from zero a weight must be able to come. A step is this over 127, or up to twice that."""
 
 
 def stored(parameters: Mapping[str, np.ndarray], calibration: np.ndarray, name: str = "playlist") -> Graph:
