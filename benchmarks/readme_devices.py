@@ -7,9 +7,10 @@ from typing import Any
 
 PLAYLIST = """\
 **The playlist** (`examples/playlist`): all that a music player knows of its listener is 42 numbers, moved by each skip.
-Area under the ROC curve over {listeners} simulated listeners, on songs they have never heard:
+Area under the ROC curve over {listeners} simulated listeners, on songs they have never heard; RAM is the whole device,
+with {float_stack} and {fixed_stack} bytes of stack besides:
 
-| 42 parameters | RAM of the whole device | one micro-update | as delivered | after 20 songs |
+| 42 parameters | RAM | one micro-update | as delivered | after 20 songs |
 |---|---|---|---|---|
 | floats, Cortex-M4F | {float_ram} bytes | {float_update} instructions | {float_base} | **{float_learnt}** |
 | integers, Cortex-M0 | {fixed_ram} bytes | {fixed_update} instructions | {fixed_base} | **{fixed_learnt}** |
@@ -20,13 +21,15 @@ MACHINE = (
     "**The machine listener** (`examples/machine`): a real fan, its accelerometer fixed anew. Of its healthy seconds "
     "{before:.0f} % are false alarms at first, and **{after:.1f} %** after 20 windows; of those with a coin on a blade "
     "it finds **{found:.0f} %**. Twenty windows with the coin on, said to be well, are refused in {refused:.0f} % of "
-    "trials ([how](docs/anomaly.md))."
+    "trials. That is at low speed, and as good at medium; at high speed it cannot tell the coin "
+    "([why](docs/anomaly.md))."
 )
 
 SMALL = """\
-**Made small** by `microtune shrink`: channels pruned, then int8 ([how](docs/shrinking.md)); right: of test samples.
+**Made small** by `microtune shrink` ([how](docs/shrinking.md)): channels pruned, then int8. Accuracy is of test samples
+that decided nothing.
 
-| MLPerf Tiny's net, trained on | flash, bytes | weights | instructions, Cortex-M4F | right, % |
+| MLPerf Tiny's net, trained on | flash, bytes | weights | instructions, Cortex-M4F | accuracy, % |
 |---|---|---|---|---|
 {rows}
 
@@ -49,6 +52,7 @@ def _playlist(found: dict[str, Any]) -> str:
     for kind, name in (("float", "float"), ("integers", "fixed")):
         row, cost = found[kind], found[kind]["cost"]
         figures[f"{name}_ram"], figures[f"{name}_update"] = f"{cost['ram']:,}", f"{cost['update']:,}"
+        figures[f"{name}_stack"] = f"{cost['stack']:,}"
         figures[f"{name}_base"] = f"{row['base']['20']['area']:.3f}"
         figures[f"{name}_learnt"] = f"{row['learnt']['20']['area']:.3f}"
     return PLAYLIST.format(listeners=found["listeners"], **figures)
