@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from microtune.cli import app
+from microtune.training import recipe
 
 pytest.importorskip("torch")
 
@@ -65,8 +67,22 @@ def test_a_module_of_a_file_becomes_small_and_machines_read_it(folder: Path) -> 
     # the file of the float net is a model as any other, and nothing is trained again for it
     shown = run(f"{folder / 'mine.py'}:net", *options, "--skip", "prune", "--skip", "qat")
     assert shown.exit_code == 0, shown.output
-    words = re.sub(r"[\s│┃]+", " ", shown.stdout)
-    assert "ptq" in words and "weights" in words and "times smaller" in words
+    # in a pipe, 80 columns wide: no figure is cut, and no sentence is broken
+    sizes = f"{found['table'][0]['flash']:,}", f"{found['table'][0]['instructions']:,}"
+    assert all(re.search(rf"^float .*\b{size}\b", shown.stdout, re.M) for size in sizes), shown.stdout
+    assert "…" not in shown.stdout and re.search(
+        r"^ptq: flash .* times smaller, .* float-ptq.onnx$", shown.stdout.replace(str(folder / "out") + "/", ""), re.M
+    )
+    assert re.search(r"^float: [\d,]+ bytes, [\d.]+ % right$", shown.stderr, re.M)
+
+
+def test_whoever_stops_a_run_is_told_that_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "shrink", stopped)
+    result = run(f"{folder / 'mine.py'}:net", "--data", folder / "data.npz", "-o", folder / "never")
+    assert result.exit_code == 130 and result.stderr.startswith("stopped; the same command goes on")
 
 
 def test_what_cannot_be_is_said_in_a_sentence(folder: Path) -> None:
@@ -74,6 +90,8 @@ def test_what_cannot_be_is_said_in_a_sentence(folder: Path) -> None:
     cases = {
         "holds no y": (module, "--data", folder / "no_y.npz"),
         "y holds classes 0 to 49": (module, "--data", folder / "labels.npz"),
+        "mine.py:NAME": (folder / "mine.py", *data),
+        "again: ptq is to be done again and is left out": (module, *data, "--again", "ptq", "--skip", "ptq"),
         "no such step": (module, *data, "--skip", "prine"),
         "no step 'prine'": (module, *data, "--again", "prine"),
         "is no torch.nn.Module": (f"{folder / 'mine.py'}:nothing", *data),

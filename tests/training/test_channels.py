@@ -153,7 +153,7 @@ def test_layers_that_share_weights_stay_and_others_are_cut() -> None:
 def test_shares_that_do_not_fit_are_refused() -> None:
     net = randomised(Residual())
     for channels, said in (
-        ({"nope": 0.5}, "there is no layer 'nope' with weights. Known: .*first"),
+        ({"nope": 0.5}, "there is no layer 'nope' with weights. Known: first, .*out$"),
         ({"out": 0.5}, "layer 'out' cannot be pruned: out gives the net's outputs"),
         ({"first": 0.5, "back": 0.25}, "these layers' channels go together"),
         (1.0, "channels=1.0: the share that is taken away, from 0 to below 1"),

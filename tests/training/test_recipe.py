@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 import microtune as mt
 from microtune.errors import MicrotuneError, TrainingError
@@ -307,6 +308,11 @@ def test_wrong_data_are_refused_in_a_sentence(wide: nn.Module, done: Shrunk, tmp
     refused("y holds 1 values per sample; the module has 3 outputs", wide, (x, y), loss="mse")
     refused("no step 'quantise'", wide, steps=["quantise"])
     refused("a list of some of distil", wide, again="qat")
+    refused("ptq is to be done again and is left out", wide, again=["ptq"], steps=["prune"])
+    refused("data: y holds text, such as '[ab]'; .* return_inverse", wide, (x, np.array(["b", "a", "b"])[y]))
+    refused("data: all samples are of one class", wide, (x, 0 * y))
+    refused("validation: x holds 3 samples; at least 8", wide, validation=(x[:3], y[:3]))
+    refused("test: x holds 7 samples; at least 8", wide, test=(x[:7], y[:7]))
     refused("limit=-1", wide, limit=-1)
     refused("channels=", wide, channels=(0.5, 0.5))
     odd: tuple[Any, ...] = (None, 3, "a", [None])
@@ -315,6 +321,8 @@ def test_wrong_data_are_refused_in_a_sentence(wide: nn.Module, done: Shrunk, tmp
             refused(f"{name}(=|: )", wide, **{name: value})
     refused("folder=None: a path", wide, folder=None)
     refused("no image is linked", wide, core="host")
+    forest = RandomForestClassifier(3, max_depth=3, random_state=0).fit(x, y)
+    refused("'RandomForestClassifier' has trees", forest)
     refused("is int8 already, .* bytes of flash on cortex-m4: .* begin with a float net", done.best.file)
 
 

@@ -82,3 +82,24 @@ def test_int8_that_is_no_smaller_and_a_teacher_that_is_no_help_are_left_out(
     assert row(found, "distil").says == "no: no better than without the teacher"
     assert row(found, "prune 50 %").after == "float" and row(found, "prune 50 %").says.endswith("0.5 points won")
     assert row(found, "ptq").says == "no: flash is no smaller than after prune 75 %"
+    assert "qat" not in [each.step for each in found.table], "training changes no sizes"
+    assert len([each for each in found.table if each.step == "ptq"]) == 1, "larger nets become larger ones in int8"
+    assert not any("qat was not done" in each for each in found.notes)
+
+
+def test_what_is_within_the_limit_and_left_out_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {"float": (1000, 95.0), "prune 50 %": (500, 95.0), "prune 75 %": (300, 93.0)}
+    eight = {"ptq of prune 50 %": (200, 94.2), "qat of prune 50 %": (200, 94.7)}
+    monkeypatch.setattr(steps, "LEAST_HALF_STEP", 1.0)
+    found = decided(monkeypatch, tmp_path, {**given, **eight}, again=["qat"])
+    assert found.best.step == "qat" and not row(found, "ptq").kept
+    assert row(found, "ptq").says == "no: qat loses 0.5 points fewer"
+    assert row(found, "qat").says == "flash 2.50 times smaller, 0.3 points lost, 0.5 fewer than after ptq"
+    # in int8 the least net loses too much, and the one before it, within the limit, is larger than the least
+    small = {"prune 75 %": (300, 95.0), "ptq of prune 75 %": (250, 90.0), "ptq of prune 50 %": (350, 95.0)}
+    found = decided(monkeypatch, tmp_path, {**given, **small}, steps=["prune", "ptq"])
+    assert found.best is row(found, "prune 75 %")
+    said = {each.after: each.says for each in found.table if each.step == "ptq"}
+    assert said == {
+        "prune 75 %": "no: 5.0 points lost, 1 allowed", "prune 50 %": "no: flash is no smaller than after prune 75 %",
+    }  # fmt: skip

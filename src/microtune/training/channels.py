@@ -37,7 +37,9 @@ class Channels:
         if not free:
             reasons = "; ".join(dict.fromkeys(bound.values())) or "it has no dense or convolutional layer"
             raise TrainingError(f"no channels of {type(module).__name__} can be cut: {reasons}")
-        by_name = shares_of("channels", shares, {**{name: "" for each in free for name in each.layers}, **bound})
+        known = {**{name: "" for each in free for name in each.layers}, **bound}
+        in_order = {name: known[name] for name, _ in module.named_modules() if name in known}
+        by_name = shares_of("channels", shares, in_order)
         self._wanted = [(each, _one_share(each, by_name)) for each in free]
         self._before = count(module)
 

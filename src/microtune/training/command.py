@@ -65,7 +65,7 @@ def shrink_command(
     console = Console(stderr=True)
     given, samples = _model(model), read_pair(data)
     tested, deciding = (None if path is None else read_pair(path) for path in (test, validation))
-    with _shown(console, as_json) as progress:
+    with _stoppable(console), _shown(console, as_json) as progress:
         found: Shrunk = shrink(
             given, samples, test=tested, validation=deciding, folder=out,
             teacher=None if teacher is None else _model(teacher), loss=loss, limit=limit, core=core,
@@ -75,7 +75,18 @@ def shrink_command(
     if as_json:
         print(json.dumps(figures(found), indent=2))
     else:
-        Console().print(tables(found), soft_wrap=False)
+        terminal = Console()
+        terminal.print(tables(found), soft_wrap=not terminal.is_terminal, crop=False)
+
+
+@contextmanager
+def _stoppable(console: Console) -> Iterator[None]:
+    """Whoever stops a run with Ctrl-C is told that nothing of it is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last step that was done", highlight=False)
+        raise typer.Exit(130) from None
 
 
 @contextmanager
@@ -97,6 +108,8 @@ def _shown(console: Console, silent: bool) -> Iterator[Any]:
 
 def _model(text: str) -> Any:
     """A file's path, or the module that FILE.py:NAME is or returns."""
+    if text.endswith(".py"):
+        raise TrainingError(f"{text}: which of its modules? Write {text}:NAME, or :FUNCTION where one returns it")
     if ".py:" not in text:
         return Path(text)
     from torch import nn

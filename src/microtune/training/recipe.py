@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from microtune.compiler.program import without_final
 from microtune.errors import ModelError, TrainingError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.ops.trees import trees_of
 from microtune.progress import Progress
 from microtune.samples import Samples, split_samples
 from microtune.training import artefacts, require
 from microtune.training.alone import alone_in
 from microtune.training.measured import core_of, flash_of
+from microtune.training.samples import FEWEST as FEWEST_JUDGED
 from microtune.training.samples import checked
 from microtune.training.settings import number, pair_of
 from microtune.training.steps import CHANNELS, FLOAT, STEPS, Recipe, Training
@@ -90,7 +92,7 @@ def shrink(
     own = _own(model, named)
     fitting = _fitting(own, chosen, data)
     learnt, judged = _samples(fitting, data, validation, seed)
-    held = None if test is None else fitting(test, "test", 1)
+    held = None if test is None else fitting(test, "test", FEWEST_JUDGED)
     taken = _taken(own, learnt, chosen)
     chosen_steps = tuple(each for each in steps if each != "distil" or teacher is not None)
     place = Path(folder)
@@ -107,8 +109,8 @@ def shrink(
     except OSError as error:
         where, reason = error.filename or place, error.strerror or error
         raise TrainingError(f"{where}: {reason}. The files of the steps before are as they were") from error
-    rows = _in_the_end(recipe.rows, best)
-    best = next(row for row in rows if row.file == best.file)
+    if not epochs:
+        recipe.notes.append("epochs=0: nothing learnt again what pruning took.")
     if validation is None:
         recipe.notes.append("A fifth of the data decided; samples that the float net has not learnt are better judges.")
     if best.cost.packed:
@@ -117,7 +119,9 @@ def shrink(
         recipe.notes.append(
             f"{len(judged)} validation samples cannot tell {limit:g} points: one of them is {100 / len(judged):.1f}"
         )
-    return Shrunk(rows, best, limit, named, (len(judged), 0 if held is None else len(held)), tuple(recipe.notes))
+    return Shrunk(
+        tuple(recipe.rows), best, limit, named, (len(judged), 0 if held is None else len(held)), tuple(recipe.notes)
+    )
 
 
 def _check_steps(steps: Sequence[str], again: Sequence[str], channels: Sequence[float]) -> None:
@@ -127,12 +131,14 @@ def _check_steps(steps: Sequence[str], again: Sequence[str], channels: Sequence[
         if not is_list or (unknown := [each for each in given if each not in STEPS]):
             what = ", ".join(map(repr, unknown)) if is_list else repr(given)
             raise TrainingError(f"{name}: no step {what}; a list of some of {', '.join(STEPS)} is needed")
+    if absent := [each for each in again if each not in steps]:
+        raise TrainingError(f"again: {absent[0]} is to be done again and is left out; one of the two")
     try:
         rise = all(0 < each < 1 for each in channels) and list(channels) == sorted(set(channels))
     except TypeError:
         rise = False
     if not rise:
-        raise TrainingError(f"channels={channels}: shares between 0 and 1, each larger than the one before it")
+        raise TrainingError(f"channels={channels!r}: shares between 0 and 1, each larger than the one before it")
 
 
 def _run(recipe: Recipe, taken: _Taken, channels: Sequence[float]) -> Row:
@@ -141,21 +147,8 @@ def _run(recipe: Recipe, taken: _Taken, channels: Sequence[float]) -> Row:
     source = recipe.distilled(base) if "distil" in recipe.steps else base
     good = recipe.pruned(source, channels) if "prune" in recipe.steps else [source]
     if "ptq" in recipe.steps or "qat" in recipe.steps:
-        for row in reversed(good):
-            found = recipe.quantised(row)
-            if found is not None and found.cost.flash < good[-1].cost.flash:
-                return found
+        return recipe.smallest_int8(good) or good[-1]
     return good[-1]
-
-
-def _in_the_end(rows: Sequence[Row], best: Row) -> tuple[Row, ...]:
-    """The rows with those given up that the result does not go through."""
-    way, row = {best.file}, best
-    while row.after:
-        row = next(each for each in rows if each.step == row.after)
-        way.add(row.file)
-    gone = "no: in int8 it loses too much"
-    return tuple(row if row.file in way or not row.kept else replace(row, kept=False, says=gone) for row in rows)
 
 
 def _own(model: Any, core: str) -> Any:
@@ -165,6 +158,11 @@ def _own(model: Any, core: str) -> Any:
     if isinstance(model, nn.Module):
         return model
     graph = model if isinstance(model, Graph) else load(model)
+    if trees_of(graph):
+        raise TrainingError(
+            f"'{graph.name}' has trees: shrink makes nets small, whose channels and roundings can be learnt. A forest "
+            "is made small where it is fitted: fewer trees, or less deep; 'microtune compile' makes C of it as it is"
+        )
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ModelError(f"'{graph.name}' has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one of each")
     if graph.is_int8:
@@ -192,7 +190,7 @@ def _taken(own: Any, learnt: Samples, loss: Loss) -> _Taken:
 
 
 Fitting = Callable[[Any, str, int], Samples]
-"""Samples checked, from (data, what they are, how many are needed)."""
+"""Samples checked, from (data, what they are, how many are needed at least)."""
 
 
 def _fitting(own: Any, loss: Loss, data: Any) -> Fitting:
@@ -213,9 +211,12 @@ def _fitting(own: Any, loss: Loss, data: Any) -> Fitting:
     def check(given: Any, what: str, fewest: int) -> Samples:
         x, y = pair_of(given, what)
         try:
-            return checked(x, y, shape, outputs, loss, indices=indices, fewest=fewest)
+            samples = checked(x, y, shape, outputs, loss, indices=indices, fewest=fewest)
         except TrainingError as error:
             raise TrainingError(f"{what}: {error}") from None
+        if what != "test" and loss.task in ("MT_MULTICLASS", "MT_BINARY") and (samples.y == samples.y[0]).all():
+            raise TrainingError(f"{what}: all samples are of one class; what any net is worth shows only with two")
+        return samples
 
     return check
 
@@ -224,7 +225,7 @@ def _samples(check: Fitting, data: Any, validation: Any, seed: int) -> tuple[Sam
     """What is learnt and what decides: a fifth, of each class where there are classes, unless it is given."""
     samples = check(data, "data", FEWEST)
     if validation is not None:
-        return samples, check(validation, "validation", 1)
+        return samples, check(validation, "validation", FEWEST_JUDGED)
     learnt, judged = split_samples(samples, HELD_OUT, seed)
     if not len(judged):
         raise TrainingError("data: no class has two samples, one to learn and one that decides; give validation=(x, y)")

@@ -21,6 +21,12 @@ def array_of(given: Any, name: str) -> np.ndarray:
         found = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{name} cannot be made an array of numbers: {error}") from error
+    if found.dtype.kind in "US" and found.ndim:
+        first = str(found.flat[0]) if found.size else ""
+        raise TrainingError(
+            f"{name} holds text, such as {first!r}; numbers are needed, of classes their "
+            "indices: names, y = numpy.unique(labels, return_inverse=True)"
+        )
     if found.dtype.kind not in "fiub" or found.ndim == 0:
         raise TrainingError(f"{name} must be an array of numbers, one row a sample, not {type(given).__name__}")
     if bad := int(found.size - np.isfinite(found).sum()):

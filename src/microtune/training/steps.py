@@ -130,7 +130,8 @@ class Recipe:
         """The row with what was decided about it, which takes its place in the table."""
         found = replace(row, kept=kept, says=says)
         self.rows[self.rows.index(row)] = found
-        self.say(f"{found.step}: {found.cost.flash:,} bytes, {found.cost.validation:.1f} % right; {says}", found)
+        said = f"; {says}" if says else ""
+        self.say(f"{found.step}: {found.cost.flash:,} bytes, {found.cost.validation:.1f} % right{said}", found)
         return found
 
     def within(self, row: Row, source: Row, more: str = "") -> Row:
@@ -219,6 +220,23 @@ class Recipe:
         settings = part, self.teacher_says, asdict(self.training), str(self.loss)
         return self.within(self.do("prune", step, source, made, *settings), source)
 
+    def smallest_int8(self, good: Sequence[Row]) -> Row | None:
+        """The int8 net of the last of the float nets, each smaller than the one before it, that has one within the
+        limit; None where none is smaller than the last float net."""
+        least = good[-1]
+        for place in reversed(range(len(good))):
+            found = self.quantised(good[place])
+            if found is not None and found.cost.flash < least.cost.flash:
+                for each in good[place + 1 :]:
+                    self.judged(each, False, "no: in int8 it loses too much")
+                return found
+            if found is not None:
+                self.judged(found, False, f"no: flash is no smaller than after {least.step}")
+            made = [each for each in self.rows if each.after == good[place].step and each.step in ("ptq", "qat")]
+            if all(each.cost.flash >= least.cost.flash for each in made):
+                return None  # and from larger nets come larger ones
+        return None
+
     def quantised(self, source: Row) -> Row | None:
         """The int8 net of a float one that is within the limit, trained with quantisation only if it must be."""
         plain = None
@@ -228,19 +246,24 @@ class Recipe:
             return plain if plain is not None and plain.kept else None
         if plain is not None and plain.kept and "qat" not in self.again:
             lost = self.rows[0].cost.validation - plain.cost.validation
-            self.notes.append(
-                f"qat was not done: after ptq {max(lost, 0.0):.1f} points are lost, {self.limit:g} allowed"
-            )
+            self.notes.append(f"qat was not done: after ptq {points(lost)}, {self.limit:g} allowed")
             return plain
+        if plain is not None and plain.cost.flash >= source.cost.flash and "qat" not in self.again:
+            return None  # training changes what the weights are, not how many bytes they take
         settings = self.gently, str(self.loss)
         trained = self.do("qat", "qat", source, lambda: _stored(self.trained_int8(source)), *settings)
         if plain is not None and plain.kept and trained.cost.validation <= plain.cost.validation:
             self.judged(trained, False, "no: no better than ptq")
             return plain
         won = 0.0 if plain is None else trained.cost.validation - plain.cost.validation
-        more = f", {won:.1f} fewer than after ptq" if plain is not None and not plain.kept else ""
+        more = "" if plain is None else f", {won:.1f} fewer than after ptq"
         trained = self.within(trained, source, more)
-        return trained if trained.kept else plain if plain is not None and plain.kept else None
+        if plain is None or not plain.kept:
+            return trained if trained.kept else None
+        if not trained.kept:
+            return plain
+        self.judged(plain, False, f"no: qat loses {won:.1f} points fewer")
+        return trained
 
     def calibrated(self, source: Row) -> Graph:
         return quantize(load(source.file), calibration=self.learnt.x)

@@ -13,6 +13,9 @@ from microtune.training.measured import Measured
 if TYPE_CHECKING:
     from rich.console import Group
 
+WIDE = 120
+"""Columns of a table that is not shown in a terminal."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,7 +65,7 @@ class Shrunk:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=120, color_system=None)
+        console = Console(width=WIDE, color_system=None)
         with console.capture() as captured:
             console.print(tables(self))
         return captured.get().rstrip()
@@ -79,13 +82,16 @@ def _count(value: int | None) -> str:
 def tables(found: Shrunk) -> Group:
     """The table of the terminal, which steps earned their place, and the result in a sentence."""
     from rich import box
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.table import Table
     from rich.text import Text
 
     title = f"Bytes and instructions on {found.core}; right answers of its C, %"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = ("step", "flash", "weights", "code", "RAM", "instructions", "valid.", "test")
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True
+    )
+    tested = () if found.base.cost.test is None else ("test",)
+    columns = ("step", "flash", "weights", "code", "RAM", "instructions", "valid.", *tested)
     for column in columns:
         table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
     said = []
@@ -95,11 +101,13 @@ def tables(found: Shrunk) -> Group:
         style = "bold" if row is found.best else "" if row.kept else "dim"
         often = sum(each.step == row.step for each in found.table) > 1
         name = f"{row.step} of {row.after}" if often else row.step
-        table.add_row(name, *map(_count, sizes), _percent(cost.validation), _percent(cost.test), style=style)
+        right = map(_percent, (cost.validation, cost.test)[: 1 + len(tested)])
+        table.add_row(name, *map(_count, sizes), *right, style=style)
         if row.says:
             said.append(Text(f"  {name}: {row.says}", style))
+    table.width = Console(width=1000).measure(table).maximum  # figures that are cut are none
     earned = [Text("Which step earned its place:"), *said] if said else []
-    return Group(table, *earned, *map(Text, (*found.notes, summary(found))))
+    return Group(table, Text(), *earned, *map(Text, (*found.notes, summary(found))))
 
 
 def summary(found: Shrunk) -> str:
