@@ -154,7 +154,7 @@ class Mahalanobis:
         check(
             self,
             worth_must_be_above_0_and_at_most_a_million=self.worth is None or 0 < self.worth <= 1e6,
-            false_alarms_must_be_in_0_to_a_half=0 < self.false_alarms < 0.5,
+            false_alarms_must_be_above_0_and_below_a_half=0 < self.false_alarms < 0.5,
             shrinkage_must_be_above_0_and_at_most_1=0 < self.shrinkage <= 1,
             memory_must_be_1_to_a_million=1 <= self.memory <= 1e6,
             guard_must_be_above_0_and_at_most_1=0 < self.guard <= 1,

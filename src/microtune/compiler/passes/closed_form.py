@@ -125,9 +125,10 @@ def _last_layer(graph: Graph, loss: Node, trained: tuple[str, ...], optimizer: C
     fits = last is not None and tuple(last.inputs[1:]) == trained and last.output == loss.inputs[0]
     # that of integers was chosen with its loss: see closed_form_fixed
     if last is None or not fits or (last.op == "dense" and loss.op != wanted):
+        more = "; a model with one output, a yes or no, may learn more by it: Full()" if name == "Logistic" else ""
         raise PlanError(
             f"{name} learns the last dense layer, weights and biases in float32, on {wanted}: use it with "
-            f"learn=Head(1), loss='{wanted}' and precision='float32'"
+            f"learn=Head(1), loss='{wanted}' and precision='float32'{more}"
         )
     outputs, inputs = graph.tensor(last.inputs[1]).shape
     x, y = graph.tensor(last.inputs[0]), graph.tensor(last.output)
