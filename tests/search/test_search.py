@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -167,6 +168,11 @@ def test_the_command_picks_what_build_takes(model: Path, tmp_path: Path) -> None
     assert shown.exit_code == 0, shown.output
     assert "Left out" in shown.output and "no time left" in shown.output and "--learn head:1" in shown.output
     assert "learn=mt.Head(layers=1)" in shown.output
+    assert shown.stdout.count("no time left") == 1 and re.search(r"\d+ more .*no time left; --seconds", shown.stdout)
+    base, right = (
+        float(re.search(text, shown.output)[1]) for text in (r"as it is: ([\d.]+) %", r"Pick: .*, ([\d.]+) %")
+    )  # type: ignore[index]
+    assert ("the model as it is, learning nothing, is righter" in shown.stdout) == (base > right)
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     result = CliRunner().invoke(app, ["search", str(model), *options, "--json"])
     found = json.loads(result.stdout)

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import microtune as mt
@@ -76,6 +77,7 @@ def test_every_form_is_judged_before_and_after(together: tuple[mt.Frontier, list
     # the model that had the least time is next: each has its first before one has its second
     order = [text.partition(" > ")[0] for text in said if " > " in text]
     assert set(order[:3]) == set(found.bases)
+    assert order[:3] == sorted(order[:3], key=lambda name: -found.bases[name]), "what is righter as it is begins"
 
 
 def test_a_form_whose_weights_are_over_the_budget_is_not_even_measured(
@@ -108,6 +110,11 @@ def test_the_figures_the_tables_and_the_picture_say_which_form(together: tuple[m
     assert figures["bases"] == dict(found.bases)
     assert {"model": "float", "learn": None}.items() <= figures["left_out"][0].items()
     assert len(frontier_tables(found).renderables) == 2
+    long = replace(found.best, model="prune-43.75-again-ptq", scheme=mt.Sparse({0: slice(2, 4), 1: slice(0, 180)}, 2))
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(frontier_tables(replace(found, points=(long,))), crop=False)
+    assert all(word in shown.get() for word in ("prune-43.75-again-ptq >", "sparse:0=2:4,", "1=0:180,", "biases=2"))
     root = ElementTree.fromstring(frontier_picture(found))
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert set(found.models) <= set(texts)

@@ -70,7 +70,8 @@ def search_command(
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_text(frontier_picture(found, f"{models[0].stem}: update schemes"))
     if not as_json:
-        Console().print(frontier_tables(found))
+        terminal = Console()
+        terminal.print(frontier_tables(found), crop=False)
     best = found.best
     if save is not None:
         saving.save(found.models[best.model], save)
@@ -79,6 +80,9 @@ def search_command(
         return
     kept = "" if (buffer, every) == (100, 5) else f" --buffer {buffer} --every {every}"
     print(f"\nPick: {best.name}, {100 * best.accuracy:.1f} % right")
+    if found.base > best.accuracy:
+        whose = max(found.bases, key=lambda name: found.bases[name]) or "the model"
+        print(f"  {whose} as it is, learning nothing, is righter: {100 * found.base:.1f} %")
     model = save or (read_models(models).get(best.model) if best.model else models[0])
     if model is None:
         print("  Its model was made here, by calibration: --save PICK.onnx keeps it.")

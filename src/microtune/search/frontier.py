@@ -14,6 +14,9 @@ from microtune.tuning.budget import Budget
 from microtune.tuning.optimizers import Gradient
 from microtune.tuning.schemes import Scheme
 
+UNTRIED = "was not tried: no time left"
+"""Why a scheme is left out that would have been next."""
+
 
 def name_of(scheme: Scheme | None, precision: str, model: str = "") -> str:
     """As on a command line, the precision where it is not float32: ``sparse:2=0:8,biases=3 mixed``; behind the name of

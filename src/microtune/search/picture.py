@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from rich.console import Group
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from microtune.choices import scheme_text
 from microtune.compiler.picture import LETTER, LINE, round_step, spaced
-from microtune.search.frontier import Frontier, Point
+from microtune.search.frontier import UNTRIED, Frontier, Point
 
 WIDTH, HEIGHT = 860, 380  # of the chart, in pixels, without its margins
 LEFT, RIGHT, TOP, BOTTOM = 70, 30, 62, 52
@@ -220,33 +222,52 @@ def _several(found: Frontier) -> bool:
     return any(found.bases)
 
 
-COLUMNS = ("right", "RAM", "flash", "instructions a step", "parameters", "rate")
+COLUMNS = ("right", "RAM", "flash", "instructions\na step", "values\nlearnt", "rate")
+WORDS = 18  # letters of a line of a name, where it can be broken behind a comma
+
+
+def _lines(name: str) -> str:
+    """A name that is never broken within a word: the model, what learns, and where that is long its parts."""
+    *model, scheme = name.split(" > ")
+    lines = [f"{each} >" for each in model]
+    line = ""
+    for piece in re.findall(r"[^, ]+[, ]*", scheme):
+        if line and len(line) + len(piece.rstrip()) > WORDS:
+            lines.append(line.rstrip())
+            line = "  "
+        line += piece
+    return "\n".join([*lines, line.rstrip()])
 
 
 def frontier_tables(found: Frontier) -> Group:
     """For the terminal: the frontier, the pick marked, and what was left out and why."""
-    table = Table(title=f"Frontier, of {found.judged} held-out samples", title_justify="left")
-    table.add_column("what learns", overflow="fold")
+    plain: dict[str, Any] = {"title_justify": "left", "box": SIMPLE_HEAD, "show_edge": False, "collapse_padding": True}
+    table = Table(title=f"Frontier, of {found.judged} held-out samples", pad_edge=False, **plain)
+    table.add_column("pick", justify="center")
+    table.add_column("what learns", no_wrap=True)
     together = _several(found)
     for name in (*(("before",) if together else ()), *COLUMNS):
         table.add_column(name, justify="right")
-    table.add_column("pick", justify="center")
     if not together:
-        table.add_row("nothing", percent(found.base), "", "", "", "0", "", "")
+        table.add_row("", "nothing", percent(found.base), "", "", "", "0", "")
     best = found.best if found.points else None
     for point in found.frontier:
         steps = "not counted" if point.instructions is None else spaced(point.instructions)
         figures = (percent(point.accuracy), spaced(point.ram), spaced(point.flash), steps, spaced(point.parameters))
         before = (percent(point.base or 0.0),) if together else ()
-        table.add_row(point.name, *before, *figures, f"{point.rate:g}", "●" if point is best else "")
+        table.add_row("●" if point is best else "", _lines(point.name), *before, *figures, f"{point.rate:g}")
+    table.width = Console(width=1000).measure(table).maximum  # figures that are cut are none
     rest = [each for each in found.points if each not in found.frontier]
     if not found.left_out and not rest:
         return Group(table)
-    reasons = Table(title="Left out", title_justify="left")
-    reasons.add_column("what learns", overflow="fold")
+    reasons = Table(title="\nLeft out", pad_edge=False, **plain)
+    reasons.add_column("what learns", no_wrap=True)
     reasons.add_column("why", overflow="fold")
     for point in rest:
-        reasons.add_row(point.name, f"is {percent(point.accuracy)} right in {spaced(point.ram)} bytes of RAM")
+        reasons.add_row(_lines(point.name), f"is {percent(point.accuracy)} right in {spaced(point.ram)} bytes of RAM")
     for each in found.left_out:
-        reasons.add_row(Text(each.name), Text(each.reason))
+        if each.reason != UNTRIED:
+            reasons.add_row(Text(_lines(each.name)), Text(each.reason))
+    if untried := sum(each.reason == UNTRIED for each in found.left_out):
+        reasons.add_row(f"{untried:,} more", "not tried: no time left; --seconds, in Python seconds=, gives more")
     return Group(table, reasons)

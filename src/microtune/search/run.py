@@ -20,7 +20,7 @@ from microtune.samples import Samples, split_samples
 from microtune.search.candidates import candidates
 from microtune.search.contribution import contributions
 from microtune.search.data import check_samples
-from microtune.search.frontier import Frontier, LeftOut, Point
+from microtune.search.frontier import UNTRIED, Frontier, LeftOut, Point
 from microtune.search.trial import (
     CORE,
     IN_PLACE,
@@ -239,6 +239,7 @@ def search(
         say(f"there is time for {count} of {len(learnt)} samples", None)
         for state in states:
             state.learnt = learnt.take(np.arange(count))
+    states.sort(key=lambda each: -each.base)  # what is righter as it is has its first candidate first
     while waiting := [each for each in states if each.waiting]:
         left_out += _next(min(waiting, key=lambda each: each.spent), say)
     base = max(bases.values(), default=0.0)
@@ -254,7 +255,7 @@ def _next(state: _Search, say: Progress[Point]) -> list[LeftOut]:
     """Attempt the next candidate of a model; what is left out of it."""
     scheme, precision = state.waiting.pop(0)
     if state.late():
-        return [state.left_out(scheme, precision, "was not tried: no time left")]
+        return [state.left_out(scheme, precision, UNTRIED)]
     began = time.monotonic()
     try:
         found = state.attempt(scheme, precision)
