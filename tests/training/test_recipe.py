@@ -21,6 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 import microtune as mt
 from microtune.errors import MicrotuneError, TrainingError
 from microtune.progress import Progress
+from microtune.search.variants import read_models
 from microtune.training import artefacts, steps
 from microtune.training.table import Row, Shrunk, figures
 
@@ -90,7 +91,7 @@ def row(found: Shrunk, step: str) -> Row:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {each.name: each.read_bytes() for each in folder.iterdir()}
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.name != artefacts.KEPT}
 
 
 def test_each_step_is_smaller_and_as_right_as_the_limit_says(done: Shrunk) -> None:
@@ -100,6 +101,8 @@ def test_each_step_is_smaller_and_as_right_as_the_limit_says(done: Shrunk) -> No
     assert base.flash > narrow.flash > small.flash and base.instructions and narrow.instructions
     assert base.instructions > narrow.instructions and base.ram > narrow.ram > small.ram
     assert all(each.cost.validation >= base.validation - 2.0 for each in done.table if each.kept)
+    kept = {each.stem for each in read_models([done.best.file.parent]).values()}
+    assert kept == {each.file.stem for each in done.table if each.kept}, "which a search takes, and no others"
     assert done.best.kept and done.times == base.flash / small.flash
 
 

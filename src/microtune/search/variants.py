@@ -14,6 +14,7 @@ from microtune.compress.quantization import quantize
 from microtune.errors import ModelError, PlanError
 from microtune.frontends.load import load
 from microtune.ir import Graph
+from microtune.training.artefacts import kept_in
 from microtune.tuning.budget import Budget
 from microtune.tuning.losses import Loss
 
@@ -94,13 +95,15 @@ def fixed_costs(graph: Graph, loss: Loss) -> Fixed:
 
 
 def read_models(paths: Sequence[Path]) -> dict[str, Path]:
-    """Model files by name; a folder stands for all that are in it, as ``microtune shrink`` leaves them.
+    """Model files by name; a folder stands for those in it that ``microtune shrink`` kept, another folder for all.
 
     Raises PlanError for a folder without any, and for two files of one name.
     """
     found: dict[str, Path] = {}
     for path in paths:
         files = sorted(each for each in path.iterdir() if each.suffix in FILES) if path.is_dir() else [path]
+        if path.is_dir() and (kept := kept_in(path)):
+            files = [each for each in files if each.name in kept]
         if not files:
             raise PlanError(f"{path} holds no model: no file that ends in {' or '.join(FILES)}")
         for file in files:

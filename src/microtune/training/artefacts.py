@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RECORD = "microtune.shrink"
 """Key of the metadata that holds a step's record, as JSON."""
+KEPT = "kept.json"
+"""The file of a folder that names the steps that earned their place."""
 _PART = ".part"  # the end of a file that is being written; what was left behind by a kill is removed by the next run
 
 
@@ -73,6 +75,20 @@ def read(path: Path) -> tuple[onnx.ModelProto, dict[str, Any]] | None:
         return None
     whole = isinstance(found, dict) and found.get("graph") == _graph_sum(model)
     return (model, found) if whole else None
+
+
+def remember(folder: Path, names: Sequence[str]) -> None:
+    """Write down which files of a folder a whole run has kept."""
+    replace_file(folder / KEPT, json.dumps({"kept": list(names)}, indent=2).encode())
+
+
+def kept_in(folder: Path) -> set[str] | None:
+    """The names of the files that a recipe kept; None for a folder that knows of none."""
+    try:
+        names = json.loads((folder / KEPT).read_bytes())["kept"]
+        return {each for each in names if (folder / each).is_file()} or None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _graph_sum(model: onnx.ModelProto) -> str:

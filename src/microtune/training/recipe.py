@@ -72,10 +72,10 @@ def shrink(
     calibration and, where that loses too much or is in ``again``, by training with quantisation; where that loses too
     much still, the nets pruned less are tried. The result is the smallest net within the limit.
 
-    folder: one .onnx file for each step, written whole or not at all. A step whose input, samples and settings are
-    those of its file is not done again, unless it is in ``again``; ``steps`` leaves out what is not in it. Two runs in
-    one folder at once are refused. epochs, lr, batch, seed: of each step that learns. core: what flash, RAM and
-    instructions are of.
+    folder: one .onnx file for each step, written whole or not at all, and the names of those kept. A step whose input,
+    samples and settings are those of its file is not done again, unless it is in ``again``; ``steps`` leaves out what
+    is not in it. Two runs in one folder at once are refused. epochs, lr, batch, seed: of each step that learns. core:
+    what flash, RAM and instructions are of.
 
     A final softmax or sigmoid that the loss contains is left out of all nets. Raises TrainingError for samples and
     settings that do not fit, and for a step that fails, whose earlier file and those before it stay as they are.
@@ -106,6 +106,7 @@ def shrink(
                 progress or (lambda text, row: None), notes=list(taken.notes),
             )  # fmt: skip
             best = _run(recipe, taken, channels)
+            artefacts.remember(place, [row.file.name for row in recipe.rows if row.kept])
     except OSError as error:
         where, reason = error.filename or place, error.strerror or error
         raise TrainingError(f"{where}: {reason}. The files of the steps before are as they were") from error
