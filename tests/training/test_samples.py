@@ -37,7 +37,7 @@ def test_samples_have_the_types_that_training_needs() -> None:
         (X.astype(np.float64) * 1e40, Y, "cross_entropy", "x holds numbers that are too large for float32"),
         (X, X[:, :2], "mse", "y holds 2 values per sample; the module has 3 outputs"),
         (X, np.full((10, 3), 2), "binary_cross_entropy", "y must hold 0 and 1"),
-        (X, list("abcdefghij"), "cross_entropy", "y must be an array of numbers"),
+        (X, list("abcdefghij"), "cross_entropy", "y holds text, such as .a.; numbers are needed"),
         ([[1, 2], [3]], Y, "cross_entropy", "x cannot be made an array of numbers"),
     ],
 )  # fmt: skip
