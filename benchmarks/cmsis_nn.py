@@ -61,7 +61,7 @@ def _measured(
 
 def _by_gcc(graph: Graph, library: CmsisNN | None, folder: Path, x: np.ndarray) -> int:
     """Instructions when gcc compiles it, at -O2."""
-    network = mt.compile_inference(graph, folder, [], cmsis_nn=library and library.path)
+    network = mt.compile_inference(graph, folder, [], cmsis_nn=library and library.path, sparse=False)
     sources, include = compiled_with(library, network.directory)
     objects = compile_objects(sources, include, CORE, cc=GCC)
     image = link_image(objects, folder / "gcc.elf", CORE, keep=[f"{network.name}_run"])
@@ -72,7 +72,7 @@ def beside(name: str, library: Path, folder: Path) -> dict[str, Any]:
     """One net by both: figures of each, and how far their outputs are apart in steps of int8."""
     graph = mt.load(MODELS / f"{NETS[name]}.tflite")
     x = np.random.default_rng(0).integers(-128, 128, graph.tensor(graph.inputs[0]).shape).astype(np.int8)
-    ours, expected = _measured(mt.compile_inference(graph, folder / name, [CORE]), target(CORE), x)
+    ours, expected = _measured(mt.compile_inference(graph, folder / name, [CORE], sparse=False), target(CORE), x)
     theirs = {}
     for level in LEVELS:
         core = _core(level)

@@ -99,7 +99,7 @@ NETWORKS = """\
 | MLPerf Tiny | Cortex-M4F, instructions | RAM, input included | weights in flash |
 |---|---|---|---|
 {nets}
-{keywords}
+{packed}{keywords}
 **Training in 256 KB**, one image of 128 x 128 at a time, true gradients, int8 weights ([how](docs/memory.md)): a step
 of MCUNet-5FPS under its published scheme 49kb takes **{anchor}** bytes of RAM, where the generator published with it
 plans {published}; all {schemes} published schemes of three nets fit, within {above} % of the most bytes ever alive at
@@ -195,8 +195,15 @@ def _networks(results: dict[str, Any]) -> str:
     right = inference["keywords_right"]
     heard = "" if right is None else f"\nThe keyword net names {right:.0f} of 100 real clips right.\n"
     ratios = [1 / row["litert_over_ours"] for row in inference["nets"].values()]
+    said = "\nStored without its zeros, as it is unless you say no, {} takes {} bytes and {} instructions.\n"
+    packed = [
+        said.format(f"the net of *{NETS[name]}*", f"{row['packed']['weights']:,}", f"{row['packed']['instructions']:,}")
+        for name, row in inference["nets"].items()
+        if row.get("packed")
+    ]
     return NETWORKS.format(
         nets="\n".join(rows),
+        packed="".join(packed),
         keywords=heard,
         slowest=f"{min(ratios):.0f}",
         fastest=f"{max(ratios):.0f}",
