@@ -195,9 +195,12 @@ def _networks(results: dict[str, Any]) -> str:
     right = inference["keywords_right"]
     heard = "" if right is None else f"\nThe keyword net names {right:.0f} of 100 real clips right.\n"
     ratios = [1 / row["litert_over_ours"] for row in inference["nets"].values()]
-    said = "\nStored without its zeros, as it is unless you say no, {} takes {} bytes and {} instructions.\n"
+    said = (
+        "Stored without its zeros, which is the default and `sparse=False` prevents ([how](docs/shrinking.md)), the net "
+        "of the {} takes {:,} bytes of weights and {:,} instructions."
+    )
     packed = [
-        said.format(f"the net of *{NETS[name]}*", f"{row['packed']['weights']:,}", f"{row['packed']['instructions']:,}")
+        "\n" + fill(said.format(NETS[name], row["packed"]["weights"], row["packed"]["instructions"]), 120) + "\n"
         for name, row in inference["nets"].items()
         if row.get("packed")
     ]
