@@ -196,8 +196,8 @@ def _networks(results: dict[str, Any]) -> str:
     heard = "" if right is None else f"\nThe keyword net names {right:.0f} of 100 real clips right.\n"
     ratios = [1 / row["litert_over_ours"] for row in inference["nets"].values()]
     said = (
-        "Stored without its zeros, which is the default and `sparse=False` prevents ([how](docs/shrinking.md)), the net "
-        "of the {} takes {:,} bytes of weights and {:,} instructions."
+        "Stored without its zeros, which is the default and `sparse=False` prevents ([how](docs/shrinking.md)), the "
+        "net of the {} takes {:,} bytes of weights and {:,} instructions."
     )
     packed = [
         "\n" + fill(said.format(NETS[name], row["packed"]["weights"], row["packed"]["instructions"]), 120) + "\n"
